@@ -61,7 +61,7 @@ class LabelTokenizerHelper:
         return [labels for labels in by_id.values() if len(labels) > 1]
 
     def report(self) -> dict[str, Any]:
-        """`tokenization_report.json`: for each label its text, ids, tokens, id used and whether it is an approximation."""
+        """`tokenization_report.json`: for each label its text, ids, tokens, the id used, and `multi_token`."""
         return {
             "labels": self._entries,
             "first_token_collision": {"found": bool(self._collisions()), "labels": self._collisions()},

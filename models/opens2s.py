@@ -28,7 +28,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class Conv1dSubsampler(nn.Module):
-    """Strided convolutions with GLU over channels: `[1, n, d_model]` to about `[1, n / 2**len(kernel_sizes), d_out]`."""
+    """Strided convolutions with GLU over channels: `[1, n, d_model]` to `[1, about n / 2**convolutions, d_out]`."""
 
     def __init__(self, d_model: int, d_out: int, kernel_sizes: list[int]):
         super().__init__()
@@ -198,8 +198,8 @@ def _fetch(hub_id: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, *.safetensors "
-            "(with model.safetensors.index.json if sharded), the tokenizer's files and audio/preprocessor_config.json "
+            f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
+            "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and audio/preprocessor_config.json "
             "into one folder and pass it: --model FOLDER"
         ) from None
     return folder
@@ -253,9 +253,7 @@ def _has_pickle(folder: Path) -> bool:
     return any(path.suffix in {".bin", ".pt", ".pth", ".ckpt"} for path in folder.iterdir())
 
 
-def _read_weights(
-    folder: Path, model: OpenS2S, device: torch.device, dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
+def _read_weights(folder: Path, model: OpenS2S, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     state: dict[str, torch.Tensor] = {}
     for path in weight_paths(folder):

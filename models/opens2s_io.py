@@ -24,16 +24,17 @@ from models.opens2s import OpenS2S
 
 SAMPLE_RATE = 16_000
 SYSTEM = "You are a helpful assistant."
-PROMPT = (
-    "What is the emotion of this audio? Answer with exactly one word: neutral, happy, sad, angry, or surprised."
-)
+PROMPT = "What is the emotion of this audio? Answer with exactly one word: neutral, happy, sad, angry, or surprised."
 AUDIO_START, AUDIO, AUDIO_END, TTS_START = "<|im_audio_start|>", "<|im_audio|>", "<|im_audio_end|>", "<|im_tts_start|>"
 PLACEHOLDER_ID = -200  # stands for the sound in the ids; no row of the embedding table
 
 
 @dataclass(frozen=True)
 class ClipInput:
-    """One clip as the decoder reads it: `inputs_embeds [1, T, hidden]`, `input_ids [T]` (expanded), `audio_indices [n_audio]`."""
+    """One clip as the decoder reads it.
+
+    `inputs_embeds [1, T, hidden]`, `input_ids [T]` (expanded, -200 at the sound), `audio_indices [n_audio]`.
+    """
 
     inputs_embeds: torch.Tensor
     input_ids: torch.Tensor
@@ -110,7 +111,7 @@ class OpenS2SIO:
         return [*encode(before), PLACEHOLDER_ID, *encode(after)]
 
     def features(self, waveform: np.ndarray) -> tuple[torch.Tensor, int]:
-        """16 kHz mono samples to log-mel `[mel_bins, frames]`, padded to whole windows, and the frames of sound in it."""
+        """16 kHz mono samples to log-mel `[mel_bins, frames]` of whole windows, and how many frames of it are sound."""
         window = self.extractor.n_samples
         padded = -(-len(waveform) // window) * window
         mel = self.extractor(
@@ -141,7 +142,7 @@ def expand_ids(ids: Sequence[int], n_audio: int) -> torch.Tensor:
 def find_audio_span(
     input_ids: Sequence[int] | torch.Tensor, audio_start_id: int | None = None, audio_end_id: int | None = None
 ) -> torch.Tensor:
-    """Positions of the sound `[n_audio]` in **expanded** ids: the run between `<|im_audio_start|>` and `<|im_audio_end|>`.
+    """Positions `[n_audio]` of the run between `<|im_audio_start|>` and `<|im_audio_end|>` in **expanded** ids.
 
     With the ids of the two tokens given, the run must lie directly between them. Raises `UserError` unless there is
     exactly one span (SPEC section 4).

@@ -1,0 +1,92 @@
+"""One row a layer out of one record a (pair, layer) (SPEC sections 5 and 8).
+
+    records = read_records(Path("results/RUN/patching_records_prosody.jsonl"))
+    layer_metrics(records)                           # patching_metrics_prosody.csv
+
+Everything is computed from what the records hold, so a run can be summarised again without its model.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from errors import UserError
+
+# Below this many logits between B's and A's margin a recovery is noise divided by noise; such pairs are left out.
+MIN_MARGIN_GAP = 1.0
+
+
+def read_records(path: Path) -> pd.DataFrame:
+    """The records of an experiment, one row a (pair, layer); the logit columns hold dicts label → logit."""
+    if not path.exists():
+        raise UserError(f"{path}: no records; run the experiment first")
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    if not rows:
+        raise UserError(f"{path}: holds no record yet; run the experiment to its end first")
+    return pd.DataFrame(rows)
+
+
+def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
+    """Rates and means per layer.
+
+    `flip_to_target_rate` and `flip_from_base_rate` are over all pairs, `…_eligible` over those whose unpatched answer
+    is not the target. Logit differences are target − A's own answer, over eligible pairs; `normalised_recovery_mean` is
+    (m_patch − m_A) / (m_B − m_A) over the `recovery_n` of them with |m_B − m_A| of at least 1 logit. KL is of B's 5-way
+    distribution from the patched one, in nats.
+    """
+    frame = records.assign(**_derived(records))
+    eligible = frame[frame["eligible"]].groupby("layer")
+    layers = frame.groupby("layer")
+    table = pd.DataFrame(
+        {
+            "n_pairs": layers.size(),
+            "eligible_count": layers["eligible"].sum(),
+            "flip_to_target_rate": layers["flip_to_target"].mean(),
+            "flip_from_base_rate": layers["flip_from_base"].mean(),
+            "delta_logit_target_mean": layers["delta_logit_target"].mean(),
+            "delta_logit_target_q25": layers["delta_logit_target"].quantile(0.25),
+            "delta_logit_target_q75": layers["delta_logit_target"].quantile(0.75),
+            "flip_to_target_rate_eligible": eligible["flip_to_target"].mean(),
+            "base_is_target_rate": 1 - layers["eligible"].mean(),
+            "donor_is_target_rate": layers["donor_is_target"].mean(),
+            "logit_diff_mean": eligible["margin_patch"].mean(),
+            "normalised_recovery_mean": eligible["recovery"].mean(),
+            "recovery_n": eligible["recovery"].count(),
+            "kl_to_donor_mean": layers["kl_to_donor"].mean(),
+            "label_mass_patch_mean": layers["label_mass_patch"].mean(),
+            "stream_shift_mean": layers["stream_shift"].mean(),
+        }
+    )
+    return table.fillna({"recovery_n": 0}).astype({"recovery_n": int}).reset_index()
+
+
+def _derived(records: pd.DataFrame) -> dict[str, np.ndarray]:
+    labels = list(records["logits_base"].iloc[0])
+    base, patch, donor = (
+        np.array([[row[label] for label in labels] for row in records[column]])
+        for column in ("logits_base", "logits_patch", "logits_donor")
+    )
+    rows = np.arange(len(records))
+    target = records["target"].map(labels.index).to_numpy()
+    answer = records["pred_base"].map(labels.index).to_numpy()
+
+    def margin(logits: np.ndarray) -> np.ndarray:
+        return logits[rows, target] - logits[rows, answer]
+
+    gap = margin(donor) - margin(base)
+    gap[np.abs(gap) < MIN_MARGIN_GAP] = np.nan
+    log_donor, log_patch = _log_softmax(donor), _log_softmax(patch)
+    return {
+        "donor_is_target": donor.argmax(1) == target,
+        "margin_patch": margin(patch),
+        "recovery": (margin(patch) - margin(base)) / gap,
+        "kl_to_donor": (np.exp(log_donor) * (log_donor - log_patch)).sum(1),
+    }
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

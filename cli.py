@@ -1,0 +1,167 @@
+"""Causal layer-by-layer experiments on speech language models, from the command line.
+
+Thin on purpose: options in, calls to pairs, interventions and analysis, paths out. What needs torch is imported inside
+the commands, so that help, `pairs` and `report` come at once.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from errors import UserError
+from interventions.core.registry import catalogue, load_intervention
+from interventions.core.rundir import RunDir
+from options import Program, debug_option, experiment_options, max_pairs, pair_options, run_path
+from pairs import KINDS, Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
+
+if TYPE_CHECKING:
+    from interventions.core.subject import Subject
+
+CONTROLS = [name for name, entry in catalogue().items() if entry.control]
+
+
+@click.group(cls=Program, context_settings={"max_content_width": 110})
+@debug_option
+def cli() -> None:
+    """Which layers of a speech LLM decide from the voice, and which from the words?
+
+    Clip B's residual stream over the audio positions is written into clip A's run, one decoder layer at a time; what
+    counts is how often A's answer becomes B's label. Without options a small model and synthesised clips that come
+    with the project are used:
+
+    \b
+      python cli.py patch --kind prosody        same words, another voice
+      python cli.py patch --kind semantic       same voice, other words
+      python cli.py control --kind self         the control that must be silent
+    """
+
+
+@cli.command()
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
+@experiment_options
+def patch(kind: str, **options: Any) -> None:
+    """Run the main experiment: patch the audio span at every layer, count the flips, draw the curves.
+
+    Runs the checks first and stops if one fails. A finished experiment is not run again, an interrupted one goes on
+    where it stopped.
+    """
+    _run("patch", kind, options)
+
+
+@cli.command()
+@click.option("--kind", type=click.Choice(CONTROLS), required=True, help="Which control.")
+@click.option(
+    "--pairs", "pair_kind", type=click.Choice(KINDS), default="prosody", help="The experiment that it shadows."
+)
+@experiment_options
+def control(kind: str, pair_kind: str, **options: Any) -> None:
+    """Run a control on the same recipients and targets as the main experiment.
+
+    \b
+    {controls}
+    """
+    _run(kind, pair_kind, options)
+
+
+control.help = (control.help or "").format(
+    controls="\n".join(f"  {name:<12} {catalogue()[name].doc.splitlines()[0]}" for name in CONTROLS)
+)
+
+
+@cli.command()
+@experiment_options
+def check(**options: Any) -> None:
+    """Run the checks alone: where the audio span lies, and that patching a clip with itself changes nothing."""
+    dataset = _load_data(options)
+    run = RunDir(run_path(options["out"], options["model"], dataset.name))
+    subject = _load_model(options)
+
+    from interventions.core.run import claim, layers_of, run_checks
+
+    claim(subject, dataset, run)
+    run_checks(subject, dataset, run, options["seed"], layers_of(subject, options["layers"]), click.echo)
+    click.echo(f"all checks passed: {run.path}")
+
+
+@cli.command()
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
+@pair_options
+def pairs(kind: str, **options: Any) -> None:
+    """Build the pairs and report on them, without a model."""
+    dataset = _load_data(options)
+    sample = _sample(dataset, kind, options)
+    run = RunDir(run_path(options["out"], options["model"], dataset.name))
+    run.check({"data": dataset_identity(dataset)})
+    run.update_json("pair_construction_report.json", kind, sample.report)
+    if kind not in run.experiments():
+        run.write_rows(run.pairs_file(kind), [pair_row(pair) for pair in sample.pairs])
+    possible = sample.report["pairs_possible"]
+    click.echo(f"{len(dataset.clips)} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")
+    for transition, count in sample.report["per_transition"].items():
+        click.echo(f"  {count:4d}  {transition}")
+    click.echo(f"report: {run.path / 'pair_construction_report.json'}")
+
+
+@cli.command()
+@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@debug_option
+def report(run_dir: Path) -> None:
+    """Make the tables and figures of a run again from its records, without a model."""
+    names = RunDir(run_dir).experiments()
+    if not names:
+        raise UserError(f"{run_dir}: holds no experiment; name a run directory that `patch` or `control` made")
+    for name in names:
+        _summarise(run_dir, name)
+
+
+def _run(intervention: str, kind: str, options: dict[str, Any]) -> None:
+    dataset = _load_data(options)
+    sample = _sample(dataset, kind, options)
+    run = RunDir(run_path(options["out"], options["model"], dataset.name))
+    subject = _load_model(options)
+
+    from interventions.core.run import Settings, run_experiment
+
+    settings = Settings(
+        kind=kind,
+        max_pairs=max_pairs(kind, options["max_pairs"]),
+        **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
+        **{key: options[key] for key in ("layers", "alpha", "align", "overwrite")},
+    )
+    name = run_experiment(subject, dataset, run, load_intervention(intervention), sample, settings, click.echo)
+    _summarise(run.path, name)
+
+
+def _load_data(options: dict[str, Any]) -> Dataset:
+    dataset = load_dataset(options["data"])
+    for warning in dataset.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return dataset
+
+
+def _sample(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSample:
+    chosen = {key: options[key] for key in ("seed", "same_speaker", "both_directions")}
+    sample = build_pairs(dataset.clips, kind, max_pairs(kind, options["max_pairs"]), **chosen)
+    for warning in sample.report["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    return sample
+
+
+def _load_model(options: dict[str, Any]) -> "Subject":
+    click.echo(f"loading {options['model']} ...", err=True)
+    from interventions.core.subject import load_subject
+
+    return load_subject(options["model"], device=options["device"], dtype=options["dtype"], engine=options["engine"])
+
+
+def _summarise(run_dir: Path, name: str) -> None:
+    from analysis.summary import shown, summarise
+
+    click.echo(f"\n{name}, by layer:\n{shown(summarise(run_dir, name))}")
+    for kind in ("flip_rate_curve", "delta_logit_curve"):
+        click.echo(f"figure: {run_dir / f'{kind}_{name}.png'}")
+
+
+if __name__ == "__main__":
+    cli()

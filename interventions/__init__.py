@@ -1,0 +1,26 @@
+"""Activation patching, an experiment a file.
+
+Two runs of one model, clip A (recipient) and clip B (donor). At decoder layer l the residual stream of A over the audio
+span is replaced with B's, and A's run goes on: `do(activation = B)`. When A's answer becomes B's label, layer l lies on
+the causal path from the sound to the answer. An experiment is one function with an nnsight trace in it:
+
+    @intervention(control=True)
+    def zeros(lm, pair, layers):
+        \"\"\"A's audio span is emptied.\"\"\"
+        logits = []
+        for group in lm.passes(layers):
+            with lm.trace(pair.a):
+                for l in group:
+                    lm.branch(l, pair.a_span, torch.zeros_like(lm.hidden(l)[:1, pair.a_span]))
+                readout = lm.readout().save()
+            logits.append(readout)
+        return torch.cat(logits)
+
+It gets the traced model, one pair as the model reads it, and the layers; it returns logits
+`[1 + n_layers, vocabulary]`, A's own answer first. The function's name is its name on the command line, its docstring the help, its further
+parameters (such as `alpha`) the options that it takes. Put the file into this folder and it is there.
+"""
+
+from interventions.core.registry import Intervention, catalogue, intervention, load_intervention
+
+__all__ = ["Intervention", "catalogue", "intervention", "load_intervention"]

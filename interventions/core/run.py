@@ -1,0 +1,190 @@
+"""One experiment from its pairs to its records.
+
+    run_experiment(subject, dataset, run, load_intervention("patch"), sample, settings)
+
+Says what it costs, runs the checks that gate it, then the pairs that are not done yet.
+"""
+
+import platform
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from errors import BAD_USAGE, CHECK_FAILED, UserError
+from interventions.core.checks import self_patch_check, span_check
+from interventions.core.experiment import ALIGNMENTS, check_alignment, run_pairs
+from interventions.core.registry import Intervention
+from interventions.core.rundir import RunDir
+from interventions.core.subject import Subject
+from models.labels import LABELS
+from models.opens2s_io import PROMPT, SYSTEM
+from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+
+LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
+N_CHECK_CLIPS = 8
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment runs with; `layers` None means all."""
+
+    kind: str
+    max_pairs: int = 100
+    seed: int = 42
+    layers: tuple[int, ...] | None = None
+    alpha: float = 1.0
+    align: str = ALIGNMENTS[0]
+    same_speaker: bool = True
+    both_directions: bool = False
+    overwrite: bool = False
+
+
+def experiment_name(experiment: Intervention, kind: str) -> str:
+    """NAME in the files of a run: the pair kind, or a control's name with it; `self` stands alone (SPEC section 8)."""
+    if not experiment.control:
+        return kind if experiment.name == "patch" else f"{experiment.name}-{kind}"
+    return "self" if experiment.name == "self" else f"{experiment.name}-{kind}"
+
+
+def run_experiment(
+    subject: Subject,
+    dataset: Dataset,
+    run: RunDir,
+    experiment: Intervention,
+    sample: PairSample,
+    settings: Settings,
+    say: Say = print,
+) -> str:
+    """Check, then run what is not done yet of one experiment; gives its NAME.
+
+    `sample` holds the main experiment's pairs; a control uses those that the run has of that kind already, if any.
+
+    Raises `UserError` for layers that the model lacks, for a directory of another run, and, with status 3, when a
+    check fails; then no record has been written.
+    """
+    name = experiment_name(experiment, settings.kind)
+    layers = layers_of(subject, settings.layers)
+    check_alignment(settings.align)
+    claim(subject, dataset, run)
+    run.update_json("pair_construction_report.json", settings.kind, sample.report)
+    pairs = _pairs(experiment, sample, dataset, run, settings)
+    done = run.begin(
+        name, _recorded(subject, experiment, settings, layers), [pair_row(p) for p in pairs], settings.overwrite
+    )
+    if done == len(pairs):
+        say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
+        return name
+    say(cost(len(pairs) - done, len(layers), subject))
+    run_checks(subject, dataset, run, settings.seed, layers, say)
+    rows = run_pairs(subject, experiment, pairs[done:], layers=layers, align_how=settings.align, alpha=settings.alpha)
+    for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
+        run.append(name, records)
+    run.finish(name, {"n_pairs": len(pairs)})
+    return name
+
+
+def _pairs(
+    experiment: Intervention, sample: PairSample, dataset: Dataset, run: RunDir, settings: Settings
+) -> Sequence[Pair]:
+    if not experiment.control:
+        return sample.pairs
+    main = pairs_from_rows(run.read_pairs(settings.kind), dataset.clips) or sample.pairs
+    return experiment.pairs(main, dataset.clips, settings.seed) if experiment.pairs else main
+
+
+def run_checks(
+    subject: Subject, dataset: Dataset, run: RunDir, seed: int, layers: Sequence[int], say: Say = print
+) -> None:
+    """The checks of SPEC section 7 on some clips, into their files and as a table; status 3 when one fails."""
+    run.write_json("tokenization_report.json", subject.labels.report())
+    clips = _check_clips(dataset, seed)
+    spans = span_check(subject, clips)
+    run.write_json("sanity_check_audio_span.json", spans)
+    table = pd.DataFrame(spans["clips"]).drop(columns=["ids_in_span"])
+    say("audio spans, in positions of the expanded sequence:\n" + table.to_string(index=False))
+    _gate(spans["passed"], "an audio span is not where it should be", run, "sanity_check_audio_span.json")
+    silent = self_patch_check(subject, clips, layers)
+    run.write_json("sanity_check_self_patch.json", silent)
+    say(
+        f"self-patch: {silent['prediction_agreement']:.0%} of {silent['n_predictions']} answers unchanged, largest "
+        f"|Δlogit| {silent['max_abs_delta_logit']:.2g}; last layer {silent['last_layer_max_abs_delta_logit']:.2g} "
+        f"(must be 0); embeddings {silent['embeddings_max_abs_difference_from_donor']:.2g} from B "
+        f"(noise up to {silent['tolerance']:g})"
+    )
+    _gate(
+        silent["passed"],
+        "patching a clip with itself, or the floor or ceiling, is off",
+        run,
+        "sanity_check_self_patch.json",
+    )
+
+
+def _check_clips(dataset: Dataset, seed: int) -> list[Clip]:
+    clips = sorted(dataset.clips, key=lambda clip: clip.clip_id)
+    return random.Random(f"{seed}:checks").sample(clips, min(N_CHECK_CLIPS, len(clips)))
+
+
+def _gate(passed: bool, what: str, run: RunDir, filename: str) -> None:
+    if not passed:
+        raise UserError(f"check failed: {what}; nothing was measured. See {run.path / filename}", CHECK_FAILED)
+
+
+def layers_of(subject: Subject, layers: Sequence[int] | None) -> list[int]:
+    """The layers to patch in order, all of the model's for None; `UserError` for one that it lacks."""
+    n = subject.lm.n_layers
+    chosen = sorted(set(range(n) if layers is None else layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= n:
+        raise UserError(f"--layers {','.join(map(str, chosen))}: the model has layers 0-{n - 1}", BAD_USAGE)
+    return chosen
+
+
+def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
+    """Record in the run's configuration what it is a run of."""
+    run.claim(
+        {
+            "model": {
+                "name": subject.name,
+                "sha256": subject.sha256,
+                "n_layers": subject.lm.n_layers,
+                "hidden_size": subject.model.llm_model.config.hidden_size,
+            },
+            "data": dataset_identity(dataset),
+            "prompt": {"system": SYSTEM, "user": PROMPT, "text": subject.io.prompt_text()},
+            "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
+        }
+    )
+
+
+def _recorded(subject: Subject, experiment: Intervention, settings: Settings, layers: list[int]) -> dict[str, Any]:
+    return {
+        "intervention": experiment.name,
+        "kind": settings.kind,
+        "layers_to_patch": layers,
+        "patch_all_layers": len(layers) == subject.lm.n_layers,
+        "patch_alpha": settings.alpha,
+        "align": settings.align,
+        f"max_pairs_{settings.kind}": settings.max_pairs,
+        "pair_sampling_seed": settings.seed,
+        "same_speaker": settings.same_speaker,
+        "both_directions": settings.both_directions,
+        "engine": subject.lm.engine,
+        "device": subject.model.llm_model.device.type,
+        "dtype": str(subject.model.llm_model.dtype).removeprefix("torch."),
+        "use_cache": False,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+    }
+
+
+def cost(n_pairs: int, n_layers: int, subject: Subject) -> str:
+    """What is ahead, in forward passes as the textbook procedure counts them, and what the engine makes of it."""
+    n = n_layers + 2
+    line = f"{n_pairs} pairs × ({n_layers} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
+    if subject.lm.engine == "sweep":
+        return f"{line}; engine sweep does them in {2 * n_pairs:,} growing ones"
+    return f"{line}; engine stepwise does just those"

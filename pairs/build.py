@@ -1,0 +1,255 @@
+"""From clips to pairs that differ in one factor (SPEC section 3).
+
+    sample = build_pairs(dataset.clips, "semantic", max_pairs=100, seed=42)
+    pair = sample.pairs[0]          # pair.a is the recipient, pair.b the donor, pair.target the donor's label
+    sample.report["pairs_possible"]
+
+Clips which share the fixed factor form a group; inside it they are bucketed by the label that must differ. Any two
+clips of two buckets are a pair, so the possible pairs are counted as products of bucket sizes and numbered without
+being listed, and a uniform sample is a draw of numbers.
+"""
+
+import bisect
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from errors import BAD_USAGE, UserError
+from pairs.clips import Clip, listing
+
+KINDS = ("prosody", "semantic")
+_FIXED = {"prosody": "text_id", "semantic": "prosody_label"}
+_VARIED = {"prosody": "prosody_label", "semantic": "semantic_label"}
+_ROW_COLUMNS = ("text_id", "semantic_label", "prosody_label", "speaker")
+# The fixed factor's value, the speaker and the language; "" where one does not matter or the data do not name it.
+_Group = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Recipient `a`, donor `b`, and the label that the answer should move to when b's activation replaces a's."""
+
+    pair_id: str
+    kind: str
+    a: Clip
+    b: Clip
+    target: str
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """The pairs in the order they are run, and one kind's part of pair_construction_report.json."""
+
+    pairs: tuple[Pair, ...]
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """All pairs between two labels of one group: `left` × `right`, numbered from `start` row by row."""
+
+    group: _Group
+    start: int
+    left: list[Clip]
+    right: list[Clip]
+
+    def __len__(self) -> int:
+        return len(self.left) * len(self.right)
+
+    def clips_at(self, number: int) -> tuple[Clip, Clip]:
+        i, j = divmod(number - self.start, len(self.right))
+        return self.left[i], self.right[j]
+
+
+def build_pairs(
+    clips: Sequence[Clip],
+    kind: str,
+    max_pairs: int = 100,
+    seed: int = 42,
+    same_speaker: bool = True,
+    both_directions: bool = False,
+) -> PairSample:
+    """A uniform sample of the possible pairs of `kind`, at most `max_pairs` directed ones.
+
+    Neither the sample nor the directions depend on the order of `clips`. A pair runs in one direction, drawn with the
+    seed, or in both with `both_directions`; `max_pairs` is then rounded down to an even number. With `same_speaker`,
+    clips without a speaker pair among themselves; likewise with the language, which is always the same in a pair.
+    Neighbours in the result share a group and, where possible, a clip.
+
+    Raises `UserError` when no pair is possible, or one text_id has two meanings (SPEC section 3).
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is not one of {KINDS}")
+    directions = 2 if both_directions else 1
+    if max_pairs < directions:
+        raise UserError(f"max_pairs is {max_pairs}; it must be at least {directions} here", BAD_USAGE)
+    _check_meanings(clips)
+
+    groups = _groups(clips, kind, same_speaker)
+    blocks = _blocks(groups)
+    possible = sum(map(len, blocks))
+    if not possible:
+        raise UserError(_why_none(clips, kind, same_speaker))
+
+    numbers = random.Random(f"{seed}:{kind}").sample(range(possible), min(possible, max_pairs // directions))
+    pairs: list[Pair] = []
+    sampled: Counter[_Group] = Counter()
+    for group, first, second in _decode(blocks, numbers):
+        a, b = (second, first) if _is_reversed(first, second, kind, seed) else (first, second)
+        pairs += [_pair(kind, a, b), _pair(kind, b, a)][:directions]
+        sampled[group] += directions
+
+    possible_in: Counter[_Group] = Counter()
+    for block in blocks:
+        possible_in[block.group] += len(block)
+    skipped = [
+        {"group": _name(group), "n_clips": sum(map(len, buckets.values())), "reason": _why_skipped(buckets, kind)}
+        for group, buckets in groups.items()
+        if not possible_in[group]
+    ]
+    varied = _VARIED[kind]
+    transitions = Counter(f"{getattr(pair.a, varied)} -> {getattr(pair.b, varied)}" for pair in pairs)
+    report = {
+        "kind": kind,
+        "seed": seed,
+        "max_pairs": max_pairs,
+        "same_speaker": same_speaker,
+        "both_directions": both_directions,
+        "n_clips": len(clips),
+        "pairs_possible": possible,
+        "pairs_sampled": len(pairs),
+        "per_group": {_name(group): {"possible": n, "sampled": sampled[group]} for group, n in possible_in.items()},
+        "per_transition": dict(sorted(transitions.items())),
+        "groups_skipped": skipped,
+        "warnings": _warnings(clips, kind, same_speaker, skipped, len(groups)),
+    }
+    return PairSample(tuple(pairs), report)
+
+
+def pair_row(pair: Pair) -> dict[str, str | None]:
+    """One row of `pair_list_NAME.jsonl`: the pair, and the labels of both clips as `text_id_a`, `text_id_b`, …"""
+    row = {
+        "pair_id": pair.pair_id,
+        "kind": pair.kind,
+        "clip_a": pair.a.clip_id,
+        "clip_b": pair.b.clip_id,
+        "target": pair.target,
+    }
+    for side, clip in (("a", pair.a), ("b", pair.b)):
+        row |= {f"{column}_{side}": getattr(clip, column) for column in _ROW_COLUMNS}
+    return row
+
+
+def pairs_from_rows(rows: Iterable[Mapping[str, Any]], clips: Iterable[Clip]) -> tuple[Pair, ...]:
+    """The pairs that `pair_row` made `rows` of, in their order; `UserError` when a clip is not among `clips`."""
+    by_id = {clip.clip_id: clip for clip in clips}
+    pairs = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            pair_id, kind, target = row["pair_id"], row["kind"], row["target"]
+            a_id, b_id = row["clip_a"], row["clip_b"]
+        except KeyError as error:
+            raise UserError(f"pair list, row {number}: no {error}; build the pairs again") from error
+        for clip_id in (a_id, b_id):
+            if clip_id not in by_id:
+                raise UserError(
+                    f"pair list, row {number}: the data hold no clip {clip_id!r}; "
+                    "give the data that the pairs were built from, or build them again"
+                )
+        pairs.append(Pair(pair_id, kind, by_id[a_id], by_id[b_id], target))
+    return tuple(pairs)
+
+
+def _groups(clips: Sequence[Clip], kind: str, same_speaker: bool) -> dict[_Group, dict[str, list[Clip]]]:
+    """group → label that must differ → clips, all sorted, as the numbering of pairs must not depend on the input."""
+    groups: defaultdict[_Group, defaultdict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
+    for clip in sorted(clips, key=lambda clip: clip.clip_id):
+        group = (getattr(clip, _FIXED[kind]), (same_speaker and clip.speaker) or "", clip.language or "")
+        groups[group][getattr(clip, _VARIED[kind])].append(clip)
+    return {group: dict(sorted(groups[group].items())) for group in sorted(groups)}
+
+
+def _name(group: _Group) -> str:
+    value, speaker, language = group
+    details = ", ".join(f"{what} {name}" for what, name in (("speaker", speaker), ("language", language)) if name)
+    return f"{value} ({details})" if details else value
+
+
+def _blocks(groups: dict[_Group, dict[str, list[Clip]]]) -> list[_Block]:
+    # Two semantic labels imply two text_ids, since _check_meanings has passed: the semantic rule needs no further test.
+    blocks: list[_Block] = []
+    start = 0
+    for group, buckets in groups.items():
+        for left, right in combinations(buckets.values(), 2):
+            blocks.append(_Block(group, start, left, right))
+            start += len(left) * len(right)
+    return blocks
+
+
+def _decode(blocks: list[_Block], numbers: Iterable[int]) -> list[tuple[_Group, Clip, Clip]]:
+    """The pairs of these numbers, each sorted by clip_id, and all of them by group and clip_ids."""
+    starts = [block.start for block in blocks]
+    drawn = []
+    for number in numbers:
+        block = blocks[bisect.bisect_right(starts, number) - 1]
+        first, second = sorted(block.clips_at(number), key=lambda clip: clip.clip_id)
+        drawn.append((block.group, first, second))
+    return sorted(drawn, key=lambda pair: (pair[0], pair[1].clip_id, pair[2].clip_id))
+
+
+def _is_reversed(first: Clip, second: Clip, kind: str, seed: int) -> bool:
+    """A fair coin for one pair, the same whatever else is sampled. Not `hash`, which differs between processes."""
+    key = json.dumps([seed, kind, first.clip_id, second.clip_id])
+    return hashlib.sha256(key.encode()).digest()[0] % 2 == 1
+
+
+def _pair(kind: str, a: Clip, b: Clip) -> Pair:
+    return Pair(f"{kind}:{a.clip_id}->{b.clip_id}", kind, a, b, getattr(b, _VARIED[kind]))
+
+
+def _check_meanings(clips: Iterable[Clip]) -> None:
+    meaning: dict[str, str] = {}
+    for clip in clips:
+        known = meaning.setdefault(clip.text_id, clip.semantic_label)
+        if known != clip.semantic_label:
+            raise UserError(
+                f"clip {clip.clip_id!r}: text_id {clip.text_id!r} has semantic_label {clip.semantic_label!r} here and "
+                f"{known!r} elsewhere; give one text_id one meaning"
+            )
+
+
+def _why_skipped(buckets: dict[str, list[Clip]], kind: str) -> str:
+    (label, clips), *_ = buckets.items()
+    return "only one clip" if len(clips) == 1 else f"every {_VARIED[kind]} is {label}"
+
+
+def _why_none(clips: Sequence[Clip], kind: str, same_speaker: bool) -> str:
+    if not clips:
+        return f"no {kind} pairs: there are no clips; check the data set"
+    fixed, varied = _FIXED[kind], _VARIED[kind]
+    if same_speaker and _blocks(_groups(clips, kind, same_speaker=False)):
+        return (
+            f"no {kind} pairs: no speaker has two clips with the same {fixed} and different {varied}; "
+            "add such clips, or let a pair have two speakers (--any-speaker)"
+        )
+    return (
+        f"no {kind} pairs: clips with the same {fixed} all have one {varied} "
+        f"({len({getattr(clip, fixed) for clip in clips})} {fixed}s, {len(clips)} clips); "
+        f"add clips with the same {fixed} and another {varied}"
+    )
+
+
+def _warnings(clips: Sequence[Clip], kind: str, same_speaker: bool, skipped: list[dict], n_groups: int) -> list[str]:
+    warnings = []
+    if skipped:
+        names = listing(f"{group['group']} ({group['reason']})" for group in skipped)
+        warnings.append(f"{kind}: {len(skipped)} of {n_groups} groups offer no pair and are skipped: {names}")
+    nameless = sum(clip.speaker is None for clip in clips)
+    if same_speaker and 0 < nameless < len(clips):
+        warnings.append(f"{kind}: {nameless} of {len(clips)} clips name no speaker and pair among themselves")
+    return warnings

@@ -1,0 +1,147 @@
+"""Rows of a CSV or JSONL file, each with the line number an editor shows.
+
+    for row in read_rows(Path("manifest.csv"), required=("clip_id", "text"), optional=("speaker",)):
+        row.required("clip_id"), row.optional("speaker")
+
+What a row must hold is asked of the row, so that the error can name it.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import UserError
+from models.labels import LABELS
+from pairs.normalise import normalise_label
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: `number` counts the file's lines from 1, `values` holds the known columns, stripped."""
+
+    path: Path
+    number: int
+    values: dict[str, str]
+
+    def error(self, message: str) -> UserError:
+        return _error(self.path, self.number, message)
+
+    def required(self, column: str) -> str:
+        if not self.values[column]:
+            raise self.error(f"{column} is empty; every row needs one")
+        return self.values[column]
+
+    def optional(self, column: str) -> str | None:
+        return self.values.get(column) or None
+
+    def label(self, column: str) -> str:
+        label = normalise_label(self.required(column))
+        if label is None:
+            raise self.error(
+                f"{column} {self.values[column]!r} is unknown; use one of {', '.join(LABELS)}, or take the row out"
+            )
+        return label
+
+
+def _error(path: Path, number: int, message: str) -> UserError:
+    return UserError(f"{path}: row {number}: {message}")
+
+
+def read_rows(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
+    """The rows of a UTF-8 file, CSV with a header or one JSON object a line, without blank lines and other columns.
+
+    A quoted CSV value may span lines: the row's number is that of its first. Raises `UserError`, lazily, at the first
+    mistake: unreadable, not UTF-8, empty, no rows, broken CSV or JSON, a required column missing.
+    """
+    text = _read_text(path)
+    if not text.strip():
+        raise UserError(f"{path}: the file is empty; it needs one row a clip or text, with {', '.join(required)}")
+    rows = _jsonl_rows if path.suffix.lower() == ".jsonl" else _csv_rows
+    empty = True
+    for row in rows(path, text, required, optional):
+        empty = False
+        yield row
+    if empty:
+        raise UserError(f"{path}: a header and no rows; add one row a clip")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data[: error.start].count(b"\n") + 1
+        raise _error(path, row, f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8") from error
+
+
+def _csv_rows(path: Path, text: str, required: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    records = _csv_records(path, text)
+    header_number, cells = next(records)
+    header = [cell.strip() for cell in cells]
+    missing = [column for column in required if column not in header]
+    if missing:
+        raise _error(
+            path,
+            header_number,
+            f"no column {', '.join(missing)} in the header, which reads {','.join(header)[:200]!r}; "
+            "name the columns there, separated by commas",
+        )
+    known = [column for column in header if column in required or column in optional]
+    for column in known:
+        if known.count(column) > 1:
+            raise _error(path, header_number, f"column {column} is there twice; keep one")
+    for number, cells in records:
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise _error(
+                path,
+                number,
+                f"{len(cells)} values for {len(header)} columns; put a value that holds a comma in double quotes",
+            )
+        values = dict.fromkeys(header, "") | dict(zip(header, (cell.strip() for cell in cells), strict=False))
+        yield Row(path, number, {column: values[column] for column in known})
+
+
+def _csv_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield number, cells
+            number = reader.line_num + 1
+    except csv.Error as error:
+        hint = "double quotes enclose a whole value, and one inside it is written twice"
+        raise _error(path, number, f"broken CSV ({error}); {hint}") from error
+
+
+def _jsonl_rows(path: Path, text: str, required: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    # str.splitlines would also split at U+2028 and the like, which JSON allows inside a string
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise _error(path, number, f"broken JSON ({error}); write one object a line") from error
+        if not isinstance(record, dict):
+            raise _error(path, number, "not a JSON object; write one object a line")
+        missing = [column for column in required if column not in record]
+        if missing:
+            raise _error(path, number, f"no {', '.join(missing)}; every row needs {', '.join(required)}")
+        values = {}
+        for column in (*required, *optional):
+            value = record.get(column)
+            if value is None:
+                value = ""
+            elif isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # ids are often written as bare numbers
+            elif not isinstance(value, str):
+                raise _error(path, number, f"{column} is {value!r}; write it as text in double quotes")
+            values[column] = value.strip()
+        yield Row(path, number, values)
