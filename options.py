@@ -145,8 +145,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def max_pairs(kind: str, value: int | None) -> int:
     """The cap for a pair kind: the option, else the file's `max_pairs_KIND`, else 100."""
-    caps = click.get_current_context().meta.get("config_caps", {})
-    cap = value or caps.get(kind) or DEFAULT_MAX_PAIRS
+    in_file = click.get_current_context().meta.get("config_caps", {}).get(kind)
+    cap = next(cap for cap in (value, in_file, DEFAULT_MAX_PAIRS) if cap is not None)
     if cap < 1:
         raise UserError(f"max_pairs_{kind} is {cap}; at least one pair is needed", BAD_USAGE)
     return cap

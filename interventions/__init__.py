@@ -17,8 +17,9 @@ the causal path from the sound to the answer. An experiment is one function with
         return torch.cat(logits)
 
 It gets the traced model, one pair as the model reads it, and the layers; it returns logits
-`[1 + n_layers, vocabulary]`, A's own answer first. The function's name is its name on the command line, its docstring the help, its further
-parameters (such as `alpha`) the options that it takes. Put the file into this folder and it is there.
+`[1 + n_layers, vocabulary]`, A's own answer first. The function's name is its name on the command line, its docstring
+the help, its further parameters (such as `alpha`) the options that it takes. Put the file into this folder and it is
+there.
 """
 
 from interventions.core.registry import Intervention, catalogue, intervention, load_intervention

@@ -14,7 +14,7 @@ import torch
 
 from interventions.core.traced import TracedLM
 from models.labels import LabelTokenizerHelper
-from models.opens2s import OpenS2S, checkpoint_folder, checkpoint_hash, load_model
+from models.opens2s import OpenS2S, check_config, checkpoint_folder, checkpoint_hash, load_model, read_config
 from models.opens2s_io import SAMPLE_RATE, ClipInput, OpenS2SIO, read_audio
 from pairs import Clip
 
@@ -35,8 +35,9 @@ class Subject:
 def load_subject(
     source: str | Path, *, device: str | None = None, dtype: str | None = None, engine: str = "sweep"
 ) -> Subject:
-    """Load a checkpoint folder or hub id; the tokenizer and labels first, since they fail faster than weights do."""
+    """Load a checkpoint folder or hub id; what is small comes first, since it fails faster than weights do."""
     folder = checkpoint_folder(source)
+    check_config(read_config(folder))
     io = OpenS2SIO.from_checkpoint(folder)
     labels = LabelTokenizerHelper(io.tokenizer)
     model = load_model(folder, device, dtype)

@@ -1,0 +1,104 @@
+"""Metrics of records written by hand, whose values can be read off."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.metrics import layer_metrics, read_records
+from errors import UserError
+
+LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
+FIXED_COLUMNS = [
+    *("layer", "n_pairs", "eligible_count", "flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"),
+]
+
+
+def logits(**given):
+    return {label: float(given.get(label, 0)) for label in LABELS}
+
+
+def record(layer, target, base, patch, donor):
+    answers = [max(LABELS, key=x.get) for x in (base, patch)]
+    return {
+        "layer": layer,
+        "target": target,
+        "pred_base": answers[0],
+        "pred_patch": answers[1],
+        "eligible": answers[0] != target,
+        "flip_to_target": answers[1] == target,
+        "flip_from_base": answers[1] != answers[0],
+        "delta_logit_target": patch[target] - base[target],
+        "logits_base": base,
+        "logits_patch": patch,
+        "logits_donor": donor,
+        "label_mass_patch": 0.9,
+        "stream_shift": 0.5,
+    }
+
+
+@pytest.fixture
+def records():
+    sad, happy = logits(sad=4), logits(happy=4)
+    return pd.DataFrame(
+        [
+            record(0, "happy", sad, happy, happy),  # flips
+            record(0, "happy", happy, happy, happy),  # not eligible: was the target before
+            record(0, "happy", sad, logits(angry=2, sad=1), happy),  # leaves its answer for another one
+            record(0, "happy", sad, sad, sad),  # the donor is no better: no recovery can be had
+            record(3, "happy", sad, logits(sad=4, happy=2), happy),  # moves half the way, does not flip
+        ]
+    )
+
+
+def test_the_fixed_columns_come_first(records):
+    assert list(layer_metrics(records).columns)[:6] == FIXED_COLUMNS
+
+
+def test_rates_are_over_all_pairs_and_over_the_eligible(records):
+    first, last = layer_metrics(records).to_dict("records")
+    assert (first["layer"], first["n_pairs"], first["eligible_count"]) == (0, 4, 3)
+    assert first["flip_to_target_rate"] == 2 / 4
+    assert first["flip_to_target_rate_eligible"] == 1 / 3
+    assert first["flip_from_base_rate"] == 2 / 4
+    assert first["base_is_target_rate"] == 1 / 4
+    assert first["donor_is_target_rate"] == 3 / 4
+    assert first["delta_logit_target_mean"] == 1.0  # 4, 0, 0, 0
+    assert (last["layer"], last["flip_to_target_rate"], last["delta_logit_target_mean"]) == (3, 0, 2)
+
+
+def test_recovery_is_the_share_of_the_way_to_the_donor_and_guards_small_ways(records):
+    first, last = layer_metrics(records).to_dict("records")
+    # happy − sad goes from −4 to 4 at the flip, to −1 in the third; the fourth has no way to go.
+    assert first["recovery_n"] == 2
+    assert first["normalised_recovery_mean"] == pytest.approx((8 / 8 + 3 / 8) / 2)
+    assert last["normalised_recovery_mean"] == pytest.approx(2 / 8)
+
+
+def test_kl_is_zero_where_the_patched_answer_is_the_donors(records):
+    table = layer_metrics(records[:2])
+    assert table["kl_to_donor_mean"].item() == pytest.approx(0, abs=1e-12)
+    p, q = (np.exp(list(x.values())) for x in (logits(happy=4), logits(sad=4, happy=2)))
+    p, q = p / p.sum(), q / q.sum()
+    assert layer_metrics(records)["kl_to_donor_mean"].iloc[1] == pytest.approx((p * np.log(p / q)).sum())
+
+
+def test_a_layer_without_an_eligible_pair_has_no_eligible_rate(records):
+    table = layer_metrics(records[1:2])
+    assert table["flip_to_target_rate_eligible"].isna().all() and table["recovery_n"].item() == 0
+
+
+def test_records_are_read_back(tmp_path, records):
+    path = tmp_path / "patching_records_prosody.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in records.to_dict("records")))
+    pd.testing.assert_frame_equal(layer_metrics(read_records(path)), layer_metrics(records))
+
+
+def test_missing_and_empty_records_are_named(tmp_path):
+    path = tmp_path / "patching_records_prosody.jsonl"
+    with pytest.raises(UserError, match="no records"):
+        read_records(path)
+    path.write_text("")
+    with pytest.raises(UserError, match="holds no record"):
+        read_records(path)

@@ -1,0 +1,100 @@
+"""Records say what happened in each (pair, layer)."""
+
+import pytest
+import torch
+
+from errors import UserError
+from interventions import load_intervention
+from interventions.core.experiment import align, run_pairs
+from interventions.core.registry import Intervention
+from models.labels import LABELS
+from pairs import build_pairs
+from tests.interventions.decoders import make_clip
+
+FIELDS = [
+    *("pair_id", "clip_a", "clip_b", "layer", "target", "pred_base", "pred_patch", "eligible"),
+    *("flip_to_target", "flip_from_base", "delta_logit_target", "logits_base", "logits_patch", "logits_donor"),
+    *("len_a", "len_b", "n_patched", "patch_alpha"),
+]
+LAYERS = (0, 1, 4)
+
+
+@pytest.fixture(scope="module")
+def pairs(demo_data):
+    return build_pairs(demo_data.clips, "prosody", max_pairs=6).pairs
+
+
+@pytest.fixture(scope="module")
+def records(demo, pairs):
+    return list(run_pairs(demo, load_intervention("patch"), pairs, layers=LAYERS))
+
+
+def test_there_is_one_record_a_layer_with_every_field(records, pairs):
+    assert [[row["layer"] for row in rows] for rows in records] == [list(LAYERS)] * len(pairs)
+    assert all(list(row)[: len(FIELDS)] == FIELDS for rows in records for row in rows)
+
+
+def test_predictions_and_flips_follow_from_the_logits(records, pairs):
+    for pair, rows in zip(pairs, records, strict=True):
+        for row in rows:
+            answer = {name: max(LABELS, key=row[f"logits_{name}"].get) for name in ("base", "patch")}
+            assert (row["clip_a"], row["clip_b"], row["target"]) == (pair.a.clip_id, pair.b.clip_id, pair.target)
+            assert (row["pred_base"], row["pred_patch"]) == (answer["base"], answer["patch"])
+            assert row["eligible"] == (answer["base"] != pair.target)
+            assert row["flip_to_target"] == (answer["patch"] == pair.target)
+            assert row["flip_from_base"] == (answer["patch"] != answer["base"])
+            moved = row["logits_patch"][pair.target] - row["logits_base"][pair.target]
+            assert row["delta_logit_target"] == pytest.approx(moved, abs=1e-6)
+            assert row["n_patched"] == min(row["len_a"], row["len_b"])
+
+
+def test_base_and_donor_logits_are_those_of_the_clips_alone(demo, records, pairs):
+    for pair, rows in zip(pairs, records, strict=True):
+        for clip, column in ((pair.a, "logits_base"), (pair.b, "logits_donor")):
+            alone = demo.clips.unpatched(clip).logits[0].tolist()
+            assert list(rows[0][column].values()) == pytest.approx(alone, abs=1e-4)
+
+
+def test_clips_are_encoded_once_and_dropped_after_their_last_pair(demo, pairs, monkeypatch):
+    encoded = []
+    encode = demo.model.encode
+    monkeypatch.setattr(demo.model, "encode", lambda *args: encoded.append(1) or encode(*args), raising=False)
+    distinct = {clip.clip_id for pair in pairs for clip in (pair.a, pair.b)}
+    for clip in [clip for pair in pairs for clip in (pair.a, pair.b)]:
+        demo.clips.drop(clip)
+    before = set(demo.clips._frames)
+    list(run_pairs(demo, load_intervention("patch"), pairs, layers=[0]))
+    assert len(encoded) == len(distinct)
+    assert set(demo.clips._frames) == before
+
+
+def test_alpha_reaches_the_intervention(demo, pairs):
+    (full,), (half,) = (
+        next(run_pairs(demo, load_intervention("patch"), pairs[:1], layers=[0], alpha=alpha)) for alpha in (1.0, 0.5)
+    )
+    assert half["patch_alpha"] == 0.5
+    assert 0 < half["stream_shift"] == pytest.approx(full["stream_shift"] / 2, rel=1e-4)
+
+
+def test_the_self_control_keeps_recipients_and_targets(demo, demo_data, pairs):
+    control = load_intervention("self")
+    own = control.pairs(pairs, demo_data.clips, 42)
+    assert [(p.a, p.b, p.target) for p in own] == [(p.a, p.a, p.target) for p in pairs]
+    for rows in run_pairs(demo, control, own, layers=LAYERS):
+        for row in rows:
+            assert not row["flip_from_base"] and abs(row["delta_logit_target"]) < 1e-3
+            assert row["stream_shift"] == 0
+
+
+def test_an_intervention_that_does_not_write_is_caught(demo, pairs):
+    def idle(lm, pair, layers):
+        return torch.zeros(1 + len(layers), demo.model.llm_model.config.vocab_size)
+
+    with pytest.raises(RuntimeError, match="'idle' wrote at layers"):
+        list(run_pairs(demo, Intervention("idle", "", False, idle), pairs[:1], layers=[0]))
+
+
+def test_resampling_alignment_is_refused_with_a_sentence():
+    with pytest.raises(UserError, match="resample_linear: reserved") as caught:
+        align(make_clip(3, 1), make_clip(3, 2), "resample_linear")
+    assert caught.value.status == 2

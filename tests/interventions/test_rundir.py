@@ -1,0 +1,95 @@
+"""A run directory keeps what was computed, and belongs to one model, data set and prompt."""
+
+import json
+
+import pytest
+
+from errors import UserError
+from interventions.core.rundir import RunDir
+
+IDENTITY = {
+    "model": {"name": "m", "sha256": "1"},
+    "data": {"name": "d", "sha256": "2", "source": "here"},
+    "prompt": {"user": "?"},
+    "labels": {"order": ["sad"]},
+}
+SETTINGS = {"layers_to_patch": [0, 1], "patch_alpha": 1.0}
+PAIRS = [{"pair_id": f"p{i}"} for i in range(3)]
+
+
+def records(i):
+    return [{"pair_id": f"p{i}", "layer": layer} for layer in (0, 1)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.claim(IDENTITY)
+    assert run.begin("prosody", SETTINGS, PAIRS) == 0
+    return run
+
+
+def test_records_are_counted_in_whole_pairs(run):
+    for i in range(2):
+        run.append("prosody", records(i))
+    assert RunDir(run.path).begin("prosody", SETTINGS, PAIRS) == 2
+
+
+@pytest.mark.parametrize("torn", ['{"pair_id": "p1", "la', '{"pair_id": "p1", "layer": 0}\n', '{"pair_id"\n{"x": '])
+def test_a_torn_tail_is_cut_off_and_the_rest_is_kept(run, torn):
+    run.append("prosody", records(0))
+    whole = run.records_file("prosody").read_text()
+    with run.records_file("prosody").open("a") as file:
+        file.write(torn)
+    assert run.begin("prosody", SETTINGS, PAIRS) == 1
+    assert run.records_file("prosody").read_text() == whole
+
+
+@pytest.mark.parametrize("part", ["model", "data", "prompt", "labels"])
+def test_another_model_data_set_or_prompt_is_refused(run, part):
+    with pytest.raises(UserError, match=f"another {part}"):
+        run.claim(IDENTITY | {part: {"name": "other"}})
+    assert run.config()["model"] == IDENTITY["model"]
+
+
+def test_the_same_data_in_another_place_is_the_same(run):
+    run.claim(IDENTITY | {"data": IDENTITY["data"] | {"source": "there"}})
+    assert run.experiments() == ["prosody"]
+
+
+def test_other_settings_are_refused_by_name(run):
+    with pytest.raises(UserError, match="patch_alpha was 1.0, is 0.5") as caught:
+        run.begin("prosody", SETTINGS | {"patch_alpha": 0.5}, PAIRS)
+    assert caught.value.status == 2
+
+
+def test_other_pairs_are_refused(run):
+    with pytest.raises(UserError, match="pair list differs"):
+        run.begin("prosody", SETTINGS, PAIRS[:2])
+
+
+def test_overwriting_moves_the_old_files_aside(run):
+    run.append("prosody", records(0))
+    old = run.records_file("prosody").read_text()
+    run.begin("random-prosody", SETTINGS, PAIRS)
+    assert run.begin("prosody", SETTINGS | {"patch_alpha": 0.5}, PAIRS, overwrite=True) == 0
+    assert (run.path / "replaced-1" / run.records_file("prosody").name).read_text() == old
+    assert not run.records_file("prosody").exists() and run.pairs_file("random-prosody").exists()
+    assert run.config()["experiments"]["prosody"]["patch_alpha"] == 0.5
+
+
+def test_finishing_keeps_the_settings(run):
+    run.finish("prosody", {"n_pairs": 3})
+    assert run.config()["experiments"]["prosody"] == SETTINGS | {"finished": True, "n_pairs": 3}
+
+
+def test_a_number_that_is_none_is_never_written(run):
+    with pytest.raises(ValueError):
+        run.append("prosody", [{"delta_logit_target": float("nan")}])
+    assert json.loads((run.path / "patching_config.json").read_text())["experiments"]
+
+
+def test_a_damaged_configuration_is_named(run):
+    (run.path / "patching_config.json").write_text("{")
+    with pytest.raises(UserError, match="patching_config.json: is damaged"):
+        run.config()

@@ -1,0 +1,253 @@
+"""The program from the outside, on the demo: what it writes, and how it fails."""
+
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from cli import cli
+from interventions.core import checks
+from options import DEMO_DATA, DEMO_MODEL
+
+FEW = ("--max-pairs", "5", "--device", "cpu")
+LAYERS = ("--layers", "0,2-3")
+
+
+def call(*args, status=0):
+    result = CliRunner().invoke(cli, [str(arg) for arg in args])
+    assert result.exit_code == status, result.output + repr(result.exception)
+    return result.output
+
+
+def fails(*args, status):
+    """The one error line of a command that ends with `status`."""
+    lines = call(*args, status=status).strip().splitlines()
+    assert "Traceback" not in "\n".join(lines)
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    call("patch", "--kind", "prosody", "--out", out, *FEW)
+    return out
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_patch_writes_every_file_of_a_run(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "patching_config.json",
+        "tokenization_report.json",
+        "pair_construction_report.json",
+        "sanity_check_audio_span.json",
+        "sanity_check_self_patch.json",
+        "pair_list_prosody.jsonl",
+        "patching_records_prosody.jsonl",
+        "patching_metrics_prosody.csv",
+        "flip_rate_curve_prosody.png",
+        "delta_logit_curve_prosody.png",
+    }
+
+
+def test_the_files_agree_with_each_other(run):
+    config = json.loads((run / "patching_config.json").read_text())
+    pairs, records = rows(run / "pair_list_prosody.jsonl"), rows(run / "patching_records_prosody.jsonl")
+    layers = list(range(config["model"]["n_layers"]))
+    assert config["experiments"]["prosody"]["finished"]
+    assert [(r["pair_id"], r["layer"]) for r in records] == [(p["pair_id"], layer) for p in pairs for layer in layers]
+    metrics = pd.read_csv(run / "patching_metrics_prosody.csv")
+    assert metrics["layer"].tolist() == layers and set(metrics["n_pairs"]) == {5}
+    tokens = json.loads((run / "tokenization_report.json").read_text())["labels"]
+    assert [label for label in tokens if tokens[label]["multi_token"]] == ["angry", "surprised"]
+    for check in ("audio_span", "self_patch"):
+        assert json.loads((run / f"sanity_check_{check}.json").read_text())["passed"]
+
+
+def test_the_same_command_gives_the_same_files_and_the_other_engine_the_same_answers(run, tmp_path):
+    call("patch", "--kind", "prosody", "--out", tmp_path / "again", *FEW)
+    for file in run.iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+    call("patch", "--kind", "prosody", "--out", tmp_path / "stepwise", "--engine", "stepwise", *FEW)
+    here, there = (rows(path / "patching_records_prosody.jsonl") for path in (run, tmp_path / "stepwise"))
+    for one, other in zip(here, there, strict=True):
+        assert one["pred_patch"] == other["pred_patch"]
+        assert one["logits_patch"] == pytest.approx(other["logits_patch"], abs=1e-4)
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(run, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    records = out / "patching_records_prosody.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    records.write_text("".join(lines[: len(lines) // 2]) + lines[0][:40])
+    config = json.loads((out / "patching_config.json").read_text())
+    config["experiments"]["prosody"] = {
+        key: value for key, value in config["experiments"]["prosody"].items() if key != "n_pairs"
+    } | {"finished": False}
+    (out / "patching_config.json").write_text(json.dumps(config))
+    call("patch", "--kind", "prosody", "--out", out, *FEW)
+    for file in run.iterdir():
+        assert (out / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_finished_experiment_is_not_run_again_unless_overwritten(run):
+    assert "done already" in call("patch", "--kind", "prosody", "--out", run, *FEW)
+    before = (run / "patching_records_prosody.jsonl").read_bytes()
+    assert "alpha was 1.0, is 0.5" in fails("patch", "--kind", "prosody", "--out", run, "--alpha", 0.5, *FEW, status=2)
+    assert (run / "patching_records_prosody.jsonl").read_bytes() == before
+
+
+def test_patch_and_control_meet_in_one_run(run, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    call("control", "--kind", "self", "--out", out, *LAYERS, "--device", "cpu")
+    mine, main = rows(out / "pair_list_self.jsonl"), rows(run / "pair_list_prosody.jsonl")
+    assert [(p["clip_a"], p["clip_b"], p["target"]) for p in mine] == [
+        (p["clip_a"], p["clip_a"], p["target"]) for p in main
+    ]
+    assert not any(record["flip_from_base"] for record in rows(out / "patching_records_self.jsonl"))
+    assert (out / "flip_rate_curve_self.png").exists()
+
+
+def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
+    output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS)
+    assert "5 pairs × (3 + 2) = 25 forward passes" in output
+    assert "audio spans" in output and "self-patch: 100%" in output
+    records = rows(tmp_path / "run" / "patching_records_semantic.jsonl")
+    assert [record["layer"] for record in records[:3]] == [0, 2, 3]
+
+
+def test_check_runs_the_checks_alone(tmp_path):
+    assert "all checks passed" in call("check", "--out", tmp_path / "run", "--device", "cpu")
+    assert not list((tmp_path / "run").glob("patching_records*"))
+
+
+def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "audio_length", lambda *args: 1)
+    line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
+    assert line.startswith("error: check failed") and "sanity_check_audio_span.json" in line
+    assert not list((tmp_path / "run").glob("patching_records*"))
+
+
+def test_pairs_needs_no_model(tmp_path):
+    output = call("pairs", "--kind", "semantic", "--model", "no-such-model", "--out", tmp_path / "run")
+    assert re.search(r"\d+ semantic pairs possible, 100 drawn", output)
+    report = json.loads((tmp_path / "run" / "pair_construction_report.json").read_text())
+    assert report["semantic"]["pairs_sampled"] == 100
+
+
+def test_report_makes_tables_and_figures_again(run, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    for name in ("patching_metrics_prosody.csv", "flip_rate_curve_prosody.png"):
+        (out / name).unlink()
+    call("report", out)
+    for name in ("patching_metrics_prosody.csv", "flip_rate_curve_prosody.png"):
+        assert (out / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_the_configuration_file_fills_in_and_the_command_line_wins(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "layers_to_patch: [1, 4]\npatch_alpha: 0.5\nmax_pairs_prosody: 2\npair_sampling_seed: 7\ndevice: cpu\n"
+        f"out: {tmp_path / 'run'}\n"
+    )
+    call("patch", "--kind", "prosody", "--config", config, "--alpha", "0.25")
+    ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]["prosody"]
+    assert (ran["layers_to_patch"], ran["patch_alpha"]) == ([1, 4], 0.25)
+    assert (ran["max_pairs_prosody"], ran["pair_sampling_seed"], ran["n_pairs"]) == (2, 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("layer_to_patch: [1]", "did you mean layers_to_patch"),
+        ("patch_all_layers: false", "layers_to_patch must list"),
+        ("patch_all_layers: true\nlayers_to_patch: [1]", "keep one"),
+        ("max_pairs_prosody: many", "whole number"),
+        ("- 1", "key: value"),
+        ("a: [", "not valid YAML"),
+        ("max_pairs_prosody: 0", "max_pairs_prosody"),
+        ("model: !!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_a_mistake_in_the_configuration_file_is_named(tmp_path, text, expected):
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    line = fails("patch", "--kind", "prosody", "--config", config, "--out", tmp_path / "run", status=2)
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--alpha", "0"], "not in (0, 1]"),
+        (["--alpha", "1.5"], "not in (0, 1]"),
+        (["--alpha", "nan"], "not in (0, 1]"),
+        (["--layers", "3-1"], "runs backwards"),
+        (["--layers", "two"], "not a layer"),
+        (["--layers", "0,99"], "the model has layers 0-"),
+        (["--max-pairs", "0"], "--max-pairs"),
+        (["--engine", "warp"], "--engine"),
+        (["--device", "cuda:9"], "--device"),
+        (["--device", "toaster"], "--device"),
+        (["--dtype", "int8"], "--dtype"),
+        (["--align", "resample_linear"], "resample_linear: reserved"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--verbose"], "--verbose"),
+    ],
+)
+def test_wrong_usage_ends_in_one_line_and_status_2(tmp_path, args, expected):
+    assert expected in fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *args, status=2)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--data", "missing", "missing: no such file or folder"),
+        ("--model", "missing", "missing: no such folder, and not a hub id"),
+        ("--data", "sad.wav", "not a manifest"),
+        ("--model", "empty", "config.json: missing"),
+    ],
+)
+def test_wrong_data_or_model_ends_in_one_line_and_status_1(tmp_path, monkeypatch, option, value, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sad.wav").write_bytes(b"RIFF")
+    line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", option, value, status=1)
+    assert line.startswith("error: ") and expected in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_clip_that_cannot_be_decoded_is_named_and_what_was_done_is_kept(tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(DEMO_DATA, data)
+    out = tmp_path / "run"
+    call("pairs", "--kind", "prosody", "--data", data, "--out", out, *FEW[:2])
+    clip = rows(out / "pair_list_prosody.jsonl")[-1]["clip_b"]
+    text_id, label = clip.rsplit("_", 1)
+    broken = data / label / f"{text_id}.flac"
+    broken.write_bytes(broken.read_bytes()[:100])
+    line = fails("patch", "--kind", "prosody", "--data", data, "--out", out, *FEW, status=1)
+    assert str(broken) in line and "not a readable sound file" in line
+
+
+def test_a_run_of_another_data_set_is_refused(run, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(DEMO_DATA, data)
+    shutil.rmtree(data / "sad")
+    line = fails("patch", "--kind", "prosody", "--data", data, "--out", run, *FEW, status=1)
+    assert "another data" in line
+
+
+def test_help_is_there_for_every_command():
+    for command in cli.commands:
+        assert "Usage:" in call(command, "--help")
+    assert DEMO_MODEL.name not in call("patch", "--help")  # no path of this machine in the help
