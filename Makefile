@@ -1,0 +1,33 @@
+# make demo: patch the demo model with both kinds of pair and say where the pictures are
+# make test: lint, format and tests
+# Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test format clean
+demo: $(VENV)/run.done
+	$(BIN)/python cli.py patch --kind prosody
+	$(BIN)/python cli.py patch --kind semantic
+
+test: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+format: $(VENV)/dev.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/run.done: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev.done: requirements-dev.txt $(VENV)/run.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)
