@@ -6,12 +6,15 @@
 An intervention and pairs go in, records come out, a pair at a time.
 """
 
+import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pandas as pd
 import torch
+from tqdm import tqdm
 
 from errors import BAD_USAGE, UserError
 from interventions.core.registry import Intervention
@@ -25,12 +28,16 @@ ALIGNMENTS = ("truncate_to_min", "resample_linear")
 
 @dataclass(frozen=True)
 class PairInput:
-    """A pair as the model reads it: recipient `a`, donor `b`, and the aligned positions, equally many, in each."""
+    """A pair as the model reads it: recipient `a`, donor `b`, and the aligned positions, equally many, in each.
+
+    `rng` is for an intervention that draws something: seeded, and of this pair alone.
+    """
 
     a: ClipInput
     b: ClipInput
     a_span: slice
     b_span: slice
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     @property
     def n_patched(self) -> int:
@@ -65,20 +72,23 @@ def run_pairs(
     experiment: Intervention,
     pairs: Sequence[Pair],
     *,
-    layers: Sequence[int],
+    layers: Sequence[int] | None = None,
     align_how: str = "truncate_to_min",
-    alpha: float = 1.0,
+    seed: int = 42,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a layer.
+    """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
 
-    Clips are dropped after their last pair, so memory does not grow with the number of pairs.
+    `layers` are all for None, `options` the intervention's own parameters. Clips are dropped after their last pair, so
+    memory does not grow with the number of pairs.
     """
-    options = {"alpha": alpha} if "alpha" in experiment.options else {}
+    layers = range(subject.lm.n_layers) if layers is None else layers
     uses = Counter(clip.clip_id for pair in pairs for clip in (pair.a, pair.b))
     for pair in pairs:
         inputs = align(subject.clips.get(pair.a), subject.clips.get(pair.b), align_how)
-        logits = patched_logits(subject, experiment, inputs, layers, options)
-        yield _records(subject, pair, inputs, layers, restrict(logits, subject.labels.token_ids), alpha)
+        inputs = replace(inputs, rng=random.Random(f"{seed}:{experiment.name}:{pair.pair_id}"))
+        logits = patched_logits(subject, experiment, inputs, layers, options or {})
+        yield _records(subject, pair, inputs, restrict(logits, subject.labels.token_ids))
         for clip in (pair.a, pair.b):
             uses[clip.clip_id] -= 1
             if not uses[clip.clip_id]:
@@ -86,37 +96,46 @@ def run_pairs(
         _release_memory(logits.device)
 
 
+def run_table(subject: Subject, experiment: Intervention, pairs: Sequence[Pair], **settings: Any) -> pd.DataFrame:
+    """The records of `run_pairs`, with its `settings`, as one table, for notebooks."""
+    rows = run_pairs(subject, experiment, pairs, **settings)
+    return pd.DataFrame([record for records in tqdm(rows, total=len(pairs), unit="pair") for record in records])
+
+
 def patched_logits(
-    subject: Subject, experiment: Intervention, inputs: PairInput, layers: Sequence[int], options: dict[str, Any]
+    subject: Subject, experiment: Intervention, inputs: PairInput, layers: Sequence[int], options: Mapping[str, Any]
 ) -> torch.Tensor:
-    """Readouts `[1 + n_layers, vocabulary]` of one pair; an error unless every layer was written exactly once."""
-    subject.lm.writes.clear()
+    """Readouts `[1 + rows, vocabulary]` of one pair: A's own, then a row for each of `layers`, once or several times.
+
+    Raises `UserError` when what the intervention wrote and what it gave do not fit together.
+    """
+    lm = subject.lm
+    lm.writes.clear()
     with torch.inference_mode():
-        logits = experiment.run(subject.lm, inputs, layers, **options)
-    written = [layer for layer, _, _ in subject.lm.writes]
-    if written != list(layers) or len(logits) != 1 + len(layers):
-        raise RuntimeError(
-            f"intervention {experiment.name!r} wrote at layers {written} and gave {len(logits)} readouts; "
-            f"expected one write at each of {list(layers)}, and A's own readout before theirs"
+        logits = experiment.run(lm, inputs, layers, **options)
+    written = [write.layer for write in lm.writes]
+    rounds = max(1, len(written) // len(layers))
+    if written != list(layers) * rounds or len(logits) != 1 + len(written):
+        raise UserError(
+            f"intervention {experiment.name!r} began rows at layers {written} and gave {len(logits)} readouts; "
+            f"expected a row at each of {list(layers)} and one readout more, A's own, first (was the readout .save()d?)"
         )
     return logits
 
 
-def _records(
-    subject: Subject, pair: Pair, inputs: PairInput, layers: Sequence[int], answer: Answer, alpha: float
-) -> list[dict[str, Any]]:
-    # Six decimals are beyond float32 at the size of a logit; differences are taken between the printed values.
-    by_row = [dict(zip(LABELS, (round(x, 6) for x in row), strict=True)) for row in answer.logits.tolist()]
-    base, mass_base = by_row[0], answer.mass[0].item()
-    donor = subject.clips.unpatched(pair.b)
-    donor_logits = dict(zip(LABELS, (round(x, 6) for x in donor.logits[0].tolist()), strict=True))
+def _records(subject: Subject, pair: Pair, inputs: PairInput, answer: Answer) -> list[dict[str, Any]]:
+    by_row = _by_label(answer)
+    base, donor = by_row[0], _by_label(subject.clips.unpatched(pair.b))[0]
     predictions = [LABELS[i] for i in answer.logits.argmax(1).tolist()]
-    shifts = torch.stack([shift for _, _, shift in subject.lm.writes]).tolist()
-    common = {"pair_id": pair.pair_id, "clip_a": pair.a.clip_id, "clip_b": pair.b.clip_id}
+    mass = [round(x, 6) for x in answer.mass.tolist()]
+    writes = subject.lm.writes
+    shifts = torch.stack([write.shift for write in writes]).tolist()
     return [
-        common
-        | {
-            "layer": layer,
+        {
+            "pair_id": pair.pair_id,
+            "clip_a": pair.a.clip_id,
+            "clip_b": pair.b.clip_id,
+            "layer": write.layer,
             "target": pair.target,
             "pred_base": predictions[0],
             "pred_patch": predictions[i],
@@ -126,17 +145,23 @@ def _records(
             "delta_logit_target": round(by_row[i][pair.target] - base[pair.target], 6),
             "logits_base": base,
             "logits_patch": by_row[i],
-            "logits_donor": donor_logits,
+            "logits_donor": donor,
             "len_a": inputs.a.n_audio,
             "len_b": inputs.b.n_audio,
-            "n_patched": subject.lm.writes[i - 1][1],
-            "patch_alpha": alpha,
-            "label_mass_base": round(mass_base, 6),
-            "label_mass_patch": round(answer.mass[i].item(), 6),
+            "n_patched": write.n,
+            "patch_alpha": write.alpha,
+            "patched_from": write.start,
+            "label_mass_base": mass[0],
+            "label_mass_patch": mass[i],
             "stream_shift": round(shifts[i - 1], 6),
         }
-        for i, layer in enumerate(layers, start=1)
+        for i, write in enumerate(writes, start=1)
     ]
+
+
+def _by_label(answer: Answer) -> list[dict[str, float]]:
+    # Six decimals are beyond float32 at the size of a logit; differences are taken between the printed values.
+    return [dict(zip(LABELS, (round(x, 6) for x in row), strict=True)) for row in answer.logits.tolist()]
 
 
 def _release_memory(device: torch.device) -> None:

@@ -7,8 +7,8 @@ Says what it costs, runs the checks that gate it, then the pairs that are not do
 
 import platform
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -39,6 +39,7 @@ class Settings:
     seed: int = 42
     layers: tuple[int, ...] | None = None
     alpha: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
     align: str = ALIGNMENTS[0]
     same_speaker: bool = True
     both_directions: bool = False
@@ -82,11 +83,24 @@ def run_experiment(
         return name
     say(cost(len(pairs) - done, len(layers), subject))
     run_checks(subject, dataset, run, settings.seed, layers, say)
-    rows = run_pairs(subject, experiment, pairs[done:], layers=layers, align_how=settings.align, alpha=settings.alpha)
+    rows = run_pairs(
+        subject,
+        experiment,
+        pairs[done:],
+        layers=layers,
+        align_how=settings.align,
+        seed=settings.seed,
+        options=_options(experiment, settings),
+    )
     for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
         run.append(name, records)
     run.finish(name, {"n_pairs": len(pairs)})
     return name
+
+
+def _options(experiment: Intervention, settings: Settings) -> dict[str, Any]:
+    dose = {"alpha": settings.alpha} if "alpha" in experiment.options else {}
+    return {**dose, **settings.options}
 
 
 def _pairs(
@@ -168,6 +182,7 @@ def _recorded(subject: Subject, experiment: Intervention, settings: Settings, la
         "layers_to_patch": layers,
         "patch_all_layers": len(layers) == subject.lm.n_layers,
         "patch_alpha": settings.alpha,
+        "options": dict(settings.options),
         "align": settings.align,
         f"max_pairs_{settings.kind}": settings.max_pairs,
         "pair_sampling_seed": settings.seed,

@@ -9,8 +9,10 @@
 This module alone writes there, and it needs neither torch nor pandas.
 """
 
+import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +88,9 @@ class RunDir:
                 "pass --overwrite to run it anew, or another --out",
                 BAD_USAGE,
             )
-        return self._complete_pairs(name, len(settings["layers_to_patch"]))
+        if before["finished"]:
+            return len(pair_rows)
+        return self._complete_pairs(name, [row["pair_id"] for row in pair_rows])
 
     def append(self, name: str, records: Sequence[Row]) -> None:
         """Add one pair's records, all of them or, when interrupted, a torn tail that `begin` cuts off."""
@@ -127,17 +131,20 @@ class RunDir:
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise UserError(f"{path}: is damaged ({error}); move it away and run the command again") from None
 
-    def _complete_pairs(self, name: str, n_layers: int) -> int:
-        """Whole pairs at the head of the records file; anything after them is cut off."""
+    def _complete_pairs(self, name: str, pair_ids: list[str]) -> int:
+        """Whole pairs at the head of the records file; what comes after them is cut off.
+
+        All pairs have as many records as the first, which counts as whole when a second one follows it.
+        """
         path = self.records_file(name)
         if not path.exists():
             return 0
-        lines = _lines(path)
-        rows = [line for line in lines if line.endswith("\n")]
-        keep = len(rows) // n_layers * n_layers
-        if keep < len(lines):
-            self._write(path, "".join(rows[:keep]))
-        return keep // n_layers
+        lines = [line for line in _lines(path) if line.endswith("\n")]
+        counts = Counter(json.loads(line)["pair_id"] for line in lines)
+        expected = counts[pair_ids[0]] if len(counts) > 1 else -1
+        done = sum(1 for _ in itertools.takewhile(lambda pair_id: counts[pair_id] == expected, pair_ids))
+        self._write(path, "".join(lines[: done * expected]) if done else "")
+        return done
 
     def _move_aside(self, name: str) -> None:
         number = 1

@@ -14,6 +14,7 @@ with `try`.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,20 @@ from errors import BAD_USAGE, UserError
 from models.opens2s_io import ClipInput
 
 ENGINES = ("sweep", "stepwise")
+
+
+@dataclass(frozen=True)
+class Write:
+    """What a patched row begins with: `n` positions from `start` on of the output of `layer`, at dose `alpha`.
+
+    `shift` is how far the stream moved there: the norm of the change over the norm of A's own stream.
+    """
+
+    layer: int
+    start: int
+    n: int
+    alpha: float
+    shift: torch.Tensor
 
 
 class TracedLM:
@@ -38,11 +53,13 @@ class TracedLM:
             raise UserError(f"--engine {engine}: unknown; use one of {', '.join(ENGINES)}", BAD_USAGE)
         self.llm, self.engine = llm, engine
         self.n_layers: int = llm.config.num_hidden_layers
-        self.writes: list[tuple[int, int, torch.Tensor]] = []
+        self.writes: list[Write] = []
         self._traced = NNsight(llm)
+        self._rows: dict[int, int] = {}
 
     def trace(self, clip: ClipInput) -> Any:
         """The nnsight tracer of one forward over one clip; use it as `with lm.trace(clip):`."""
+        self._rows = {}
         # One unpadded row: its causal mask and rotary table broadcast over the rows that `branch` adds.
         return self._traced.trace(inputs_embeds=clip.inputs_embeds, use_cache=False, logits_to_keep=1)
 
@@ -62,25 +79,29 @@ class TracedLM:
     def branch(self, layer: int, span: slice, value: torch.Tensor, alpha: float = 1.0) -> None:
         """Let A go on from here with `(1 - alpha) * A + alpha * value` in the output of `layer` at `span`.
 
-        `value` is `[1, len(span), hidden]`. What was written is noted in `writes`: layer, positions, and how far
-        the stream moved, as the norm of the change over the norm of A's own stream there.
+        `value` is `[1, len(span), hidden]`. The new row is noted in `writes`.
         """
-        block = self._traced.model.layers[layer]
-        output = block.output
-        stream = _stream(output)
+        stream = self.hidden(layer)
         row = stream[:1].clone()
         own = row[:, span]
-        if own.shape != value.shape:
-            raise UserError(
-                f"layer {layer}: a value of shape {list(value.shape)} cannot replace A's stream of shape "
-                f"{list(own.shape)}; both are [1, positions, hidden]"
-            )
-        # alpha 1 is the donor's value itself: A + (B - A) would not be, in floating point.
-        new = value if alpha == 1 else torch.lerp(own, value, alpha)
-        self.writes.append((layer, own.shape[1], _relative_shift(own, new)))
+        new = _mixed(layer, own, value, alpha)
+        start = range(row.shape[1])[span].start
+        self.writes.append(Write(layer, start, own.shape[1], alpha, _relative_shift(own, new)))
         row[:, span] = new
-        rows = row if self.engine == "stepwise" else torch.cat([stream, row])
-        block.output = (rows, *output[1:]) if isinstance(output, tuple) else rows
+        self._rows[layer] = 0 if self.engine == "stepwise" else len(stream)
+        self._set_hidden(layer, row if self.engine == "stepwise" else torch.cat([stream, row]))
+
+    def also(self, layer: int, began: int, span: slice, value: torch.Tensor, alpha: float = 1.0) -> None:
+        """Write at a further `layer` into the row that `branch` began at layer `began`."""
+        stream = self.hidden(layer).clone()
+        row = slice(self._rows[began], self._rows[began] + 1)
+        stream[row, span] = _mixed(layer, stream[row, span], value, alpha)
+        self._set_hidden(layer, stream)
+
+    def _set_hidden(self, layer: int, stream: torch.Tensor) -> None:
+        block = self._traced.model.layers[layer]
+        output = block.output
+        block.output = (stream, *output[1:]) if isinstance(output, tuple) else stream
 
     def write_embeddings(self, span: slice, value: torch.Tensor) -> None:
         """Replace what enters the first block at `span` by `value [1, len(span), hidden]`."""
@@ -92,6 +113,16 @@ class TracedLM:
     def readout(self) -> torch.Tensor:
         """Logits at the last position, `[rows, vocabulary]` in float32."""
         return self._traced.lm_head.output[:, -1].float()
+
+
+def _mixed(layer: int, own: torch.Tensor, value: torch.Tensor, alpha: float) -> torch.Tensor:
+    if own.shape != value.shape:
+        raise UserError(
+            f"layer {layer}: a value of shape {list(value.shape)} cannot replace A's stream of shape "
+            f"{list(own.shape)}; both are [1, positions, hidden]"
+        )
+    # alpha 1 is the value itself: A + (B - A) would not be, in floating point.
+    return value if alpha == 1 else torch.lerp(own, value, alpha)
 
 
 def _stream(output: torch.Tensor | tuple) -> torch.Tensor:

@@ -70,7 +70,8 @@ def test_clips_are_encoded_once_and_dropped_after_their_last_pair(demo, pairs, m
 
 def test_alpha_reaches_the_intervention(demo, pairs):
     (full,), (half,) = (
-        next(run_pairs(demo, load_intervention("patch"), pairs[:1], layers=[0], alpha=alpha)) for alpha in (1.0, 0.5)
+        next(run_pairs(demo, load_intervention("patch"), pairs[:1], layers=[0], options={"alpha": alpha}))
+        for alpha in (1.0, 0.5)
     )
     assert half["patch_alpha"] == 0.5
     assert 0 < half["stream_shift"] == pytest.approx(full["stream_shift"] / 2, rel=1e-4)
@@ -90,7 +91,7 @@ def test_an_intervention_that_does_not_write_is_caught(demo, pairs):
     def idle(lm, pair, layers):
         return torch.zeros(1 + len(layers), demo.model.llm_model.config.vocab_size)
 
-    with pytest.raises(RuntimeError, match="'idle' wrote at layers"):
+    with pytest.raises(UserError, match="'idle' began rows at layers"):
         list(run_pairs(demo, Intervention("idle", "", False, idle), pairs[:1], layers=[0]))
 
 

@@ -103,11 +103,11 @@ def test_every_write_is_noted_with_how_far_it_moved_the_stream(engine, llm, pair
     lm = TracedLM(llm, engine)
     with torch.inference_mode():
         patch.run(lm, pair, [0, 2])
-    assert [(layer, n) for layer, n, _ in lm.writes] == [(0, 6), (2, 6)]
+    assert [(write.layer, write.start, write.n, write.alpha) for write in lm.writes] == [(0, 3, 6, 1), (2, 3, 6, 1)]
     (_, own), (_, donor) = hooked(llm, pair.a.inputs_embeds), hooked(llm, pair.b.inputs_embeds)
-    for layer, _, shift in lm.writes:
-        a, b = own[layer][:, pair.a_span], donor[layer][:, pair.b_span]
-        torch.testing.assert_close(shift, (b - a).norm() / a.norm(), atol=1e-5, rtol=0)
+    for write in lm.writes:
+        a, b = own[write.layer][:, pair.a_span], donor[write.layer][:, pair.b_span]
+        torch.testing.assert_close(write.shift, (b - a).norm() / a.norm(), atol=1e-5, rtol=0)
 
 
 def test_a_value_of_another_shape_is_refused(engine, llm, pair):
