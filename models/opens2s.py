@@ -10,12 +10,14 @@ Layout and numbers: CASIA-LM/OpenS2S, arXiv 2507.05177; the tests hold them agai
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import Qwen2AudioEncoderConfig, Qwen3Config, Qwen3ForCausalLM
@@ -24,6 +26,10 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 from errors import BAD_USAGE, UserError
 
 NEEDED_PARTS = ("audio_encoder_model.", "audio_adapter.", "llm_model.")
+# transformers checks some values of a configuration itself; on the others it stumbles in as many ways.
+UNUSABLE_VALUE = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError
+)  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,12 +75,14 @@ class OpenS2S(nn.Module):
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         check_config(config)
-        audio = Qwen2AudioEncoderConfig(**config["audio_encoder_config"])
-        llm = Qwen3Config(**config["llm_config"])
-        kernels = [int(k) for k in str(config["conv_kernel_sizes"]).split(",")]
-        self.audio_encoder_model = Qwen2AudioEncoder(audio)
-        self.audio_adapter = AudioAdapter(audio.d_model, llm.hidden_size, config["adapter_inner_dim"], kernels)
-        self.llm_model = Qwen3ForCausalLM(llm)
+        encoder = _build(config, "audio_encoder_config", Qwen2AudioEncoderConfig, Qwen2AudioEncoder)
+        llm = _build(config, "llm_config", Qwen3Config, Qwen3ForCausalLM)
+        kernels = [int(k) for k in config["conv_kernel_sizes"].split(",")]
+        self.audio_encoder_model = encoder
+        self.audio_adapter = AudioAdapter(
+            encoder.config.d_model, llm.config.hidden_size, config["adapter_inner_dim"], kernels
+        )
+        self.llm_model = llm
 
     @property
     def n_layers(self) -> int:
@@ -126,9 +134,24 @@ def check_config(config: dict[str, Any]) -> None:
     if config.get("lora_config") is not None:
         raise UserError("config.json has a lora_config: merge the LoRA weights into the model first")
     for part, expected in (("audio_encoder_config", "qwen2_audio_encoder"), ("llm_config", "qwen3")):
+        if not isinstance(config[part], dict):
+            raise UserError(f"config.json: {part} should be an object; fetch the file again")
         found = config[part].get("model_type")
         if found != expected:
             raise UserError(f"config.json: {part} has model_type {found!r}, but only {expected!r} is supported")
+    kernels, inner = config["conv_kernel_sizes"], config["adapter_inner_dim"]
+    if not isinstance(kernels, str) or not all(re.fullmatch("[1-9][0-9]?", k.strip()) for k in kernels.split(",")):
+        raise UserError(f'config.json: conv_kernel_sizes is {kernels!r}, but should be kernel sizes such as "5,5"')
+    if type(inner) is not int or inner < 1:
+        raise UserError(f"config.json: adapter_inner_dim is {inner!r}, but should be a whole number above 0")
+
+
+def _build(config: dict[str, Any], part: str, config_class: type, model_class: type) -> nn.Module:
+    try:
+        return model_class(config_class(**config[part]))
+    except (StrictDataclassError, *UNUSABLE_VALUE) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"config.json: {part} cannot be used ({reason}); fetch the file again") from None
 
 
 def load_model(source: str | Path, device: str | None = None, dtype: str | None = None) -> OpenS2S:
@@ -161,8 +184,9 @@ def pick_device(device: str | None) -> torch.device:
         target = torch.device(device)
     except RuntimeError:
         raise UserError(f"--device {device}: unknown device; use cpu, cuda or cuda:N", BAD_USAGE) from None
-    if target.type == "cuda" and (not torch.cuda.is_available() or (target.index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"--device {device}: no such CUDA device on this machine; use --device cpu", BAD_USAGE)
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (target.index or 0) >= available.get(target.type, 0):
+        raise UserError(f"--device {device}: no such device on this machine; use --device cpu", BAD_USAGE)
     return target
 
 
@@ -190,17 +214,19 @@ def checkpoint_folder(source: str | Path) -> Path:
 
 def _fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
+    # A `*` of these patterns matches slashes too, so `tts/` must be named to be left out.
+    small = {"allow_patterns": ["*.json", "*.txt", "*.jinja"], "ignore_patterns": ["tts/*"]}
     try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.txt", "*.jinja", "audio/*"]))
+        folder = Path(snapshot_download(hub_id, **small))
         snapshot_download(hub_id, allow_patterns=_weight_files(folder) or ["model.safetensors"])
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HTTPError, HFValidationError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
-            "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and audio/preprocessor_config.json "
-            "into one folder and pass it: --model FOLDER"
+            "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and "
+            "audio/preprocessor_config.json into one folder and pass it: --model FOLDER"
         ) from None
     return folder
 
@@ -215,8 +241,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; a checkpoint folder holds it beside model.safetensors") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); fetch the file again") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: is not readable JSON ({error}); fetch the file again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: should hold a JSON object; fetch the file again")
     return content
@@ -230,7 +256,9 @@ def _weight_files(folder: Path) -> list[str]:
     """Names of the safetensors files that hold a needed tensor."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        weight_map = _read_json(index).get("weight_map", {})
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
         return sorted({weight_map[name] for name in _needed(weight_map)})
     return ["model.safetensors"] if (folder / "model.safetensors").exists() else []
 
@@ -240,7 +268,9 @@ def weight_paths(folder: Path) -> list[Path]:
     names = _weight_files(folder)
     if not names:
         pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""
-        raise UserError(f"{folder}: no model.safetensors and no model.safetensors.index.json{pickled}")
+        raise UserError(
+            f"{folder}: no model.safetensors, and no model.safetensors.index.json with the model's tensors{pickled}"
+        )
     for name in names:
         if Path(name).name != name:
             raise UserError(f"{folder}/model.safetensors.index.json: names a file outside the folder: {name}")

@@ -23,6 +23,7 @@ from errors import UserError
 from models.opens2s import OpenS2S
 
 SAMPLE_RATE = 16_000
+MIN_SAMPLES = 400  # one analysis window of the mel; the encoder makes no position of less
 SYSTEM = "You are a helpful assistant."
 PROMPT = "What is the emotion of this audio? Answer with exactly one word: neutral, happy, sad, angry, or surprised."
 AUDIO_START, AUDIO, AUDIO_END, TTS_START = "<|im_audio_start|>", "<|im_audio|>", "<|im_audio_end|>", "<|im_tts_start|>"
@@ -58,7 +59,7 @@ class ClipInput:
 class OpenS2SIO:
     """Tokenizer and feature extractor of a checkpoint.
 
-    Raises `UserError` when the tokenizer lacks a special token of OpenS2S.
+    Raises `UserError` when the tokenizer lacks a special token of OpenS2S or the chat template.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, extractor: WhisperFeatureExtractor):
@@ -67,6 +68,10 @@ class OpenS2SIO:
         missing = [token for token in (AUDIO_START, AUDIO_END, TTS_START) if token not in vocabulary]
         if missing:
             raise UserError(f"the tokenizer lacks {', '.join(missing)}; use the tokenizer of the OpenS2S checkpoint")
+        if not tokenizer.chat_template:
+            raise UserError(
+                "the tokenizer has no chat template; add the checkpoint's chat_template.jinja to its folder"
+            )
         self.audio_start_id, self.audio_end_id = vocabulary[AUDIO_START], vocabulary[AUDIO_END]
 
     @classmethod
@@ -175,7 +180,7 @@ def read_audio(path: Path) -> np.ndarray:
     """A sound file of any rate and channel count as 16 kHz mono float32 `[samples]`.
 
     Channels are averaged, then resampled. Raises `UserError` for what soundfile cannot decode, and for a file that
-    is empty or holds values that are not finite.
+    is empty, shorter than 25 ms, or holds values that are not finite.
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -186,4 +191,8 @@ def read_audio(path: Path) -> np.ndarray:
         raise UserError(f"{path}: holds no sound; leave the clip out or record it again")
     if not np.isfinite(mono).all():
         raise UserError(f"{path}: holds samples that are not finite; leave the clip out or convert it again")
-    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    if len(mono) < MIN_SAMPLES:
+        raise UserError(f"{path}: is shorter than 25 ms; leave the clip out or record it again")
+    return mono

@@ -1,0 +1,324 @@
+"""Any sound becomes the same 16 kHz, and the decoder reads it in one known span of one known prompt."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+
+from models.opens2s_io import (
+    AUDIO,
+    PLACEHOLDER_ID,
+    PROMPT,
+    OpenS2SIO,
+    embed,
+    expand_ids,
+    find_audio_span,
+    read_audio,
+)
+
+# --- sound files
+
+
+def tone(hertz, rate, seconds=1.0, level=0.5):
+    return level * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
+
+
+def strongest(samples, rate=16_000):
+    return np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
+
+
+def level(samples):
+    """Amplitude of a sine, away from the file's ends."""
+    return np.sqrt(2 * np.mean(samples[2000:-2000].astype(np.float64) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "subtype"),
+    [
+        ("a.wav", 8_000, "PCM_16"),
+        ("a.wav", 16_000, "PCM_16"),
+        ("a.wav", 44_100, "PCM_24"),
+        ("a.wav", 48_000, "FLOAT"),
+        ("a.wav", 22_050, "PCM_U8"),
+        ("a.flac", 96_000, "PCM_24"),
+        ("a.ogg", 44_100, "VORBIS"),
+        ("a.opus", 48_000, "OPUS"),
+        ("a.mp3", 44_100, "MPEG_LAYER_III"),
+    ],
+)
+def test_a_tone_keeps_its_frequency_and_level(tmp_path, name, rate, subtype):
+    soundfile.write(tmp_path / name, tone(1000, rate), rate, subtype=subtype, format={"opus": "OGG"}.get(name[2:]))
+    heard = read_audio(tmp_path / name)
+    assert heard.dtype == np.float32 and heard.ndim == 1
+    assert abs(strongest(heard) - 1000) < 2
+    assert level(heard) == pytest.approx(0.5, rel=0.03)
+    assert len(heard) == pytest.approx(16_000, rel=0.1 if name == "a.mp3" else 1e-3)
+
+
+def test_a_tone_above_the_new_limit_is_filtered_not_folded(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(11_000, 44_100), 44_100)
+    assert level(read_audio(tmp_path / "a.wav")) < 1e-3
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize(("right", "expected"), [(0.2, 0.3), (-0.4, 0.0), (0.0, 0.2)])
+def test_channels_are_averaged(tmp_path, rate, right, expected):
+    channels = np.stack([tone(440, rate, level=0.4), tone(440, rate, level=right)], axis=1)
+    soundfile.write(tmp_path / "a.wav", channels, rate, subtype="FLOAT")
+    assert level(read_audio(tmp_path / "a.wav")) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.fixture
+def spoiled(tmp_path):
+    """A function that writes a file which is no clip, by what is wrong with it."""
+
+    def write(fault):
+        path = tmp_path / "clip 1.wav"
+        samples = tone(440, 16_000)
+        if fault in ("not finite", "infinite"):
+            samples[5000] = np.nan if fault == "not finite" else np.inf
+        if fault != "missing":
+            soundfile.write(path, samples[: {"silent": 0, "short": 399}.get(fault)], 16_000, subtype="FLOAT")
+        if fault == "truncated":
+            path.write_bytes(path.read_bytes()[:30])
+        if fault in ("empty", "text"):
+            path.write_text("" if fault == "empty" else "clip_id,path\n" * 50)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [
+        ("missing", "not a readable sound file"),
+        ("empty", "not a readable sound file"),
+        ("text", "not a readable sound file"),
+        ("truncated", "not a readable sound file"),
+        ("silent", "holds no sound"),
+        ("short", "shorter than 25 ms"),
+        ("not finite", "not finite"),
+        ("infinite", "not finite"),
+    ],
+)
+def test_what_is_no_clip_is_refused_by_name(spoiled, refused, fault, word):
+    path = spoiled(fault)
+    with refused(path, word):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_the_shortest_clip_read_has_a_position(tmp_path, model, io, rate):
+    soundfile.write(tmp_path / "a.wav", tone(440, rate, seconds=0.026), rate)
+    assert len(model.encode(*io.features(read_audio(tmp_path / "a.wav")))) == 1
+
+
+# --- from samples to mel
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_frames", "n_windows"),
+    [(400, 3, 1), (16_000, 100, 1), (16_001, 101, 1), (480_000, 3000, 1), (480_001, 3001, 2), (960_000, 6000, 2)],
+)
+def test_every_160_samples_begun_are_a_frame_and_mels_are_whole_windows(io, noise, n_samples, n_frames, n_windows):
+    mel, frames = io.features(noise(n_samples))
+    assert frames == n_frames
+    assert mel.shape == (128, 3000 * n_windows) and mel.dtype == torch.float32
+
+
+def test_a_sound_after_the_first_window_is_in_the_mel_where_it_was(io):
+    waveform = np.zeros(40 * 16_000, np.float32)
+    waveform[33 * 16_000 : 35 * 16_000] = tone(1000, 16_000, seconds=2)
+    mel, _ = io.features(waveform)
+    loud = (mel.amax(dim=0) > mel.max() - 0.1).nonzero().flatten()
+    assert abs(loud[0] - 3300) <= 2 and abs(loud[-1] - 3500) <= 2
+    early, _ = io.features(waveform[33 * 16_000 : 35 * 16_000])
+    assert mel[:, 3400].argmax() == early[:, 100].argmax()
+
+
+# --- the prompt
+
+
+def test_the_turn_is_the_published_one_to_the_letter(io):
+    assert io.prompt_text() == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<|im_audio_start|><|im_audio|><|im_audio_end|>What is the emotion of this audio? "
+        "Answer with exactly one word: neutral, happy, sad, angry, or surprised.<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n<|im_tts_start|>"
+    )
+
+
+def test_the_ids_say_the_turn_and_nothing_more(io):
+    ids = io.input_ids()
+    place = ids.index(PLACEHOLDER_ID)
+    assert PLACEHOLDER_ID == -200 and ids.count(-200) == 1
+    assert io.tokenizer.decode(ids[:place]) + AUDIO + io.tokenizer.decode(ids[place + 1 :]) == io.prompt_text()
+    assert (ids[place - 1], ids[place + 1]) == (io.audio_start_id, io.audio_end_id)
+    assert io.tokenizer.convert_ids_to_tokens(ids[-1]) == "<|im_tts_start|>"
+
+
+def test_the_placeholder_is_never_a_token(io):
+    assert AUDIO not in io.tokenizer.get_vocab()
+    ids = [i for i in io.input_ids() if i != PLACEHOLDER_ID]
+    assert AUDIO not in io.tokenizer.decode(ids)
+    assert io.tokenizer.decode(ids).count("audio") == 3  # the start token, the end token, the prompt's own word
+
+
+def test_another_prompt_takes_the_place_of_the_first_and_nothing_else_changes(io):
+    other = "Which emotion?"
+    assert io.prompt_text(other) == io.prompt_text().replace(PROMPT, other)
+    ids = io.input_ids(other)
+    assert io.tokenizer.decode(ids[ids.index(-200) + 1 :]) == io.prompt_text(other).split(AUDIO)[1]
+
+
+@pytest.mark.parametrize("token", ["<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>"])
+def test_a_tokenizer_without_a_token_of_opens2s_is_refused(tokenizer_folder, refused, token):
+    every = ("<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>")
+    folder = tokenizer_folder(special=[other for other in every if other != token])
+    with refused(f"lacks {token};"):
+        OpenS2SIO.from_checkpoint(folder)
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(tokenizer_folder, refused):
+    with refused("chat_template.jinja"):
+        OpenS2SIO.from_checkpoint(tokenizer_folder(chat_template=None))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "audio/preprocessor_config.json"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+def test_a_folder_without_a_readable_tokenizer_or_extractor_is_named(tokenizer_folder, refused, name, content):
+    folder = tokenizer_folder()
+    (folder / name).unlink() if content is None else (folder / name).write_text(content)
+    with refused(name if "/" in name else "tokenizer"):
+        OpenS2SIO.from_checkpoint(folder)
+
+
+@pytest.fixture
+def warnings_on():
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_warning()
+    yield
+    transformers.logging.set_verbosity(before)
+
+
+def test_reading_a_tokenizer_warns_of_nothing_and_leaves_the_log_level(tokenizer_folder, warnings_on, caplog):
+    """transformers warns of a Mistral regex for a vocabulary of Qwen's size, though the ids are right."""
+    folder = tokenizer_folder(n_unused=100_000)
+    transformers.AutoTokenizer.from_pretrained(folder)
+    assert "regex" in caplog.text, "nothing to keep off the screen: this test has lost its object"
+    caplog.clear()
+    OpenS2SIO.from_checkpoint(folder)
+    assert caplog.text == ""
+    assert transformers.logging.get_verbosity() == transformers.logging.WARNING
+
+
+# --- expanded ids and the span in them
+
+START, END = 7, 8
+
+
+def test_the_placeholder_grows_to_as_many_positions_as_there_are_frames():
+    assert expand_ids([5, START, -200, END, 6], 3).tolist() == [5, START, -200, -200, -200, END, 6]
+    assert expand_ids(torch.tensor([[1, -200]]), 1).tolist() == [1, -200]
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, lambda ids: torch.tensor([ids])])
+@pytest.mark.parametrize("neighbours", [(), (START, END)])
+def test_the_one_span_is_found(kind, neighbours):
+    ids = kind([5, START, -200, -200, -200, END, 6])
+    assert find_audio_span(ids, *neighbours).tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("neighbours", [(), (START, END)])
+@pytest.mark.parametrize(
+    ("ids", "n_spans"),
+    [
+        ([], 0),
+        ([5, START, END, 6], 0),
+        ([START, -200, END, START, -200, -200, END], 2),
+        ([-200, 5, -200, 5, -200], 3),
+    ],
+)
+def test_no_span_or_several_are_refused(refused, ids, n_spans, neighbours):
+    with refused(f"{n_spans} audio spans", "exactly one"):
+        find_audio_span(ids, *neighbours)
+
+
+@pytest.mark.parametrize(
+    ("ids", "token"),
+    [
+        ([-200, -200, END], "<|im_audio_start|>"),
+        ([5, -200, END], "<|im_audio_start|>"),
+        ([START, 5, -200, END], "<|im_audio_start|>"),
+        ([END, -200, START], "<|im_audio_start|>"),
+        ([START, START, -200, END], "<|im_audio_start|>"),
+        ([START, -200], "<|im_audio_end|>"),
+        ([START, -200, 5], "<|im_audio_end|>"),
+        ([START, -200, 5, END], "<|im_audio_end|>"),
+        ([START, -200, END, 5, END], "<|im_audio_end|>"),
+        ([-200, END, START], "<|im_audio_start|>"),  # the last position is not the one before the first
+    ],
+)
+def test_a_span_not_between_its_two_tokens_is_refused(refused, ids, token):
+    assert len(find_audio_span(ids))
+    with refused(token, "directly beside it"):
+        find_audio_span(ids, START, END)
+
+
+# --- ids and frames joined
+
+
+@pytest.fixture
+def frames():
+    return torch.randn(6, 48, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def small_ids(io):
+    """The golden model knows 128 ids, so the tokenizer's own two cannot be used with it."""
+    io = OpenS2SIO(io.tokenizer, io.extractor)
+    io.audio_start_id, io.audio_end_id = START, END
+    return io
+
+
+def test_frames_stand_in_the_span_and_the_tables_rows_everywhere_else(model, small_ids, frames):
+    table = model.llm_model.get_input_embeddings().weight
+    before = table.clone()
+    clip = small_ids.join(model, [5, 6, START, -200, END, 9], frames)
+    assert clip.input_ids.tolist() == [5, 6, START, *[-200] * 6, END, 9]
+    assert clip.audio_indices.tolist() == [3, 4, 5, 6, 7, 8]
+    assert clip.inputs_embeds.shape == (1, 11, 48)
+    assert torch.equal(clip.inputs_embeds[0, 3:9], frames)
+    assert torch.equal(clip.inputs_embeds[0, [0, 1, 2, 9, 10]], table[[5, 6, START, END, 9]])
+    assert torch.equal(table, before)
+
+
+def test_a_clip_knows_its_span_and_its_readout(model, small_ids, frames):
+    clip = small_ids.join(model, [5, START, -200, END, 9, 9], frames)
+    assert (clip.span, clip.n_audio, clip.readout_pos) == (slice(2, 8), 6, 10)
+    assert torch.equal(clip.inputs_embeds[0, clip.span], frames)
+    assert clip.readout_pos == clip.inputs_embeds.shape[1] - 1
+
+
+def test_frames_take_the_dtype_of_the_table(model, frames):
+    expanded = expand_ids([5, -200, 6], 6)
+    embeds = embed(model, expanded, find_audio_span(expanded), frames.to(torch.float64))
+    assert embeds.dtype == torch.float32
+
+
+def test_the_span_must_be_between_the_tokenizers_own_tokens(model, io, frames, refused):
+    with refused("<|im_audio_start|>", "directly beside it"):
+        io.join(model, [5, START, -200, END, 9], frames)
+
+
+def test_a_prepared_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):
+    """With a table large enough for the tokenizer; the rows beyond the model's own are made up."""
+    table = torch.nn.Embedding.from_pretrained(torch.arange(400.0)[:, None].expand(400, 48).contiguous())
+    monkeypatch.setattr(model.llm_model.model, "embed_tokens", table)
+    clip = io.prepare(model, noise(32_000), "Which emotion?")
+    assert clip.n_audio == 13
+    assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*io.features(noise(32_000))))
+    text = torch.ones(len(clip.input_ids), dtype=torch.bool)
+    text[clip.span] = False
+    assert clip.inputs_embeds[0, text, 0].tolist() == [i for i in io.input_ids("Which emotion?") if i != -200]
