@@ -4,21 +4,32 @@ Thin on purpose: options in, calls to pairs, interventions and analysis, paths o
 the commands, so that help, `pairs` and `report` come at once.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from errors import UserError
-from interventions.core.registry import catalogue, load_intervention
+from errors import BAD_USAGE, UserError
+from interventions.core.registry import Entry, catalogue, load_intervention
 from interventions.core.rundir import RunDir
-from options import Program, debug_option, experiment_options, max_pairs, pair_options, run_path
+from interventions.core.template import write_template
+from options import (
+    InterventionName,
+    Program,
+    controls,
+    debug_option,
+    experiment_options,
+    intervention_options,
+    max_pairs,
+    pair_kind_option,
+    pair_options,
+    run_path,
+)
 from pairs import KINDS, Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
 
 if TYPE_CHECKING:
     from interventions.core.subject import Subject
-
-CONTROLS = [name for name, entry in catalogue().items() if entry.control]
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -46,27 +57,55 @@ def patch(kind: str, **options: Any) -> None:
     Runs the checks first and stops if one fails. A finished experiment is not run again, an interrupted one goes on
     where it stopped.
     """
-    _run("patch", kind, options)
+    _run(["patch"], kind, options)
 
 
 @cli.command()
-@click.option("--kind", type=click.Choice(CONTROLS), required=True, help="Which control.")
-@click.option(
-    "--pairs", "pair_kind", type=click.Choice(KINDS), default="prosody", help="The experiment that it shadows."
-)
+@click.option("--kind", type=InterventionName(), required=True, help="Which one; all runs every control in turn.")
+@pair_kind_option
 @experiment_options
 def control(kind: str, pair_kind: str, **options: Any) -> None:
-    """Run a control on the same recipients and targets as the main experiment.
+    """Run a control, or another intervention, on the recipients and targets of the main experiment.
 
-    \b
-    {controls}
+    `python cli.py NAME --help` says what it does and which options of its own it takes.
     """
-    _run(kind, pair_kind, options)
+    _run(controls() if kind == "all" else [kind], pair_kind, options)
 
 
-control.help = (control.help or "").format(
-    controls="\n".join(f"  {name:<12} {catalogue()[name].doc.splitlines()[0]}" for name in CONTROLS)
-)
+def intervention_command(entry: Entry) -> click.Command:
+    """`python cli.py NAME`: one intervention with its own options, its docstring as the help."""
+
+    @click.command(entry.name, help=f"{entry.doc}\n\nFrom {entry.path.name}.")
+    @pair_kind_option
+    @intervention_options(entry)
+    @experiment_options
+    def command(pair_kind: str, **options: Any) -> None:
+        _run([entry.name], pair_kind, options)
+
+    return command
+
+
+cli.make_command = intervention_command
+
+
+@cli.command(name="list")
+def list_interventions() -> None:
+    """Show all interventions, one line each."""
+    for name, entry in catalogue().items():
+        kind = "main" if name == "patch" else "control" if entry.control else "variant"
+        click.echo(f"{name:<14}{kind:<9}{entry.summary}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--in", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Another folder.")
+def new(name: str, folder: Path | None) -> None:
+    """Write a starting file for a new intervention called NAME, which runs as it is."""
+    if name in cli.commands:
+        raise UserError(f"{name}: is a command already; choose another name", BAD_USAGE)
+    path = write_template(name, folder)
+    plugin = f" --plugin {path}" if folder else ""
+    click.echo(f"written: {path}\ntry it:  python cli.py {name}{plugin} --max-pairs 5 --out results/try-{name}")
 
 
 @cli.command()
@@ -115,7 +154,7 @@ def report(run_dir: Path) -> None:
         _summarise(run_dir, name)
 
 
-def _run(intervention: str, kind: str, options: dict[str, Any]) -> None:
+def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
     run = RunDir(run_path(options["out"], options["model"], dataset.name))
@@ -129,8 +168,11 @@ def _run(intervention: str, kind: str, options: dict[str, Any]) -> None:
         **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
         **{key: options[key] for key in ("layers", "alpha", "align", "overwrite")},
     )
-    name = run_experiment(subject, dataset, run, load_intervention(intervention), sample, settings, click.echo)
-    _summarise(run.path, name)
+    for name in names:
+        own = {key: options.get(key, default) for key, default in catalogue()[name].options.items() if key != "alpha"}
+        experiment = load_intervention(name)
+        done = run_experiment(subject, dataset, run, experiment, sample, replace(settings, options=own), click.echo)
+        _summarise(run.path, done)
 
 
 def _load_data(options: dict[str, Any]) -> Dataset:
@@ -158,9 +200,10 @@ def _load_model(options: dict[str, Any]) -> "Subject":
 def _summarise(run_dir: Path, name: str) -> None:
     from analysis.summary import shown, summarise
 
-    click.echo(f"\n{name}, by layer:\n{shown(summarise(run_dir, name))}")
-    for kind in ("flip_rate_curve", "delta_logit_curve"):
-        click.echo(f"figure: {run_dir / f'{kind}_{name}.png'}")
+    metrics, figures = summarise(run_dir, name)
+    click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
+    for figure in figures:
+        click.echo(f"figure: {figure}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ The command line wins over `--config FILE.yaml`, which wins over the defaults.
 
 import difflib
 import math
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import click
 import yaml
 
 from errors import BAD_INPUT, BAD_USAGE, UserError
+from interventions.core.registry import Entry, add_plugin, catalogue
+from pairs import KINDS
 
 ROOT = Path(__file__).resolve().parent
 DEMO_MODEL = ROOT / "demo" / "opens2s-demo"
@@ -41,7 +45,42 @@ CONFIG_KEYS = {
 
 
 class Program(click.Group):
-    """The group that turns a `UserError` into one line and its exit status."""
+    """The group that turns a `UserError` into one line and its exit status, and has a command for each intervention."""
+
+    make_command: Callable[[Entry], click.Command]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *(name for name in catalogue() if name not in self.commands)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        command = super().get_command(ctx, name)
+        if command is None and name in catalogue():
+            return self.make_command(catalogue()[name])
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Commands first, then the interventions, each with its first line."""
+        for title, names in (("Commands", super().list_commands(ctx)), ("Interventions", list(catalogue()))):
+            rows = [
+                (n, self.get_command(ctx, n).get_short_help_str(limit=90))
+                for n in names
+                if n != "patch" or title[0] == "C"
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        # Before anything is parsed: a plugin's name must be known where a command or a --kind is looked up.
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            for word, value in zip(words, words[1:], strict=False):
+                if word == "--plugin":
+                    add_plugin(Path(value))
+            catalogue()
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.status)
+        return super().main(words, *rest, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -62,6 +101,40 @@ class Program(click.Group):
             line = str(error).splitlines()[0] if str(error) else ""
             click.echo(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)", err=True)
             ctx.exit(BAD_INPUT)
+
+
+class InterventionName(click.ParamType):
+    """The name of an intervention other than the main one, or `all`."""
+
+    name = "name"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join([*controls(), 'all'])}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != "all" and (value not in catalogue() or value == "patch"):
+            names = ", ".join(name for name in [*catalogue(), "all"] if name != "patch")
+            self.fail(f"{value!r} is not one of {names}", param, ctx)
+        return value
+
+
+def controls() -> list[str]:
+    """Names of the controls, the silent one first."""
+    return sorted((name for name, entry in catalogue().items() if entry.control), key=lambda name: name != "self")
+
+
+class NumberList(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, (tuple, list)):
+            return tuple(value)
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0.25,0.5,1", param, ctx)
 
 
 class LayerList(click.ParamType):
@@ -171,6 +244,25 @@ def _stack(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
     return decorate
 
 
+def intervention_options(entry: Entry) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option for each parameter of an intervention; its help is the docstring's line `name: what it is`."""
+    help_lines = dict(re.findall(r"^\s*(\w+): (.+)$", entry.doc, flags=re.MULTILINE))
+    return _stack(
+        *(
+            click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                type=NumberList() if isinstance(default, (tuple, list)) else type(default),
+                default=default if not isinstance(default, (tuple, list)) else ",".join(map(str, default)),
+                show_default=True,
+                help=help_lines.get(name),
+            )
+            for name, default in entry.options.items()
+            if name != "alpha"
+        )
+    )
+
+
 pair_options = _stack(
     click.option("--model", default=str(DEMO_MODEL), help="Checkpoint folder or hub id.  [default: the demo's]"),
     click.option(
@@ -202,6 +294,13 @@ pair_options = _stack(
         expose_value=False,
         callback=_load_config,
         help="YAML file with these settings; the command line wins.",
+    ),
+    click.option(
+        "--plugin",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        expose_value=False,
+        help="A Python file with further interventions.",
     ),
     debug_option,
 )
@@ -236,4 +335,13 @@ experiment_options = _stack(
         help="sweep: all layers in one trace; stepwise: one trace a layer, the textbook way. Same results.",
     ),
     click.option("--overwrite", is_flag=True, help="Run a finished experiment again; the old files are moved aside."),
+)
+
+pair_kind_option = click.option(
+    "--pairs",
+    "pair_kind",
+    type=click.Choice(KINDS),
+    default="prosody",
+    show_default=True,
+    help="Which main experiment it shadows.",
 )

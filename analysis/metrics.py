@@ -30,7 +30,7 @@ def read_records(path: Path) -> pd.DataFrame:
 
 
 def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
-    """Rates and means per layer.
+    """Rates and means per layer (and, where the records have several, per dose `patch_alpha`).
 
     `flip_to_target_rate` and `flip_from_base_rate` are over all pairs, `…_eligible` over those whose unpatched answer
     is not the target. Logit differences are target − A's own answer, over eligible pairs; `normalised_recovery_mean` is
@@ -38,8 +38,8 @@ def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
     distribution from the patched one, in nats.
     """
     frame = records.assign(**_derived(records))
-    eligible = frame[frame["eligible"]].groupby("layer")
-    layers = frame.groupby("layer")
+    by = ["layer", "patch_alpha"]
+    eligible, layers = frame[frame["eligible"]].groupby(by), frame.groupby(by)
     table = pd.DataFrame(
         {
             "n_pairs": layers.size(),
@@ -52,6 +52,8 @@ def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
             "flip_to_target_rate_eligible": eligible["flip_to_target"].mean(),
             "base_is_target_rate": 1 - layers["eligible"].mean(),
             "donor_is_target_rate": layers["donor_is_target"].mean(),
+            "to_donor_semantic_rate": layers["to_donor_semantic"].mean(),
+            "to_donor_prosody_rate": layers["to_donor_prosody"].mean(),
             "logit_diff_mean": eligible["margin_patch"].mean(),
             "normalised_recovery_mean": eligible["recovery"].mean(),
             "recovery_n": eligible["recovery"].count(),
@@ -60,7 +62,9 @@ def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
             "stream_shift_mean": layers["stream_shift"].mean(),
         }
     )
-    return table.fillna({"recovery_n": 0}).astype({"recovery_n": int}).reset_index()
+    table = table.fillna({"recovery_n": 0}).astype({"recovery_n": int}).reset_index()
+    table["patch_alpha"] = table.pop("patch_alpha")  # behind the columns whose order is fixed
+    return table
 
 
 def _derived(records: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -81,6 +85,8 @@ def _derived(records: pd.DataFrame) -> dict[str, np.ndarray]:
     log_donor, log_patch = _log_softmax(donor), _log_softmax(patch)
     return {
         "donor_is_target": donor.argmax(1) == target,
+        "to_donor_semantic": (records["pred_patch"] == records["semantic_label_b"]).to_numpy(),
+        "to_donor_prosody": (records["pred_patch"] == records["prosody_label_b"]).to_numpy(),
         "margin_patch": margin(patch),
         "recovery": (margin(patch) - margin(base)) / gap,
         "kl_to_donor": (np.exp(log_donor) * (log_donor - log_patch)).sum(1),

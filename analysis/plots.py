@@ -25,6 +25,16 @@ FLIP_STYLES = {  # series: column, colour, dash
     CEILING: ("donor_is_target_rate", GREY, [8, 3]),
     FLOOR: ("base_is_target_rate", LIGHT_GREY, [2, 2]),
 }
+# Of the main curve and then its controls, in the order in which they are drawn.
+CONTROL_STYLES = [
+    (BLUE, [1, 0]),
+    (GREY, [2, 2]),
+    ("#CC79A7", [6, 2]),
+    ("#E69F00", [6, 2, 2, 2]),
+    ("#009E73", [4, 4]),
+    (ORANGE, [1, 2]),
+    ("#56B4E9", [8, 3]),
+]
 WIDTH, HEIGHT = 460, 280
 PIXELS_PER_INCH = 200
 
@@ -71,6 +81,53 @@ def delta_logit_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]
         .encode(x=x, y=alt.Y("delta_logit_target_mean:Q", title=y_title))
     )
     return _finish(zero + band + mean, title, [*subtitle, "line: mean over pairs; band: middle half of the pairs"])
+
+
+def control_curves(tidy: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.Chart:
+    """The main curve and its controls; `tidy` holds layer, rate and series, the main experiment's series first."""
+    names = list(tidy["series"].unique())
+    styles = [CONTROL_STYLES[i % len(CONTROL_STYLES)] for i in range(len(names))]
+    legend = alt.Legend(
+        title="share of pairs in which A, patched at that layer,", orient="bottom", columns=1, labelLimit=400
+    )
+    lines = (
+        alt.Chart(tidy)
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=_layer_axis(tidy),
+            y=alt.Y("rate:Q", title="share of pairs", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
+            color=alt.Color("series:N", legend=legend).scale(domain=names, range=[colour for colour, _ in styles]),
+            strokeDash=alt.StrokeDash("series:N", legend=legend).scale(
+                domain=names, range=[dash for _, dash in styles]
+            ),
+        )
+    )
+    main = (
+        alt.Chart(tidy[tidy["series"] == names[0]])
+        .mark_point(filled=True, size=36, opacity=1, color=BLUE)
+        .encode(x=_layer_axis(tidy), y="rate:Q")
+    )
+    return _finish(lines + main, title, subtitle)
+
+
+def dose_response(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.Chart:
+    """How often the answer is the target, against the dose, a line a layer."""
+    layers = [int(layer) for layer in sorted(metrics["layer"].unique())]
+    chart = (
+        alt.Chart(metrics)
+        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
+        .encode(
+            x=alt.X("patch_alpha:Q", title="dose alpha: (1 − alpha) · A + alpha · B", scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y(
+                "flip_to_target_rate:Q",
+                title="gives the target, share of pairs",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format="%"),
+            ),
+            color=alt.Color("layer:O", title="layer", sort=layers).scale(scheme="viridis"),
+        )
+    )
+    return _finish(alt.layer(chart), title, subtitle)
 
 
 def _layer_axis(metrics: pd.DataFrame) -> alt.X:

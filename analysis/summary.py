@@ -15,31 +15,78 @@ from analysis import plots
 from analysis.metrics import layer_metrics, read_records
 
 SHOWN = ["layer", "n_pairs", "eligible_count", "flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"]
+# What a control's curve counts, in words; in the first two the target is A's own label or no matter.
+COUNTED = {
+    "patch": ("flip_to_target_rate", "gives B's label: the main experiment"),
+    "self": ("flip_from_base_rate", "leaves its own answer: A is its own donor"),
+    "same-label": ("flip_from_base_rate", "leaves its own answer: the donor has A's labels"),
+    "random": ("flip_to_target_rate", "gives B's label: a random clip is the donor"),
+    "non-audio": ("flip_to_target_rate", "gives B's label: prompt text is patched, not the span"),
+    "no-conflict": ("flip_to_target_rate", "gives B's label: A's words and voice agree"),
+    "suffix": ("flip_to_target_rate", "gives B's label: the positions after the span are patched"),
+}
 
 
-def summarise(run: Path, name: str) -> pd.DataFrame:
-    """Write metrics and figures of experiment `name` in the run directory; gives the table, one row a layer."""
+def summarise(run: Path, name: str) -> tuple[pd.DataFrame, list[Path]]:
+    """Write metrics and figures of experiment `name` in the run directory; gives the table and the figures' files.
+
+    Where the run has the main experiment of that kind and controls, their figure `controls_PAIRS.png` is drawn too.
+    """
+    config = json.loads((run / "patching_config.json").read_text(encoding="utf-8"))
     metrics = layer_metrics(read_records(run / f"patching_records_{name}.jsonl"))
     metrics.to_csv(run / f"patching_metrics_{name}.csv", index=False, float_format="%.6g")
-    title, subtitle = _heading(json.loads((run / "patching_config.json").read_text(encoding="utf-8")), name, metrics)
-    plots.save(plots.flip_rate_curve(metrics, title, subtitle), run / f"flip_rate_curve_{name}.png")
-    plots.save(plots.delta_logit_curve(metrics, title, subtitle), run / f"delta_logit_curve_{name}.png")
-    return metrics
+    title, subtitle = _heading(config, name, metrics)
+    full_dose = metrics[metrics["patch_alpha"] == metrics["patch_alpha"].max()]
+    charts = {
+        f"flip_rate_curve_{name}.png": plots.flip_rate_curve(full_dose, title, subtitle),
+        f"delta_logit_curve_{name}.png": plots.delta_logit_curve(full_dose, title, subtitle),
+    }
+    if metrics["patch_alpha"].nunique() > 1:
+        charts[f"dose_response_{name}.png"] = plots.dose_response(metrics, title, subtitle)
+    kind = config["experiments"][name]["kind"]
+    curves = _with_controls(run, config, kind)
+    if curves is not None:
+        what = f"{kind.capitalize()} pairs: the main curve and its controls"
+        charts[f"controls_{kind}.png"] = plots.control_curves(curves, what, [_of_what(config)])
+    for filename, chart in charts.items():
+        plots.save(chart, run / filename)
+    return metrics, [run / filename for filename in charts]
 
 
 def shown(metrics: pd.DataFrame) -> str:
     """The fixed columns as text, for the terminal."""
-    return metrics[SHOWN].to_string(index=False, float_format="{:.3f}".format)
+    doses = ["patch_alpha"] if metrics["patch_alpha"].nunique() > 1 else []
+    return metrics[[*SHOWN, *doses]].to_string(index=False, float_format="{:.3f}".format)
+
+
+def _with_controls(run: Path, config: dict[str, Any], kind: str) -> pd.DataFrame | None:
+    """The curves of the main experiment and the finished controls of one kind, as layer, rate, series."""
+    tables = []
+    experiments = {name: e for name, e in config["experiments"].items() if e["kind"] == kind and e["finished"]}
+    for name, experiment in sorted(experiments.items(), key=lambda item: (item[1]["control"], item[0])):
+        if not experiment["control"] and experiment["intervention"] != "patch":
+            continue
+        default = ("flip_to_target_rate", f"gives the target: {experiment['intervention']}")
+        column, words = COUNTED.get(experiment["intervention"], default)
+        metrics = layer_metrics(read_records(run / f"patching_records_{name}.jsonl"))
+        words = f"{words} (n = {metrics['n_pairs'].max()})"
+        tables.append(metrics[["layer", column]].rename(columns={column: "rate"}).assign(series=words))
+    return pd.concat(tables) if kind in experiments and len(tables) > 1 else None
 
 
 def _heading(config: dict[str, Any], name: str, metrics: pd.DataFrame) -> tuple[str, list[str]]:
     experiment = config["experiments"][name]
     n_pairs, eligible = int(metrics["n_pairs"].max()), int(metrics["eligible_count"].max())
     kind, intervention = experiment["kind"], experiment["intervention"]
-    what = f"{kind.capitalize()} pairs" if intervention == "patch" else f"Control “{intervention}” on {kind} pairs"
+    what = "patching the audio span" if intervention == "patch" else f"intervention “{intervention}”"
     unfinished = "" if experiment["finished"] else ", interrupted: not all pairs are in"
-    dose = "" if experiment["patch_alpha"] == 1 else f", alpha {experiment['patch_alpha']:g}"
-    return f"{what}: patching the audio span, layer by layer{dose}", [
+    alpha = metrics["patch_alpha"].max()
+    dose = "" if alpha == 1 else f", alpha {alpha:g}"
+    return f"{kind.capitalize()} pairs: {what}, layer by layer{dose}", [
         f"n = {n_pairs} pairs, {eligible} of them eligible (A's own answer is not the target){unfinished}",
-        f"model {config['model']['name']}, data {config['data']['name']}",
+        _of_what(config),
     ]
+
+
+def _of_what(config: dict[str, Any]) -> str:
+    return f"model {config['model']['name']}, data {config['data']['name']}"

@@ -1,16 +1,10 @@
 """The control that must be silent (SPEC section 6): it runs before every experiment, which stops if this one speaks."""
 
-from dataclasses import replace
-
 import nnsight
 import torch
 
 from interventions.core.registry import intervention
-
-
-def with_itself(pairs, clips, seed):
-    """Each recipient once more, as its own donor."""
-    return [replace(pair, pair_id=f"self:{pair.pair_id}", b=pair.a) for pair in pairs]
+from pairs.controls import with_itself
 
 
 @intervention(control=True, pairs=with_itself)

@@ -25,7 +25,7 @@ from pairs.clips import Clip, listing
 KINDS = ("prosody", "semantic")
 _FIXED = {"prosody": "text_id", "semantic": "prosody_label"}
 _VARIED = {"prosody": "prosody_label", "semantic": "semantic_label"}
-_ROW_COLUMNS = ("text_id", "semantic_label", "prosody_label", "speaker")
+_ROW_COLUMNS = ("text_id", "semantic_label", "prosody_label", "speaker", "text_type")
 # The fixed factor's value, the speaker and the language; "" where one does not matter or the data do not name it.
 _Group = tuple[str, str, str]
 
@@ -73,34 +73,37 @@ def build_pairs(
     seed: int = 42,
     same_speaker: bool = True,
     both_directions: bool = False,
+    agreeing_recipient: bool = False,
 ) -> PairSample:
     """A uniform sample of the possible pairs of `kind`, at most `max_pairs` directed ones.
 
     Neither the sample nor the directions depend on the order of `clips`. A pair runs in one direction, drawn with the
     seed, or in both with `both_directions`; `max_pairs` is then rounded down to an even number. With `same_speaker`,
     clips without a speaker pair among themselves; likewise with the language, which is always the same in a pair.
-    Neighbours in the result share a group and, where possible, a clip.
+    Neighbours in the result share a group and, where possible, a clip. With `agreeing_recipient`, only pairs count in
+    which one clip's two labels agree, and that clip is A (the no-conflict control of SPEC section 6).
 
     Raises `UserError` when no pair is possible, or one text_id has two meanings (SPEC section 3).
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not one of {KINDS}")
-    directions = 2 if both_directions else 1
+    directions = 2 if both_directions and not agreeing_recipient else 1
     if max_pairs < directions:
         raise UserError(f"max_pairs is {max_pairs}; it must be at least {directions} here", BAD_USAGE)
     _check_meanings(clips)
 
     groups = _groups(clips, kind, same_speaker)
-    blocks = _blocks(groups)
+    blocks = _blocks(groups, kind, agreeing_recipient)
     possible = sum(map(len, blocks))
     if not possible:
-        raise UserError(_why_none(clips, kind, same_speaker))
+        raise UserError(_why_none(clips, kind, same_speaker, agreeing_recipient))
 
     numbers = random.Random(f"{seed}:{kind}").sample(range(possible), min(possible, max_pairs // directions))
     pairs: list[Pair] = []
     sampled: Counter[_Group] = Counter()
     for group, first, second in _decode(blocks, numbers):
-        a, b = (second, first) if _is_reversed(first, second, kind, seed) else (first, second)
+        is_reversed = _agrees(second) if agreeing_recipient else _is_reversed(first, second, kind, seed)
+        a, b = (second, first) if is_reversed else (first, second)
         pairs += [_pair(kind, a, b), _pair(kind, b, a)][:directions]
         sampled[group] += directions
 
@@ -180,12 +183,19 @@ def _name(group: _Group) -> str:
     return f"{value} ({details})" if details else value
 
 
-def _blocks(groups: dict[_Group, dict[str, list[Clip]]]) -> list[_Block]:
+def _agrees(clip: Clip) -> bool:
+    return clip.semantic_label == clip.prosody_label
+
+
+def _blocks(groups: dict[_Group, dict[str, list[Clip]]], kind: str, agreeing_recipient: bool = False) -> list[_Block]:
     # Two semantic labels imply two text_ids, since _check_meanings has passed: the semantic rule needs no further test.
     blocks: list[_Block] = []
     start = 0
     for group, buckets in groups.items():
         for left, right in combinations(buckets.values(), 2):
+            # Inside a group the fixed label is one, so a bucket's clips agree all or none.
+            if agreeing_recipient and not (_agrees(left[0]) or _agrees(right[0])):
+                continue
             blocks.append(_Block(group, start, left, right))
             start += len(left) * len(right)
     return blocks
@@ -228,11 +238,13 @@ def _why_skipped(buckets: dict[str, list[Clip]], kind: str) -> str:
     return "only one clip" if len(clips) == 1 else f"every {_VARIED[kind]} is {label}"
 
 
-def _why_none(clips: Sequence[Clip], kind: str, same_speaker: bool) -> str:
+def _why_none(clips: Sequence[Clip], kind: str, same_speaker: bool, agreeing_recipient: bool) -> str:
     if not clips:
         return f"no {kind} pairs: there are no clips; check the data set"
     fixed, varied = _FIXED[kind], _VARIED[kind]
-    if same_speaker and _blocks(_groups(clips, kind, same_speaker=False)):
+    if agreeing_recipient and _blocks(_groups(clips, kind, same_speaker), kind):
+        return f"no {kind} pairs without conflict: no clip that pairs has the same semantic and prosody label; add some"
+    if same_speaker and _blocks(_groups(clips, kind, same_speaker=False), kind):
         return (
             f"no {kind} pairs: no speaker has two clips with the same {fixed} and different {varied}; "
             "add such clips, or let a pair have two speakers (--any-speaker)"

@@ -24,14 +24,15 @@ from pairs.rows import Row, read_rows
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _TEXT_COLUMNS = ("text_id", "text", "semantic_label")
 _CLIP_COLUMNS = ("clip_id", "path", *_TEXT_COLUMNS, "prosody_label")
-_OPTIONAL_COLUMNS = ("speaker", "language")
+_OPTIONAL_COLUMNS = ("speaker", "language", "text_type")
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One recording: what is said (`text_id`, `text`, `semantic_label`) and how (`prosody_label`, `speaker`).
 
-    Both labels are among `models.labels.LABELS`; `path` is absolute.
+    Both labels are among `models.labels.LABELS`; `path` is absolute. `text_type` is any further sort of texts, such as
+    explicit or implicit, that a control should hold fixed.
     """
 
     clip_id: str
@@ -42,6 +43,7 @@ class Clip:
     prosody_label: str
     speaker: str | None = None
     language: str | None = None
+    text_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,15 @@ def dataset_hash(dataset: Dataset) -> str:
                 audio = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{clip.path}: cannot be read ({error.strerror}); clip {clip.clip_id}") from error
-        labels = (clip.text_id, clip.text, clip.semantic_label, clip.prosody_label, clip.speaker, clip.language)
+        labels = (
+            clip.text_id,
+            clip.text,
+            clip.semantic_label,
+            clip.prosody_label,
+            clip.speaker,
+            clip.language,
+            clip.text_type,
+        )
         row = json.dumps([clip.clip_id, _file_name(clip.path, root), *labels, audio])
         total.update(f"{row}\n".encode())
     return total.hexdigest()
@@ -123,6 +133,7 @@ def _load_manifest(source: Path, name: str) -> Dataset:
             prosody_label=row.label("prosody_label"),
             speaker=row.optional("speaker"),
             language=row.optional("language"),
+            text_type=row.optional("text_type"),
         )
         if clip.clip_id in row_of_id:
             raise row.error(f"clip_id {clip.clip_id!r} is already in row {row_of_id[clip.clip_id]}; ids must differ")
@@ -177,6 +188,7 @@ def _load_folder(source: Path) -> Dataset:
                 prosody_label=label,
                 speaker=row.optional("speaker"),
                 language=row.optional("language"),
+                text_type=row.optional("text_type"),
             )
             for text_id, row in texts.items()
             if text_id in audio

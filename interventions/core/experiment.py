@@ -8,8 +8,9 @@ An intervention and pairs go in, records come out, a pair at a time.
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,12 +18,14 @@ import torch
 from tqdm import tqdm
 
 from errors import BAD_USAGE, UserError
+from interventions.core.mistakes import explained
 from interventions.core.registry import Intervention
 from interventions.core.subject import Answer, Subject, restrict
 from models.labels import LABELS
 from models.opens2s_io import ClipInput
-from pairs import Pair
+from pairs import Clip, Pair
 
+N_TARGET_CLIPS = 20
 ALIGNMENTS = ("truncate_to_min", "resample_linear")
 
 
@@ -30,7 +33,8 @@ ALIGNMENTS = ("truncate_to_min", "resample_linear")
 class PairInput:
     """A pair as the model reads it: recipient `a`, donor `b`, and the aligned positions, equally many, in each.
 
-    `rng` is for an intervention that draws something: seeded, and of this pair alone.
+    For an intervention that needs more: `rng` is seeded and of this pair alone; `target_clips()` gives some clips with
+    the target label, in A's voice; `once(make)` keeps what is the same for all pairs with this target and speaker.
     """
 
     a: ClipInput
@@ -38,6 +42,8 @@ class PairInput:
     a_span: slice
     b_span: slice
     rng: random.Random = field(default_factory=lambda: random.Random(0))
+    target_clips: Callable[[], list[ClipInput]] = list
+    once: Callable[[Callable[[], Any]], Any] = lambda make: make()
 
     @property
     def n_patched(self) -> int:
@@ -76,17 +82,24 @@ def run_pairs(
     align_how: str = "truncate_to_min",
     seed: int = 42,
     options: Mapping[str, Any] | None = None,
+    clips: Sequence[Clip] = (),
 ) -> Iterator[list[dict[str, Any]]]:
     """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
 
-    `layers` are all for None, `options` the intervention's own parameters. Clips are dropped after their last pair, so
+    `layers` are all for None, `options` the intervention's own parameters, `clips` the data set, for interventions that
+    look beyond their pair. Clips are dropped after their last pair, so
     memory does not grow with the number of pairs.
     """
     layers = range(subject.lm.n_layers) if layers is None else layers
     uses = Counter(clip.clip_id for pair in pairs for clip in (pair.a, pair.b))
+    kept: dict[tuple, Any] = {}
     for pair in pairs:
-        inputs = align(subject.clips.get(pair.a), subject.clips.get(pair.b), align_how)
-        inputs = replace(inputs, rng=random.Random(f"{seed}:{experiment.name}:{pair.pair_id}"))
+        inputs = replace(
+            align(subject.clips.get(pair.a), subject.clips.get(pair.b), align_how),
+            rng=random.Random(f"{seed}:{experiment.name}:{pair.pair_id}"),
+            target_clips=partial(_target_clips, subject, pair, clips, seed, uses),
+            once=partial(_once, kept, (pair.target, pair.a.speaker)),
+        )
         logits = patched_logits(subject, experiment, inputs, layers, options or {})
         yield _records(subject, pair, inputs, restrict(logits, subject.labels.token_ids))
         for clip in (pair.a, pair.b):
@@ -94,6 +107,28 @@ def run_pairs(
             if not uses[clip.clip_id]:
                 subject.clips.drop(clip)
         _release_memory(logits.device)
+
+
+def _target_clips(
+    subject: Subject, pair: Pair, clips: Sequence[Clip], seed: int, uses: Mapping[str, int]
+) -> list[ClipInput]:
+    label = f"{pair.kind}_label"
+    peers = [clip for clip in clips if getattr(clip, label) == pair.target and clip.speaker == pair.a.speaker]
+    if not peers:
+        raise UserError(f"pair {pair.pair_id}: no clip with the {label} {pair.target}; pass the data set's clips")
+    peers = sorted(peers, key=lambda clip: clip.clip_id)
+    drawn = random.Random(f"{seed}:{pair.target}:{pair.a.speaker}").sample(peers, min(N_TARGET_CLIPS, len(peers)))
+    inputs = [subject.clips.get(clip) for clip in drawn]
+    for clip in drawn:
+        if not uses.get(clip.clip_id):
+            subject.clips.drop(clip)
+    return inputs
+
+
+def _once(kept: dict[tuple, Any], key: tuple, make: Callable[[], Any]) -> Any:
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
 
 
 def run_table(subject: Subject, experiment: Intervention, pairs: Sequence[Pair], **settings: Any) -> pd.DataFrame:
@@ -111,8 +146,13 @@ def patched_logits(
     """
     lm = subject.lm
     lm.writes.clear()
-    with torch.inference_mode():
-        logits = experiment.run(lm, inputs, layers, **options)
+    try:
+        with torch.inference_mode():
+            logits = experiment.run(lm, inputs, layers, **options)
+    except UserError:
+        raise
+    except Exception as error:
+        raise explained(error, experiment) from error
     written = [write.layer for write in lm.writes]
     rounds = max(1, len(written) // len(layers))
     if written != list(layers) * rounds or len(logits) != 1 + len(written):
@@ -151,6 +191,8 @@ def _records(subject: Subject, pair: Pair, inputs: PairInput, answer: Answer) ->
             "n_patched": write.n,
             "patch_alpha": write.alpha,
             "patched_from": write.start,
+            "semantic_label_b": pair.b.semantic_label,
+            "prosody_label_b": pair.b.prosody_label,
             "label_mass_base": mass[0],
             "label_mass_patch": mass[i],
             "stream_shift": round(shifts[i - 1], 6),

@@ -8,7 +8,7 @@ Says what it costs, runs the checks that gate it, then the pairs that are not do
 import platform
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -27,6 +27,7 @@ from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, p
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
 N_CHECK_CLIPS = 8
+MAIN = "patch"
 Say = Callable[[str], None]
 
 
@@ -48,9 +49,7 @@ class Settings:
 
 def experiment_name(experiment: Intervention, kind: str) -> str:
     """NAME in the files of a run: the pair kind, or a control's name with it; `self` stands alone (SPEC section 8)."""
-    if not experiment.control:
-        return kind if experiment.name == "patch" else f"{experiment.name}-{kind}"
-    return "self" if experiment.name == "self" else f"{experiment.name}-{kind}"
+    return {MAIN: kind, "self": "self"}.get(experiment.name, f"{experiment.name}-{kind}")
 
 
 def run_experiment(
@@ -91,6 +90,7 @@ def run_experiment(
         align_how=settings.align,
         seed=settings.seed,
         options=_options(experiment, settings),
+        clips=dataset.clips,
     )
     for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
         run.append(name, records)
@@ -106,10 +106,10 @@ def _options(experiment: Intervention, settings: Settings) -> dict[str, Any]:
 def _pairs(
     experiment: Intervention, sample: PairSample, dataset: Dataset, run: RunDir, settings: Settings
 ) -> Sequence[Pair]:
-    if not experiment.control:
+    if experiment.name == MAIN:
         return sample.pairs
     main = pairs_from_rows(run.read_pairs(settings.kind), dataset.clips) or sample.pairs
-    return experiment.pairs(main, dataset.clips, settings.seed) if experiment.pairs else main
+    return experiment.pairs(replace(sample, pairs=main), dataset.clips) if experiment.pairs else main
 
 
 def run_checks(
@@ -178,6 +178,7 @@ def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
 def _recorded(subject: Subject, experiment: Intervention, settings: Settings, layers: list[int]) -> dict[str, Any]:
     return {
         "intervention": experiment.name,
+        "control": experiment.control,
         "kind": settings.kind,
         "layers_to_patch": layers,
         "patch_all_layers": len(layers) == subject.lm.n_layers,

@@ -67,6 +67,7 @@ class RunDir:
         `settings` must be those it was begun with. With `overwrite` its files are moved aside, to `replaced-N/`.
         """
         config = self.config()
+        settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
         before = config["experiments"].get(name)
         if before and overwrite:
             self._move_aside(name)

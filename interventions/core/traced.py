@@ -92,7 +92,7 @@ class TracedLM:
         self._set_hidden(layer, row if self.engine == "stepwise" else torch.cat([stream, row]))
 
     def also(self, layer: int, began: int, span: slice, value: torch.Tensor, alpha: float = 1.0) -> None:
-        """Write at a further `layer` into the row that `branch` began at layer `began`."""
+        """Write at a further `layer`, before any `branch` there, into the row that `branch` began at layer `began`."""
         stream = self.hidden(layer).clone()
         row = slice(self._rows[began], self._rows[began] + 1)
         stream[row, span] = _mixed(layer, stream[row, span], value, alpha)
@@ -117,7 +117,7 @@ class TracedLM:
 
 def _mixed(layer: int, own: torch.Tensor, value: torch.Tensor, alpha: float) -> torch.Tensor:
     if own.shape != value.shape:
-        raise UserError(
+        raise ValueError(
             f"layer {layer}: a value of shape {list(value.shape)} cannot replace A's stream of shape "
             f"{list(own.shape)}; both are [1, positions, hidden]"
         )

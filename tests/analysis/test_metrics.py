@@ -34,6 +34,9 @@ def record(layer, target, base, patch, donor):
         "logits_patch": patch,
         "logits_donor": donor,
         "label_mass_patch": 0.9,
+        "patch_alpha": 1.0,
+        "semantic_label_b": "happy",
+        "prosody_label_b": "sad",
         "stream_shift": 0.5,
     }
 

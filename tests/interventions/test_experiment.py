@@ -8,7 +8,7 @@ from interventions import load_intervention
 from interventions.core.experiment import align, run_pairs
 from interventions.core.registry import Intervention
 from models.labels import LABELS
-from pairs import build_pairs
+from pairs import PairSample, build_pairs
 from tests.interventions.decoders import make_clip
 
 FIELDS = [
@@ -79,7 +79,7 @@ def test_alpha_reaches_the_intervention(demo, pairs):
 
 def test_the_self_control_keeps_recipients_and_targets(demo, demo_data, pairs):
     control = load_intervention("self")
-    own = control.pairs(pairs, demo_data.clips, 42)
+    own = control.pairs(PairSample(pairs, {}), demo_data.clips)
     assert [(p.a, p.b, p.target) for p in own] == [(p.a, p.a, p.target) for p in pairs]
     for rows in run_pairs(demo, control, own, layers=LAYERS):
         for row in rows:

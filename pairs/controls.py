@@ -1,0 +1,78 @@
+"""From the main experiment's pairs to those of its controls (SPEC section 6).
+
+    with_random_donor(sample, dataset.clips)         # same recipients and targets, in the same order
+
+A control that pairs differently from the main experiment names one of these in its decorator.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from errors import UserError
+from pairs.build import Pair, PairSample, build_pairs
+from pairs.clips import Clip
+
+
+def with_itself(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
+    """Each recipient as its own donor."""
+    return tuple(replace(pair, pair_id=f"self:{pair.pair_id}", b=pair.a) for pair in sample.pairs)
+
+
+def with_random_donor(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
+    """A random donor with another text and another prosody than A, neither of whose labels is the target."""
+
+    def fits(pair: Pair, donor: Clip) -> bool:
+        return (
+            donor.text_id != pair.a.text_id
+            and donor.prosody_label != pair.a.prosody_label
+            and pair.target not in (donor.prosody_label, donor.semantic_label)
+        )
+
+    return _with_donors("random", fits, sample, clips)
+
+
+def with_same_labels(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
+    """Another clip with both of A's labels, and its text_type where the data have one, as the donor.
+
+    The target is A's own label of the varied factor.
+    """
+
+    def fits(pair: Pair, donor: Clip) -> bool:
+        same = all(
+            getattr(donor, key) == getattr(pair.a, key) for key in ("semantic_label", "prosody_label", "text_type")
+        )
+        return same and donor.clip_id != pair.a.clip_id
+
+    pairs = _with_donors("same-label", fits, sample, clips)
+    return tuple(replace(pair, target=getattr(pair.a, f"{pair.kind}_label")) for pair in pairs)
+
+
+def without_conflict(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
+    """A sample of its own, drawn as the main one was, of pairs whose recipient's two labels agree."""
+    keys = ("kind", "max_pairs", "seed", "same_speaker")
+    drawn = build_pairs(clips, **{key: sample.report[key] for key in keys}, agreeing_recipient=True)
+    return tuple(replace(pair, pair_id=f"no-conflict:{pair.pair_id}") for pair in drawn.pairs)
+
+
+def _with_donors(
+    name: str, fits: Callable[[Pair, Clip], bool], sample: PairSample, clips: Sequence[Clip]
+) -> tuple[Pair, ...]:
+    clips = sorted(clips, key=lambda clip: clip.clip_id)
+    pairs = []
+    for pair in sample.pairs:
+        # A donor speaks as the main pair's donor does: with A's voice and in A's language, where that one did.
+        kept = [key for key in ("speaker", "language") if getattr(pair.a, key) == getattr(pair.b, key)]
+        donors = [
+            clip
+            for clip in clips
+            if fits(pair, clip) and all(getattr(clip, key) == getattr(pair.a, key) for key in kept)
+        ]
+        if not donors:
+            raise UserError(
+                f"control {name}: no clip can be the donor for {pair.a.clip_id} with target {pair.target}; "
+                "the data need more texts or labels for this control"
+            )
+        donor = random.Random(f"{sample.report['seed']}:{name}:{pair.pair_id}").choice(donors)
+        pairs.append(replace(pair, pair_id=f"{name}:{pair.pair_id}:{donor.clip_id}", b=donor))
+    return tuple(pairs)
