@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from commandline.config_file import max_pairs
+from commandline.options import (
+    InterventionName,
+    controls,
+    experiment_options,
+    intervention_options,
+    pair_kind_option,
+    pair_options,
+    plugin_option,
+    run_path,
+)
+from commandline.program import Program, debug_option
 from errors import BAD_USAGE, UserError
 from interventions.core.registry import Entry, catalogue, load_intervention
 from interventions.core.rundir import RunDir
 from interventions.core.template import write_template
-from options import (
-    InterventionName,
-    Program,
-    controls,
-    debug_option,
-    experiment_options,
-    intervention_options,
-    max_pairs,
-    pair_kind_option,
-    pair_options,
-    run_path,
-)
 from pairs import KINDS, Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ cli.make_command = intervention_command
 
 
 @cli.command(name="list")
+@plugin_option
 def list_interventions() -> None:
     """Show all interventions, one line each."""
     for name, entry in catalogue().items():

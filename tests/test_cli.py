@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
+from commandline.options import DEMO_DATA, DEMO_MODEL
 from interventions.core import checks
-from options import DEMO_DATA, DEMO_MODEL
 
 FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")

@@ -1,0 +1,1 @@
+"""What stands behind `cli.py`: its options, the configuration file, and the group that shows errors."""

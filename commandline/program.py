@@ -1,0 +1,87 @@
+"""The group of commands: a command for each intervention, plugins, and errors in one line.
+
+    @click.group(cls=Program)
+    def cli(): ...
+
+A `UserError` becomes a line and its exit status here and nowhere else.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from errors import BAD_INPUT, UserError
+from interventions.core.registry import Entry, add_plugin, catalogue
+
+INTERRUPTED = 130
+
+
+class Program(click.Group):
+    """The group that turns a `UserError` into one line and its exit status, and has a command for each intervention."""
+
+    make_command: Callable[[Entry], click.Command]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *(name for name in catalogue() if name not in self.commands)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        command = super().get_command(ctx, name)
+        if command is None and name in catalogue():
+            return self.make_command(catalogue()[name])
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Commands first, then the interventions, each with its first line."""
+        for title, names in (("Commands", super().list_commands(ctx)), ("Interventions", list(catalogue()))):
+            rows = [
+                (n, self.get_command(ctx, n).get_short_help_str(limit=90))
+                for n in names
+                if n != "patch" or title[0] == "C"
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        # Before anything is parsed: a plugin's name must be known where a command or a --kind is looked up.
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            for word, value in zip(words, words[1:], strict=False):
+                if word == "--plugin":
+                    add_plugin(Path(value))
+            catalogue()
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.status)
+        return super().main(words, *rest, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if ctx.meta.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.status)
+        except KeyboardInterrupt:
+            click.echo("interrupted: the same command goes on where this one stopped", err=True)
+            ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.meta.get("debug"):
+                raise
+            line = str(error).splitlines()[0] if str(error) else ""
+            click.echo(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)", err=True)
+            ctx.exit(BAD_INPUT)
+
+
+def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta["debug"] = ctx.meta.get("debug", False) or value
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_debug, help="Show the traceback of an error."
+)
