@@ -61,13 +61,11 @@ def _with_donors(
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     pairs = []
     for pair in sample.pairs:
-        # A donor speaks as the main pair's donor does: with A's voice and in A's language, where that one did.
+        # A donor speaks with A's voice and in A's language where the main pair's does and there is such a clip.
         kept = [key for key in ("speaker", "language") if getattr(pair.a, key) == getattr(pair.b, key)]
-        donors = [
-            clip
-            for clip in clips
-            if fits(pair, clip) and all(getattr(clip, key) == getattr(pair.a, key) for key in kept)
-        ]
+        fitting = [clip for clip in clips if fits(pair, clip)]
+        same_voice = [clip for clip in fitting if all(getattr(clip, key) == getattr(pair.a, key) for key in kept)]
+        donors = same_voice or fitting
         if not donors:
             raise UserError(
                 f"control {name}: no clip can be the donor for {pair.a.clip_id} with target {pair.target}; "

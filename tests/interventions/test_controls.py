@@ -120,35 +120,43 @@ def test_the_class_mean_is_over_the_clips_that_reach_a_position():
 
 
 @pytest.fixture(scope="module")
-def curves(demo, demo_data):
-    """Flip rates by layer on the demo: the main experiment with its default pairs, and its controls."""
+def tables(demo, demo_data):
+    """Records on the demo: the main experiment with its default pairs, and its controls."""
     sample = build_pairs(demo_data.clips, "prosody")
-
-    def rate(name, column="flip_to_target"):
-        control = load_intervention(name)
-        pairs = control.pairs(sample, demo_data.clips) if control.pairs else sample.pairs
-        return run_table(demo, control, pairs, clips=demo_data.clips).groupby("layer")[column].mean().to_numpy()
-
-    return {
-        "patch": rate("patch"),
-        "self": rate("self", "flip_from_base"),
-        "same-label": rate("same-label", "flip_from_base"),
-        **{name: rate(name) for name in ("random", "non-audio", "suffix")},
-    }
+    tables = {}
+    for name in ("patch", "self", "same-label", "random", "non-audio", "suffix"):
+        experiment = load_intervention(name)
+        pairs = experiment.pairs(sample, demo_data.clips) if experiment.pairs else sample.pairs
+        tables[name] = run_table(demo, experiment, pairs, clips=demo_data.clips)
+    return tables
 
 
-def test_on_the_demo_self_never_flips(curves):
-    assert not curves["self"].any()
+def curve(table, column="flip_to_target"):
+    return table.groupby("layer")[column].mean().to_numpy()
 
 
-@pytest.mark.parametrize("name", ["random", "non-audio", "same-label"])
-def test_on_the_demo_controls_stay_far_below_the_main_curve_where_it_is_high(curves, name):
-    high = curves["patch"] > 0.3
-    assert high.any() and (curves[name][high] < 0.5 * curves["patch"][high]).all()
+def test_on_the_demo_self_never_flips(tables):
+    assert not tables["self"]["flip_from_base"].any()
 
 
-def test_on_the_demo_the_suffix_mirrors_the_span(curves):
-    span, suffix = curves["patch"], curves["suffix"]
-    assert suffix[-1] >= span[0] and suffix[0] <= span[-1]
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("random", "flip_to_target"), ("non-audio", "flip_to_target"), ("same-label", "flip_from_base")],
+)
+def test_on_the_demo_controls_stay_far_below_the_main_curve_where_it_is_high(tables, name, column):
+    main, control = curve(tables["patch"]), curve(tables[name], column)
+    high = main > 0.3
+    assert high.any() and (control[high] < 0.5 * main[high]).all()
+
+
+def test_on_the_demo_the_suffix_mirrors_the_span(tables):
+    span, suffix = curve(tables["patch"]), curve(tables["suffix"])
     crossing = (suffix > span).argmax()
-    assert 0 < crossing and (suffix[crossing:] > span[crossing:]).all()
+    assert suffix[0] <= span[-1] and 0 < crossing and (suffix[crossing:] > span[crossing:]).all()
+
+
+def test_on_the_demo_the_suffix_ends_as_high_as_the_span_starts_where_all_of_the_donor_fits(tables):
+    # Where B is longer, its end is cut off: a feeling word there is lost, the voice decides, and the span flips more
+    # pairs than B itself would.
+    span, suffix = (curve(tables[name].query("len_b <= len_a")) for name in ("patch", "suffix"))
+    assert suffix[-1] >= span[0] > 0.4

@@ -68,6 +68,12 @@ def test_a_same_label_donor_is_another_clip_with_both_labels_and_the_target_is_t
         assert pair.target == getattr(pair.a, f"{pair.kind}_label")
 
 
+def test_where_no_donor_has_the_voice_another_voice_donates():
+    few = [clip for clip in CLIPS if clip.text_id in ("f0", "m0")]
+    pairs = with_same_labels(build_pairs(few, "prosody"), few)
+    assert pairs and all(pair.b.speaker != pair.a.speaker for pair in pairs)
+
+
 def test_recipients_without_conflict_have_one_label_and_are_pairs_of_the_main_kind(sample):
     pairs = without_conflict(sample, CLIPS)
     assert len(pairs) == 60
