@@ -25,16 +25,16 @@ FLIP_STYLES = {  # series: column, colour, dash
     CEILING: ("donor_is_target_rate", GREY, [8, 3]),
     FLOOR: ("base_is_target_rate", LIGHT_GREY, [2, 2]),
 }
-# Of the main curve and then its controls, in the order in which they are drawn.
-CONTROL_STYLES = [
-    (BLUE, [1, 0]),
-    (GREY, [2, 2]),
-    ("#CC79A7", [6, 2]),
-    ("#E69F00", [6, 2, 2, 2]),
-    ("#009E73", [4, 4]),
-    (ORANGE, [1, 2]),
-    ("#56B4E9", [8, 3]),
-]
+CONTROL_STYLES = {  # intervention: colour, dash
+    "patch": (BLUE, [1, 0]),
+    "suffix": ("#56B4E9", [8, 3]),
+    "no-conflict": (GREY, [2, 2]),
+    "random": ("#E69F00", [6, 2, 2, 2]),
+    "non-audio": ("#CC79A7", [6, 2]),
+    "same-label": ("#009E73", [4, 4]),
+    "self": (ORANGE, [1, 2]),
+}
+OTHER_CONTROL = (LIGHT_GREY, [3, 1])
 WIDTH, HEIGHT = 460, 280
 PIXELS_PER_INCH = 200
 
@@ -84,12 +84,12 @@ def delta_logit_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]
 
 
 def control_curves(tidy: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.Chart:
-    """The main curve and its controls; `tidy` holds layer, rate and series, the main experiment's series first."""
-    names = list(tidy["series"].unique())
-    styles = [CONTROL_STYLES[i % len(CONTROL_STYLES)] for i in range(len(names))]
-    legend = alt.Legend(
-        title="share of pairs in which A, patched at that layer,", orient="bottom", columns=1, labelLimit=400
-    )
+    """The main curve and its controls; `tidy` holds layer, rate, series and intervention, the main curve first."""
+    named = tidy.drop_duplicates("series")
+    names = list(named["series"])
+    styles = [CONTROL_STYLES.get(name, OTHER_CONTROL) for name in named["intervention"]]
+    title_of_legend = "share of pairs in which A, patched at that layer,"
+    legend = alt.Legend(title=title_of_legend, titleLimit=400, orient="bottom", columns=1, labelLimit=400)
     lines = (
         alt.Chart(tidy)
         .mark_line(strokeWidth=2)

@@ -15,15 +15,15 @@ from analysis import plots
 from analysis.metrics import layer_metrics, read_records
 
 SHOWN = ["layer", "n_pairs", "eligible_count", "flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"]
-# What a control's curve counts, in words; in the first two the target is A's own label or no matter.
+# What a curve counts, in words, in the order of the legend. For the last two what matters is that nothing changes.
 COUNTED = {
     "patch": ("flip_to_target_rate", "gives B's label: the main experiment"),
-    "self": ("flip_from_base_rate", "leaves its own answer: A is its own donor"),
-    "same-label": ("flip_from_base_rate", "leaves its own answer: the donor has A's labels"),
-    "random": ("flip_to_target_rate", "gives B's label: a random clip is the donor"),
-    "non-audio": ("flip_to_target_rate", "gives B's label: prompt text is patched, not the span"),
-    "no-conflict": ("flip_to_target_rate", "gives B's label: A's words and voice agree"),
     "suffix": ("flip_to_target_rate", "gives B's label: the positions after the span are patched"),
+    "no-conflict": ("flip_to_target_rate", "gives B's label: A's words and voice agree"),
+    "random": ("flip_to_target_rate", "gives the main pair's target: a random clip is the donor"),
+    "non-audio": ("flip_to_target_rate", "gives B's label: prompt text is patched, not the span"),
+    "same-label": ("flip_from_base_rate", "leaves its own answer: the donor has A's labels"),
+    "self": ("flip_from_base_rate", "leaves its own answer: A is its own donor"),
 }
 
 
@@ -60,17 +60,21 @@ def shown(metrics: pd.DataFrame) -> str:
 
 
 def _with_controls(run: Path, config: dict[str, Any], kind: str) -> pd.DataFrame | None:
-    """The curves of the main experiment and the finished controls of one kind, as layer, rate, series."""
+    """The curves of the main experiment and the finished controls of one kind, as layer, rate, series, intervention."""
     tables = []
     experiments = {name: e for name, e in config["experiments"].items() if e["kind"] == kind and e["finished"]}
-    for name, experiment in sorted(experiments.items(), key=lambda item: (item[1]["control"], item[0])):
+    order = list(COUNTED)
+    for name, experiment in sorted(
+        experiments.items(), key=lambda item: order.index(i) if (i := item[1]["intervention"]) in order else len(order)
+    ):
         if not experiment["control"] and experiment["intervention"] != "patch":
             continue
         default = ("flip_to_target_rate", f"gives the target: {experiment['intervention']}")
         column, words = COUNTED.get(experiment["intervention"], default)
         metrics = layer_metrics(read_records(run / f"patching_records_{name}.jsonl"))
         words = f"{words} (n = {metrics['n_pairs'].max()})"
-        tables.append(metrics[["layer", column]].rename(columns={column: "rate"}).assign(series=words))
+        curve = metrics[["layer", column]].rename(columns={column: "rate"})
+        tables.append(curve.assign(series=words, intervention=experiment["intervention"]))
     return pd.concat(tables) if kind in experiments and len(tables) > 1 else None
 
 

@@ -22,6 +22,25 @@ the help, its further parameters (such as `alpha`) the options that it takes. Pu
 there.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from interventions.core.registry import Intervention, catalogue, intervention, load_intervention
 
-__all__ = ["Intervention", "catalogue", "intervention", "load_intervention"]
+if TYPE_CHECKING:
+    from interventions.core.experiment import run_table
+    from interventions.core.subject import load_subject
+
+__all__ = ["Intervention", "catalogue", "intervention", "load_intervention", "load_subject", "run_table"]
+
+
+def __getattr__(name: str) -> Any:
+    # These two need torch, which `python cli.py --help` should not wait for.
+    if name == "load_subject":
+        from interventions.core.subject import load_subject
+
+        return load_subject
+    if name == "run_table":
+        from interventions.core.experiment import run_table
+
+        return run_table
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

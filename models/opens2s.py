@@ -30,6 +30,7 @@ NEEDED_PARTS = ("audio_encoder_model.", "audio_adapter.", "llm_model.")
 UNUSABLE_VALUE = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError
 )  # fmt: skip
+INPUT_FILES = ("tokenizer*", "vocab.json", "merges.txt", "added_tokens.json", "*.jinja", "audio/*.json")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -312,9 +313,10 @@ def _refuse(what: str, names: list[str], folder: Path) -> None:
 
 
 def checkpoint_hash(folder: Path) -> str:
-    """sha256 over `config.json` and every weight file that is read, in a fixed order: the model's identity."""
+    """sha256 over every file that is read (configuration, weights, tokenizer, features), in a fixed order."""
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *weight_paths(folder)]:
+    small = [path for pattern in INPUT_FILES for path in sorted(folder.glob(pattern))]
+    for path in [folder / "config.json", *weight_paths(folder), *small]:
         with path.open("rb") as file:
             digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -95,6 +95,17 @@ class OpenS2SIO:
             raise UserError(f"{folder}/audio/preprocessor_config.json: missing or unreadable; fetch it") from None
         return cls(tokenizer, extractor)
 
+    def check_fits(self, model: OpenS2S) -> None:
+        """Raise `UserError` where the feature extractor makes other windows or bins than the encoder reads."""
+        bins, frames = model.audio_encoder_model.config.num_mel_bins, model.window_frames
+        made = self.extractor.n_samples // self.extractor.hop_length
+        bins_made = self.extractor.feature_size
+        if bins_made != bins or made % frames:
+            raise UserError(
+                f"audio/preprocessor_config.json gives {bins_made} bins and windows of {made} frames, "
+                f"but config.json's audio encoder reads {bins} and {frames}; take both files from one checkpoint"
+            )
+
     def prompt_text(self, prompt: str = PROMPT) -> str:
         """The whole turn as text, with `<|im_audio|>` where the sound belongs."""
         messages = [

@@ -41,6 +41,7 @@ def load_subject(
     io = OpenS2SIO.from_checkpoint(folder)
     labels = LabelTokenizerHelper(io.tokenizer)
     model = load_model(folder, device, dtype)
+    io.check_fits(model)
     lm = TracedLM(model.llm_model, engine)
     name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
     return Subject(name, checkpoint_hash(folder), model, io, labels, lm, ClipStore(model, io, lm, labels.token_ids))

@@ -45,3 +45,16 @@ def test_titles_say_what_n_is():
     chart = plots.delta_logit_curve(METRICS, "Prosody pairs", ["n = 3 pairs, 2 of them eligible"])
     title = chart.to_dict()["title"]
     assert title["text"] == "Prosody pairs" and title["subtitle"][0] == "n = 3 pairs, 2 of them eligible"
+
+
+def test_a_control_has_its_own_style_whichever_others_are_drawn():
+    def curve(name, words):
+        return pd.DataFrame({"layer": [0, 1], "rate": [0.5, 0.1], "series": words, "intervention": name})
+
+    def styles(*tables):
+        encoding = plots.control_curves(pd.concat(tables), "title", []).to_dict()["layer"][0]["encoding"]
+        return dict(zip(encoding["color"]["scale"]["domain"], encoding["color"]["scale"]["range"], strict=True))
+
+    main, suffix, mine = curve("patch", "main"), curve("suffix", "after"), curve("my-own", "mine")
+    assert styles(main, suffix)["after"] == styles(main, mine, suffix)["after"]
+    assert len(set(styles(main, mine, suffix).values())) == 3

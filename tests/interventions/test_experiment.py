@@ -99,3 +99,16 @@ def test_resampling_alignment_is_refused_with_a_sentence():
     with pytest.raises(UserError, match="resample_linear: reserved") as caught:
         align(make_clip(3, 1), make_clip(3, 2), "resample_linear")
     assert caught.value.status == 2
+
+
+def test_a_notebook_needs_four_calls_for_a_table(demo):
+    from analysis.metrics import layer_metrics
+    from commandline.options import DEMO_DATA, DEMO_MODEL
+    from interventions import load_intervention, load_subject, run_table
+    from pairs import build_pairs, load_dataset
+
+    subject = load_subject(DEMO_MODEL)
+    data = load_dataset(DEMO_DATA)
+    records = run_table(subject, load_intervention("patch"), build_pairs(data.clips, "prosody", max_pairs=2).pairs)
+    metrics = layer_metrics(records)
+    assert len(records) == 2 * subject.lm.n_layers and metrics["layer"].tolist() == list(range(subject.lm.n_layers))

@@ -491,3 +491,11 @@ def test_the_hash_covers_every_shard_that_is_read(checkpoint, shard):
     with (checkpoint.folder / shard).open("ab") as file:
         file.write(b"x")
     assert checkpoint_hash(checkpoint.folder) != before
+
+
+def test_the_hash_covers_the_tokenizer_and_the_feature_extractor(checkpoint):
+    hashes = {checkpoint_hash(checkpoint.folder)}
+    for name in ("tokenizer.json", "audio/preprocessor_config.json"):
+        (checkpoint.folder / name).write_text("{}")
+        hashes.add(checkpoint_hash(checkpoint.folder))
+    assert len(hashes) == 3

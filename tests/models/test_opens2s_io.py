@@ -322,3 +322,11 @@ def test_a_prepared_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypat
     text = torch.ones(len(clip.input_ids), dtype=torch.bool)
     text[clip.span] = False
     assert clip.inputs_embeds[0, text, 0].tolist() == [i for i in io.input_ids("Which emotion?") if i != -200]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("feature_size", 80), ("n_samples", 16_000)])
+def test_an_extractor_that_does_not_fit_the_encoder_is_refused(model, io, refused, monkeypatch, setting, value):
+    io.check_fits(model)
+    monkeypatch.setattr(io.extractor, setting, value)
+    with refused("preprocessor_config.json", "one checkpoint"):
+        io.check_fits(model)
