@@ -42,7 +42,9 @@ def summarise(run: Path, name: str) -> tuple[pd.DataFrame, list[Path]]:
         f"delta_logit_curve_{name}.png": plots.delta_logit_curve(full_dose, title, subtitle),
     }
     if metrics["patch_alpha"].nunique() > 1:
-        charts[f"dose_response_{name}.png"] = plots.dose_response(metrics, title, subtitle)
+        charts[f"dose_response_{name}.png"] = plots.dose_response(
+            metrics, title.replace("layer by layer", "dose response"), subtitle
+        )
     kind = config["experiments"][name]["kind"]
     curves = _with_controls(run, config, kind)
     if curves is not None:
