@@ -5,6 +5,7 @@ the commands, so that help, `pairs` and `report` come at once.
 """
 
 from dataclasses import replace
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,10 @@ def report(run_dir: Path) -> None:
     if not names:
         raise UserError(f"{run_dir}: holds no experiment; name a run directory that `patch` or `control` made")
     for name in names:
-        _summarise(run_dir, name)
+        if RunDir(run_dir).records_file(name).exists():
+            _summarise(run_dir, name)
+        else:
+            click.echo(f"{name}: no records yet")
 
 
 def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
@@ -204,7 +208,7 @@ def _summarise(run_dir: Path, name: str) -> None:
     metrics, figures = summarise(run_dir, name)
     click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
     for figure in figures:
-        click.echo(f"figure: {figure}")
+        click.echo(f"figure: {relpath(figure) if figure.is_relative_to(Path.cwd()) else figure}")
 
 
 if __name__ == "__main__":

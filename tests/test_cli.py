@@ -116,6 +116,21 @@ def test_patch_and_control_meet_in_one_run(run, tmp_path):
     assert (out / "flip_rate_curve_self.png").exists()
 
 
+def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    call("control", "--kind", "random", "--out", out, "--max-pairs", "3", "--seed", "7", "--device", "cpu", *LAYERS)
+    mine, main = rows(out / "pair_list_random-prosody.jsonl"), rows(run / "pair_list_prosody.jsonl")
+    assert [(p["clip_a"], p["target"]) for p in mine] == [(p["clip_a"], p["target"]) for p in main]
+    ran = json.loads((out / "patching_config.json").read_text())["experiments"]["random-prosody"]
+    assert (ran["max_pairs_prosody"], ran["pair_sampling_seed"]) == (5, 42)
+    report = "pair_construction_report.json"
+    assert (out / report).read_bytes() == (run / report).read_bytes()
+    assert (out / "controls_prosody.png").exists()
+    metrics = pd.read_csv(out / "patching_metrics_random-prosody.csv")
+    assert {"to_donor_prosody_rate", "to_donor_semantic_rate"} <= set(metrics)
+
+
 def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
     output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS)
     assert "5 pairs × (3 + 2) = 25 forward passes" in output

@@ -23,11 +23,13 @@ from interventions.core.rundir import RunDir
 from interventions.core.subject import Subject
 from models.labels import LABELS
 from models.opens2s_io import PROMPT, SYSTEM
-from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs import Clip, Dataset, PairSample, dataset_identity, pair_row, pairs_from_rows
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
 N_CHECK_CLIPS = 8
 MAIN = "patch"
+# Settings of the sampling, under their names here and in the run's configuration.
+DRAWN = (("seed", "pair_sampling_seed"), ("same_speaker", "same_speaker"), ("both_directions", "both_directions"))
 Say = Callable[[str], None]
 
 
@@ -63,7 +65,8 @@ def run_experiment(
 ) -> str:
     """Check, then run what is not done yet of one experiment; gives its NAME.
 
-    `sample` holds the main experiment's pairs; a control uses those that the run has of that kind already, if any.
+    `sample` holds the main experiment's pairs. Where the run has that experiment already, every other one shadows it as
+    it ran: its pairs, and the settings that they were sampled with.
 
     Raises `UserError` for layers that the model lacks, for a directory of another run, and, with status 3, when a
     check fails; then no record has been written.
@@ -72,8 +75,16 @@ def run_experiment(
     layers = layers_of(subject, settings.layers)
     check_alignment(settings.align)
     claim(subject, dataset, run)
-    run.update_json("pair_construction_report.json", settings.kind, sample.report)
-    pairs = _pairs(experiment, sample, dataset, run, settings)
+    main = run.config()["experiments"].get(settings.kind)
+    if experiment.name != MAIN and main:
+        settings = replace(
+            settings, max_pairs=main[f"max_pairs_{settings.kind}"], **{new: main[old] for new, old in DRAWN}
+        )
+        report = sample.report | {"max_pairs": settings.max_pairs} | {new: main[old] for new, old in DRAWN}
+        sample = PairSample(pairs_from_rows(run.read_pairs(settings.kind), dataset.clips), report)
+    else:
+        run.update_json("pair_construction_report.json", settings.kind, sample.report)
+    pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
     done = run.begin(
         name, _recorded(subject, experiment, settings, layers), [pair_row(p) for p in pairs], settings.overwrite
     )
@@ -101,15 +112,6 @@ def run_experiment(
 def _options(experiment: Intervention, settings: Settings) -> dict[str, Any]:
     dose = {"alpha": settings.alpha} if "alpha" in experiment.options else {}
     return {**dose, **settings.options}
-
-
-def _pairs(
-    experiment: Intervention, sample: PairSample, dataset: Dataset, run: RunDir, settings: Settings
-) -> Sequence[Pair]:
-    if experiment.name == MAIN:
-        return sample.pairs
-    main = pairs_from_rows(run.read_pairs(settings.kind), dataset.clips) or sample.pairs
-    return experiment.pairs(replace(sample, pairs=main), dataset.clips) if experiment.pairs else main
 
 
 def run_checks(
