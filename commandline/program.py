@@ -48,9 +48,10 @@ class Program(click.Group):
         # Before anything is parsed: a plugin's name must be known where a command or a --kind is looked up.
         words = list(sys.argv[1:] if args is None else args)
         try:
-            for word, value in zip(words, words[1:], strict=False):
-                if word == "--plugin":
-                    add_plugin(Path(value))
+            for word, value in zip(words, [*words[1:], ""], strict=True):
+                name, equals, joined = word.partition("=")
+                if name == "--plugin":
+                    add_plugin(Path(joined if equals else value))
             catalogue()
         except UserError as error:
             click.echo(f"error: {error}", err=True)

@@ -54,7 +54,7 @@ def test_a_plugin_has_a_command_with_its_docstring_and_options(plugin):
     output = call("first-half", "--plugin", plugin, "--help")
     assert "Only the first part of the span is patched." in output
     assert "--share FLOAT" in output and "how much of the span, from its start" in output
-    assert "first-half    control" in call("list", "--plugin", plugin)
+    assert "first-half    control" in call("list", f"--plugin={plugin}")
 
 
 def test_a_plugin_writes_every_file_and_its_options_reach_it(plugin, tmp_path):
@@ -200,6 +200,15 @@ def test_a_plugin_that_cannot_be_used_is_explained(tmp_path, text, status, expec
     path = tmp_path / "idea.py"
     path.write_text(text)
     assert expected in fails("list", "--plugin", path, status=status)
+
+
+def test_an_alpha_that_would_be_ignored_is_refused(tmp_path):
+    assert "dose takes no alpha" in fails("dose", "--alpha", "0.5", "--out", tmp_path / "run", *FEW, status=2)
+
+
+def test_a_dose_outside_its_range_is_refused(tmp_path):
+    line = fails("dose", "--alphas", "0.5,1.5", "--out", tmp_path / "run", *FEW, status=1)
+    assert "alpha is 1.5" in line and "dose.py" in line
 
 
 def test_a_plugin_that_is_missing_is_named():

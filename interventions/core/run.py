@@ -74,6 +74,8 @@ def run_experiment(
     name = experiment_name(experiment, settings.kind)
     layers = layers_of(subject, settings.layers)
     check_alignment(settings.align)
+    if settings.alpha != 1 and "alpha" not in experiment.options:
+        raise UserError(f"--alpha {settings.alpha:g}: {experiment.name} takes no alpha; leave it out", BAD_USAGE)
     claim(subject, dataset, run)
     main = run.config()["experiments"].get(settings.kind)
     if experiment.name != MAIN and main:

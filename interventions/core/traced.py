@@ -121,6 +121,8 @@ def _mixed(layer: int, own: torch.Tensor, value: torch.Tensor, alpha: float) -> 
             f"layer {layer}: a value of shape {list(value.shape)} cannot replace A's stream of shape "
             f"{list(own.shape)}; both are [1, positions, hidden]"
         )
+    if not 0 < alpha <= 1:
+        raise ValueError(f"layer {layer}: alpha is {alpha}, but a dose is in (0, 1]")
     # alpha 1 is the value itself: A + (B - A) would not be, in floating point.
     return value if alpha == 1 else torch.lerp(own, value, alpha)
 
