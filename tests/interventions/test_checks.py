@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from interventions import load_intervention
 from interventions.core import checks
 from interventions.core.traced import TracedLM
 from models.opens2s_io import ClipInput
@@ -44,9 +45,9 @@ def _shifted(branch):
     return write
 
 
-def _scaled(branch):
+def _scaled(branch, factor=1.5):
     def write(self, layer, span, value, alpha=1.0):
-        branch(self, layer, span, value * 1.5, alpha)
+        branch(self, layer, span, value * factor, alpha)
 
     return write
 
@@ -55,6 +56,20 @@ def _scaled(branch):
 def test_a_faulty_write_fails_the_self_patch(demo, clips, monkeypatch, fault):
     monkeypatch.setattr(TracedLM, "branch", fault(TracedLM.branch))
     assert not checks.self_patch_check(demo, clips, range(demo.lm.n_layers))["passed"]
+
+
+def test_a_patch_that_reaches_the_readout_fails_at_the_last_layer(demo, clips, monkeypatch):
+    monkeypatch.setattr(checks, "patch", load_intervention("suffix"))
+    report = checks.self_patch_check(demo, clips, [0])
+    assert not report["passed"] and report["last_layer_max_abs_delta_logit"] > 0
+    assert report["max_abs_delta_logit"] <= report["tolerance"] and report["prediction_agreement"] == 1
+
+
+def test_changed_answers_fail_however_much_noise_is_allowed(demo, clips, monkeypatch):
+    monkeypatch.setattr(checks, "NOISE", dict.fromkeys(checks.NOISE, float("inf")))
+    monkeypatch.setattr(TracedLM, "branch", _scaled(TracedLM.branch, -1))
+    report = checks.self_patch_check(demo, clips, range(demo.lm.n_layers - 1))
+    assert report["prediction_agreement"] < 1 and not report["passed"]
 
 
 def test_a_prompt_that_differs_between_clips_fails_the_ceiling(demo, clips, monkeypatch):
