@@ -71,6 +71,12 @@ def test_replacing_the_whole_suffix_at_the_last_layer_gives_the_donors_answer(pa
     assert (logits[1] - logits[-1]).abs().max() > 1e-2
 
 
+def test_the_suffix_is_every_position_after_the_span(pair):
+    _, writes = run("suffix", pair)
+    after = pair.a.readout_pos + 1 - pair.a.span.stop
+    assert {(write.start, write.n) for write in writes} == {(pair.a.span.stop, after)}
+
+
 def test_noise_has_the_norm_of_the_stream_and_is_the_same_for_the_same_pair(pair):
     noisy, writes = run("noise", replace(pair, rng=random.Random(1)))
     again, _ = run("noise", replace(pair, rng=random.Random(1)))
