@@ -1,12 +1,13 @@
 # make demo: patch the demo model with both kinds of pair and say where the pictures are
 # make test: lint, format and tests
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
+# make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test browser-test format clean
 demo: $(VENV)/run.done
 	$(BIN)/python cli.py patch --kind prosody
 	$(BIN)/python cli.py patch --kind semantic
@@ -15,6 +16,9 @@ test: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+browser-test: $(VENV)/dev.done
+	$(BIN)/python -m pytest -m browser tests/browser
 
 format: $(VENV)/dev.done
 	$(BIN)/ruff check --fix .

@@ -13,6 +13,7 @@ import click
 
 from commandline.config_file import max_pairs
 from commandline.options import (
+    RESULTS,
     InterventionName,
     controls,
     experiment_options,
@@ -157,6 +158,22 @@ def report(run_dir: Path) -> None:
             _summarise(run_dir, name)
         else:
             click.echo(f"{name}: no records yet")
+    _report(run_dir)
+
+
+@cli.command()
+@click.argument("run_dirs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=RESULTS / "comparison", help="Where to."
+)
+@debug_option
+def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
+    """Draw the main curves of several runs on relative depth, with a table of their hand-over layers."""
+    from analysis.compare import compare as compare_runs
+
+    table, figures = compare_runs(list(run_dirs), out)
+    click.echo(table.to_string(index=False, float_format="{:.3f}".format))
+    _show_figures(figures)
 
 
 def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
@@ -178,6 +195,7 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         experiment = load_intervention(name)
         done = run_experiment(subject, dataset, run, experiment, sample, replace(settings, options=own), click.echo)
         _summarise(run.path, done)
+    _report(run.path)
 
 
 def _load_data(options: dict[str, Any]) -> Dataset:
@@ -207,8 +225,22 @@ def _summarise(run_dir: Path, name: str) -> None:
 
     metrics, figures = summarise(run_dir, name)
     click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
+    _show_figures(figures)
+
+
+def _report(run_dir: Path) -> None:
+    from analysis.report import write_report
+
+    click.echo(f"report: {_shown(write_report(run_dir))}")
+
+
+def _show_figures(figures: list[Path]) -> None:
     for figure in figures:
-        click.echo(f"figure: {relpath(figure) if figure.is_relative_to(Path.cwd()) else figure}")
+        click.echo(f"figure: {_shown(figure)}")
+
+
+def _shown(path: Path) -> str:
+    return relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,22 @@ MIN_MARGIN_GAP = 1.0
 
 def read_records(path: Path) -> pd.DataFrame:
     """The records of an experiment, one row a (pair, layer); the logit columns hold dicts label → logit."""
-    if not path.exists():
-        raise UserError(f"{path}: no records; run the experiment first")
-    with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = _read_rows(path)
     if not rows:
         raise UserError(f"{path}: holds no record yet; run the experiment to its end first")
     return pd.DataFrame(rows)
+
+
+def read_pairs(path: Path) -> pd.DataFrame:
+    """The pairs of an experiment, one row a pair, with the labels and texts of both clips."""
+    return pd.DataFrame(_read_rows(path))
+
+
+def _read_rows(path: Path) -> list[dict]:
+    if not path.exists():
+        raise UserError(f"{path}: no records; run the experiment first")
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
@@ -37,7 +46,7 @@ def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
     (m_patch − m_A) / (m_B − m_A) over the `recovery_n` of them with |m_B − m_A| of at least 1 logit. KL is of B's 5-way
     distribution from the patched one, in nats.
     """
-    frame = records.assign(**_derived(records))
+    frame = records.assign(**derived(records))
     by = ["layer", "patch_alpha"]
     eligible, layers = frame[frame["eligible"]].groupby(by), frame.groupby(by)
     table = pd.DataFrame(
@@ -67,7 +76,12 @@ def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _derived(records: pd.DataFrame) -> dict[str, np.ndarray]:
+def derived(records: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What follows from each record's logits, as arrays in the records' order.
+
+    `margin_patch` is target − A's own answer after patching, in logits; `recovery` its way from A's to B's, NaN where
+    that way is shorter than `MIN_MARGIN_GAP`; `kl_to_donor` is in nats; the others are true or false.
+    """
     labels = list(records["logits_base"].iloc[0])
     base, patch, donor = (
         np.array([[row[label] for label in labels] for row in records[column]])

@@ -42,6 +42,7 @@ def rows(path):
 
 def test_patch_writes_every_file_of_a_run(run):
     names = {path.name for path in run.iterdir()}
+    figures = ["flip_rate_curve", "delta_logit_curve", "recovery_curve", "pair_heat_map", "label_matrix"]
     assert names == {
         "patching_config.json",
         "tokenization_report.json",
@@ -51,8 +52,9 @@ def test_patch_writes_every_file_of_a_run(run):
         "pair_list_prosody.jsonl",
         "patching_records_prosody.jsonl",
         "patching_metrics_prosody.csv",
-        "flip_rate_curve_prosody.png",
-        "delta_logit_curve_prosody.png",
+        "statistics_prosody.json",
+        "report.html",
+        *(f"{figure}_prosody.{form}" for figure in [*figures, "unpatched_confusion"] for form in ("png", "svg")),
     }
 
 

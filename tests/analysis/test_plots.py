@@ -8,6 +8,8 @@ from analysis import plots
 METRICS = pd.DataFrame(
     {
         "layer": [0, 1, 2],
+        "n_pairs": [3, 3, 3],
+        "eligible_count": [2, 2, 2],
         "flip_to_target_rate": [0.9, 0.5, 0.1],
         "flip_to_target_rate_eligible": [0.88, 0.4, 0.0],
         "flip_from_base_rate": [0.8, 0.4, 0.0],
@@ -35,10 +37,10 @@ def test_the_flip_rate_figure_holds_every_series_under_its_name():
 @pytest.mark.parametrize("metrics", [METRICS, METRICS[:1]], ids=["three layers", "one layer"])
 def test_figures_become_png_files_at_print_resolution(tmp_path, draw, metrics):
     path = tmp_path / "figure.png"
-    plots.save(draw(metrics, "title", ["n = 3 pairs"]), path)
+    plots.save(draw(metrics, "title", ["n = 3 pairs"]), tmp_path / "figure")
     header = path.read_bytes()[:24]
     assert header.startswith(b"\x89PNG") and int.from_bytes(header[16:20]) > 1000
-    assert [file.name for file in tmp_path.iterdir()] == ["figure.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["figure.png", "figure.svg"]
 
 
 def test_titles_say_what_n_is():
@@ -49,7 +51,7 @@ def test_titles_say_what_n_is():
 
 def test_a_control_has_its_own_style_whichever_others_are_drawn():
     def curve(name, words):
-        return pd.DataFrame({"layer": [0, 1], "rate": [0.5, 0.1], "series": words, "intervention": name})
+        return pd.DataFrame({"layer": [0, 1], "rate": [0.5, 0.1], "series": words, "intervention": name, "n": 3})
 
     def styles(*tables):
         encoding = plots.control_curves(pd.concat(tables), "title", []).to_dict()["layer"][0]["encoding"]

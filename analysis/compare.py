@@ -1,0 +1,86 @@
+"""Several runs side by side: models, prompts, seeds or corpora, on relative depth.
+
+    table, figures = compare([Path("results/A"), Path("results/B")], Path("results/comparison"))
+
+Each run is taken as it was summarised: its metrics and its hand-over layers are read from its files.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import plots
+from analysis.charts import read_metrics
+from errors import UserError
+
+KINDS = ("prosody", "semantic")
+
+
+def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
+    """Write `hand_over.csv` and a figure for each kind of pair that a run has into `out`; gives the table and the PNGs.
+
+    Raises `UserError` for a directory without a finished main experiment.
+    """
+    names = _names(runs)
+    rows, curves = [], []
+    for run, name in zip(runs, names, strict=True):
+        config = _config(run)
+        for kind in _finished(run, config):
+            n_layers, metrics = config["model"]["n_layers"], read_metrics(run, kind)
+            curve = plots.series(metrics, "flip_to_target_rate", name, "n_pairs").rename(columns={"series": "run"})
+            curves.append(curve.assign(kind=kind, depth=curve["layer"] / max(1, n_layers - 1)))
+            rows.append({"run": name, "kind": kind, "n_layers": n_layers} | _hand_over(run, kind, metrics, n_layers))
+    table, tidy = pd.DataFrame(rows), pd.concat(curves)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "hand_over.csv", index=False, float_format="%.6g")
+    figures = []
+    for kind, mine in tidy.groupby("kind"):
+        title = f"{str(kind).capitalize()} pairs in {mine['run'].nunique()} runs, on relative depth"
+        sizes = [f"{run}: n = {group['n'].max()} pairs" for run, group in mine.groupby("run", sort=False)]
+        figures += plots.save(plots.depth_curves(mine, title, sizes), out / f"compare_{kind}")
+    return table, [figure for figure in figures if figure.suffix == ".png"]
+
+
+def _names(runs: list[Path]) -> list[str]:
+    """The directories' names, with their parents' where two are alike."""
+    names = [run.resolve().name for run in runs]
+    return [
+        f"{run.resolve().parent.name}/{name}" if names.count(name) > 1 else name
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _config(run: Path) -> dict[str, Any]:
+    path = run / "patching_config.json"
+    if not path.exists():
+        raise UserError(f"{run}: not a run directory, it has no patching_config.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _finished(run: Path, config: dict[str, Any]) -> list[str]:
+    kinds = [
+        kind
+        for kind in KINDS
+        if config["experiments"].get(kind, {}).get("finished") and (run / f"patching_metrics_{kind}.csv").exists()
+    ]
+    if not kinds:
+        raise UserError(f"{run}: has no finished main experiment; run `python cli.py patch` there first")
+    return kinds
+
+
+def _hand_over(run: Path, kind: str, metrics: pd.DataFrame, n_layers: int) -> dict[str, Any]:
+    path = run / f"statistics_{kind}.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["hand_over"] if path.exists() else {}
+    layer = found.get("layer")
+    return {
+        "hand_over_layer": layer,
+        "low": found.get("low"),
+        "high": found.get("high"),
+        "relative_depth": None if layer is None else layer / max(1, n_layers - 1),
+        "flip_rate_first_layer": metrics["flip_to_target_rate"].iloc[0],
+        "ceiling": metrics["donor_is_target_rate"].iloc[0],
+        "floor": metrics["base_is_target_rate"].iloc[0],
+        "n_pairs": int(metrics["n_pairs"].max()),
+    }

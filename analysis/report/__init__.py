@@ -1,0 +1,99 @@
+"""One page with everything a run has to say, `report.html`, which opens from the disk without a network.
+
+    write_report(Path("results/RUN"))
+
+Made from the files of the run directory alone, and the sounds from where the run found its data; no model, no torch.
+Whatever comes from data is escaped: Jinja2 escapes text, JSON is embedded with `<`, `>` and `&` spelled out, scripts
+set text and never HTML, and the page's Content-Security-Policy lets run only the scripts whose hashes it lists.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import altair as alt
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.report import overview, words
+from analysis.report.browser import browser_data
+from analysis.report.checks import checks
+from analysis.report.experiments import read_run
+from analysis.report.sounds import find_clips, sounds_of
+
+HERE = Path(__file__).resolve().parent
+
+
+def write_report(run: Path) -> Path:
+    """Write `report.html` in the run directory, as a whole or not at all; gives its path."""
+    content = read_run(run)
+    clips, why_silent = find_clips(content.config["data"])
+    pairs = browser_data(content, clips)
+    sounds, missing = sounds_of(pairs["clips"], pairs["experiments"], clips)
+    figures = [figure for experiment in content.experiments for figure in experiment.figures]
+    scripts = {"vega": _script(_vega()), "charts": _script(_read("charts.js")), "pairs": _script(_read("pairs.js"))}
+    template = _environment().get_template("page.html")
+    page = template.render(
+        run=content,
+        style=Markup(_read("page.css")),
+        scripts=scripts,
+        policy=_policy(scripts.values()),
+        question=words.question(content),
+        glance=overview.glance(content),
+        checks=checks(content),
+        hand_over=words.hand_over,
+        hand_over_means=words.hand_over_means(content),
+        figures={"specs": {figure.stem: figure.spec for figure in figures}, "datasets": content.datasets},
+        pairs=pairs,
+        sounds=sounds,
+        sound_notes=[note for note in (why_silent, missing) if note],
+        limits=words.LIMITS,
+        simplifications=words.simplifications(content),
+        methods=words.methods(content),
+        settings=overview.settings(content),
+        commands=overview.commands(content),
+    )
+    path = run / "report.html"
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(page, encoding="utf-8", newline="\n")
+    temporary.replace(path)
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # tojson spells out <, >, & and ', and everything beyond ASCII, so no text can end the script element that holds it.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed of the pinned vl-convert, in the version that altair's charts are written for."""
+    version = re.match(r"v(\d+\.\d+)", alt.SCHEMA_VERSION)[1]
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+
+
+def _script(text: str) -> Markup:
+    """A script's text, with what would end or comment out its element written in another way."""
+    text = text.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return Markup(text)
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "media-src data:; img-src data:; base-uri 'none'; form-action 'none'"
+    )

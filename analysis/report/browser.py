@@ -1,0 +1,99 @@
+"""What the pair browser shows, as compact as JSON can be: labels once, clips once, logits as flat lists.
+
+browser_data(run, clips)["experiments"][0]["pairs"][0]["patch"]   # rows x labels, row by row
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from analysis.report.experiments import Experiment, Run
+from pairs import Clip
+
+# Characters that all experiments share; the pairs that do not fit are counted in `left_out`.
+BUDGET = 1_500_000
+
+
+def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
+    """Labels, clips, and for each experiment its pairs with the logits of A, of B, and of A patched at each row.
+
+    A row is a layer, or a layer and a dose. Pairs whose records are not all there yet are left out.
+    """
+    labels = run.config["labels"]["order"]
+    numbers: dict[str, int] = {}
+    shown: list[dict[str, Any]] = []
+    experiments: list[dict[str, Any]] = []
+    left = BUDGET
+    measured = [experiment for experiment in run.experiments if experiment.records is not None]
+    for number, experiment in enumerate(measured):
+        pairs = []
+        complete = _pairs(experiment, labels)
+        share = left // (len(measured) - number)
+        for row, pair in complete:
+            size = len(json.dumps(pair, separators=(",", ":")))
+            if size > share:
+                break
+            share, left = share - size, left - size
+            for side in "ab":
+                clip_id = row[f"clip_{side}"]
+                if clip_id not in numbers:
+                    numbers[clip_id] = len(shown)
+                    shown.append(_clip(row, side, clips.get(clip_id)))
+            pairs.append({"a": numbers[row["clip_a"]], "b": numbers[row["clip_b"]], **pair})
+        experiments.append(
+            {
+                "name": experiment.name,
+                "kind": experiment.settings["kind"],
+                "what": experiment.what,
+                "rows": _rows(experiment),
+                "pairs": pairs,
+                "left_out": len(complete) - len(pairs),
+            }
+        )
+    return {"labels": labels, "clips": shown, "experiments": experiments}
+
+
+def _rows(experiment: Experiment) -> list[list[float]]:
+    first = experiment.records[experiment.records["pair_id"] == experiment.records["pair_id"].iloc[0]]
+    return first[["layer", "patch_alpha"]].to_numpy().tolist()
+
+
+def _pairs(experiment: Experiment, labels: list[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    n_rows = len(_rows(experiment))
+    by_pair = dict(list(experiment.records.groupby("pair_id", sort=False)))
+    pairs = []
+    for row in experiment.pairs:
+        records = by_pair.get(row["pair_id"])
+        if records is None or len(records) != n_rows:
+            continue
+        first = records.iloc[0]
+        pairs.append(
+            (
+                row,
+                {
+                    "target": labels.index(first["target"]),
+                    "lengths": [int(first[column]) for column in ("len_a", "len_b", "n_patched")],
+                    "base": _logits(first["logits_base"], labels),
+                    "donor": _logits(first["logits_donor"], labels),
+                    "patch": [value for logits in records["logits_patch"] for value in _logits(logits, labels)],
+                },
+            )
+        )
+    return pairs
+
+
+def _logits(logits: dict[str, float], labels: list[str]) -> list[float]:
+    return np.round([logits[label] for label in labels], 3).tolist()
+
+
+def _clip(row: dict[str, Any], side: str, clip: Clip | None) -> dict[str, Any]:
+    facts = {
+        "id": row[f"clip_{side}"],
+        "text": clip.text if clip else "",
+        "words": row[f"semantic_label_{side}"],
+        "voice": row[f"prosody_label_{side}"],
+        "speaker": row.get(f"speaker_{side}") or "",
+        "text_type": row.get(f"text_type_{side}") or "",
+    }
+    return {key: value for key, value in facts.items() if value != ""}

@@ -1,0 +1,141 @@
+"""What ran and what came out, in tables: results at a glance, settings, versions and the commands to repeat it.
+
+glance(run), settings(run), commands(run)
+"""
+
+import json
+import shlex
+from itertools import groupby
+
+import pandas as pd
+
+from analysis.report.experiments import Experiment, Run
+from analysis.report.table import Table, table_of
+
+# In a table of their own, or said elsewhere.
+APART = ("versions", "finished", "control")
+
+
+def glance(run: Run) -> Table:
+    """A line an experiment: how often A gives the target at its first, its best and its last layer."""
+    lines = pd.DataFrame(map(_line, run.experiments)).dropna(axis="columns", how="all")
+    return table_of("Every experiment of this run, over all of its pairs", lines)
+
+
+def _line(experiment: Experiment) -> dict[str, object]:
+    line = {"experiment": experiment.name, "what it does": experiment.what}
+    if experiment.records is None:
+        return {**line, "pairs": "none yet"}
+    metrics = experiment.metrics
+    rate = metrics["flip_to_target_rate"]
+    best = metrics.loc[rate.idxmax()]
+    hand_over = experiment.hand_over or {}
+    return {
+        **line,
+        "pairs": str(experiment.n_measured),
+        "eligible": str(metrics["eligible_count"].max()),
+        "gives the target, first layer": _percent(rate.iloc[0], metrics["layer"].iloc[0]),
+        "at most": _percent(best["flip_to_target_rate"], best["layer"]),
+        "last layer": _percent(rate.iloc[-1], metrics["layer"].iloc[-1]),
+        "leaves A's answer, at most": f"{metrics['flip_from_base_rate'].max():.0%}",
+        "hand-over layer": _hand_over(hand_over),
+    }
+
+
+def _percent(rate: float, layer: float) -> str:
+    return f"{rate:.0%} (layer\N{NO-BREAK SPACE}{layer:.0f})"
+
+
+def _hand_over(found: dict[str, float | None]) -> str | None:
+    if found.get("layer") is None:
+        return None
+    low, high = ("…" if found[side] is None else f"{found[side]:.1f}" for side in ("low", "high"))
+    return f"{found['layer']:.1f} [{low},\N{NO-BREAK SPACE}{high}]"
+
+
+def settings(run: Run) -> list[Table]:
+    """What model, data and prompt are; settings that all experiments share, then those in which they differ."""
+    identity = {
+        f"{part}: {key}": value
+        for part in ("model", "data", "prompt", "labels")
+        for key, value in run.config[part].items()
+        if key != "warnings"
+    }
+    each = {experiment.name: _flat(experiment) for experiment in run.experiments}
+    keys = list(dict.fromkeys(key for values in each.values() for key in values))
+    shared = {key: values[0] for key in keys if len(set(values := [each[name].get(key) for name in each])) == 1}
+    tables = [
+        _two_columns("Identity of the run", identity),
+        _two_columns("Settings of every experiment", {key: json.loads(value) for key, value in shared.items()}),
+    ]
+    differing = [key for key in keys if key not in shared]
+    if differing:
+        rows = [
+            {"experiment": name} | {key: _plain(json.loads(values[key])) for key in differing if key in values}
+            for name, values in each.items()
+        ]
+        tables.append(table_of("Settings in which experiments differ", pd.DataFrame(rows)))
+    return tables
+
+
+def _flat(experiment: Experiment) -> dict[str, str]:
+    """Settings as JSON, so that they can be compared; versions each on their own."""
+    own = {key: value for key, value in experiment.settings.items() if key not in APART}
+    versions = {f"version of {name}": value for name, value in experiment.settings["versions"].items()}
+    return {key: json.dumps(value) for key, value in {**own, **versions}.items()}
+
+
+def _two_columns(caption: str, values: dict[str, object]) -> Table:
+    return table_of(caption, pd.DataFrame({"setting": list(values), "value": [_plain(v) for v in values.values()]}))
+
+
+def _plain(value: object) -> str:
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(part, int) and not isinstance(part, bool) for part in value)
+    ):
+        return _ranges(value) if value == sorted(set(value)) else ", ".join(map(str, value))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] as 0-2,5, the way `--layers` takes it."""
+    runs = [[n for _, n in group] for _, group in groupby(enumerate(numbers), lambda item: item[1] - item[0])]
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def commands(run: Run) -> list[str]:
+    """The command lines that make these experiments again, in the order in which they were begun."""
+    begun = list(run.config["experiments"])
+    in_order = sorted(run.experiments, key=lambda experiment: begun.index(experiment.name))
+    return [shlex.join(_command(run, experiment)) for experiment in in_order]
+
+
+def _command(run: Run, experiment: Experiment) -> list[str]:
+    of, kind = experiment.settings, experiment.settings["kind"]
+    if experiment.is_main:
+        words = ["patch", "--kind", kind]
+    elif of["options"]:
+        words = [of["intervention"], "--pairs", kind]
+        for name, value in of["options"].items():
+            words += [
+                f"--{name.replace('_', '-')}",
+                ",".join(map(str, value)) if isinstance(value, list) else str(value),
+            ]
+    else:
+        words = ["control", "--kind", of["intervention"], "--pairs", kind]
+    words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
+    if not of["patch_all_layers"]:
+        words += ["--layers", _ranges(of["layers_to_patch"])]
+    words += ["--alpha", f"{of['patch_alpha']:g}", "--align", of["align"], "--max-pairs", str(of[f"max_pairs_{kind}"])]
+    words += ["--seed", str(of["pair_sampling_seed"])]
+    words += [] if of["same_speaker"] else ["--any-speaker"]
+    words += ["--both-directions"] if of["both_directions"] else []
+    return ["python", "cli.py", *words, "--engine", of["engine"], "--device", of["device"], "--dtype", of["dtype"]]

@@ -1,0 +1,210 @@
+"use strict";
+// The pair browser: choose a pair, hear A and B, see the five labels at every layer.
+
+(() => {
+  const at = (id) => document.getElementById(id);
+  if (!at("pair-choice")) return;
+  const { labels, clips, experiments } = report.read("pairs-data");
+  const sounds = report.read("sounds-data");
+  // Okabe and Ito's colours, as in the figures.
+  const COLOURS = ["#8a929a", "#e69f00", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"];
+  const n = labels.length;
+  let shown = []; // indices of the experiment's pairs that the filter lets through
+
+  const experiment = () => experiments[at("pair-experiment").selectedIndex];
+  const pair = () => experiment().pairs[Number(at("pair-select").value)];
+  const largest = (values) => values.indexOf(Math.max(...values));
+  const logitsAt = (p, row) => p.patch.slice(row * n, row * n + n);
+  const answers = (p) => experiment().rows.map((_, row) => largest(logitsAt(p, row)));
+  const eligible = (p) => largest(p.base) !== p.target;
+  const flips = (p) => eligible(p) && answers(p).includes(p.target);
+  const FILTERS = { all: () => true, eligible, flips, never: (p) => eligible(p) && !flips(p) };
+
+  function element(name, text, attributes = {}) {
+    const made = document.createElement(name);
+    if (text !== undefined) made.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  }
+
+  const words = (p) => {
+    const parts = [p.a, p.b].flatMap((number) => [clips[number].id, clips[number].text ?? ""]);
+    return [...parts, labels[p.target]].join(" ").toLowerCase();
+  };
+
+  function listPairs(keep) {
+    const { pairs, left_out: leftOut } = experiment();
+    const lets = FILTERS[at("pair-filter").value];
+    const sought = at("pair-search").value.trim().toLowerCase();
+    shown = pairs.map((_, index) => index).filter((i) => lets(pairs[i]) && words(pairs[i]).includes(sought));
+    const options = shown.map((i) => {
+      const p = pairs[i];
+      const name = `${i + 1}. ${clips[p.a].id} ← ${clips[p.b].id}, target ${labels[p.target]}`;
+      return element("option", name, { value: i });
+    });
+    at("pair-select").replaceChildren(...options);
+    if (shown.includes(keep)) at("pair-select").value = keep;
+    const doses = [...new Set(experiment().rows.map(([, alpha]) => alpha))].sort((x, y) => y - x);
+    at("pair-dose-box").hidden = doses.length < 2;
+    at("pair-dose").replaceChildren(...doses.map((alpha) => element("option", alpha, { value: alpha })));
+    at("pair-choice").dataset.leftOut = leftOut;
+    show();
+  }
+
+  function show() {
+    const some = shown.length > 0;
+    const place = at("pair-select").selectedIndex;
+    at("pair-previous").disabled = !some || place === 0;
+    at("pair-next").disabled = !some || place === shown.length - 1;
+    if (!some) {
+      at("pair-summary").textContent = "No pair is like that.";
+      return;
+    }
+    const p = pair();
+    showClip("a", p.a, p.base, p.lengths[0]);
+    showClip("b", p.b, p.donor, p.lengths[1]);
+    at("pair-summary").textContent = summary(p, place);
+    showValues(p);
+  }
+
+  function showClip(side, number, logits, length) {
+    const clip = clips[number];
+    const box = at(`clip-${side}`);
+    box.querySelector(".text").textContent = clip.text ? `“${clip.text}”` : clip.id;
+    const audio = box.querySelector("audio");
+    const sound = sounds[number];
+    audio.pause();
+    audio.hidden = !sound;
+    box.querySelector(".silent").hidden = Boolean(sound);
+    if (sound) audio.src = `data:audio/mpeg;base64,${sound}`;
+    else audio.removeAttribute("src");
+    const facts = {
+      "unpatched answer": labels[largest(logits)], "voice says": clip.voice, "words say": clip.words,
+      "text type": clip.text_type, speaker: clip.speaker, "audio positions": length, clip: clip.id,
+    };
+    const rows = Object.entries(facts).filter(([, value]) => value !== undefined);
+    box.querySelector("dl").replaceChildren(...rows.flatMap(([key, value]) => [element("dt", key), element("dd", value)]));
+  }
+
+  const rowsAtDose = () => {
+    const alpha = Number(at("pair-dose").value);
+    return experiment().rows.map(([layer, dose], row) => ({ layer, dose, row })).filter(({ dose }) => dose === alpha);
+  };
+
+  function summary(p, place) {
+    const given = rowsAtDose().map(({ layer, row }) => ({ layer, answer: largest(logitsAt(p, row)) }));
+    const runs = [];
+    for (const { layer, answer } of given) {
+      const last = runs.at(-1);
+      if (last?.answer === answer) last.to = layer;
+      else runs.push({ from: layer, to: layer, answer });
+    }
+    const said = runs.map(({ from, to, answer }) => {
+      const role = answer === p.target ? ", the target" : answer === largest(p.base) ? ", A's own answer" : "";
+      return `${from === to ? `layer ${from}` : `layers ${from} to ${to}`}: ${labels[answer]}${role}`;
+    });
+    const total = `${place + 1} of ${shown.length}${shown.length < experiment().pairs.length ? " shown" : ""}`;
+    const { left_out: leftOut } = experiment();
+    const left = leftOut ? ` (${leftOut} more pairs are left out to keep this file small)` : "";
+    const can = eligible(p) ? "" : " Not eligible: A gives the target already.";
+    const written = `${p.lengths[2]} positions were written.`;
+    return `Pair ${total}${left}. Target: ${labels[p.target]}.${can} ${written} Patched at ${said.join("; ")}.`;
+  }
+
+  const isNarrow = () => at("pair-chart").clientWidth < 560;
+  const isProbability = () => document.querySelector("[name=pair-scale]:checked").value === "probabilities";
+
+  function scaled(logits) {
+    if (!isProbability()) return logits;
+    const powers = logits.map((value) => Math.exp(value - Math.max(...logits)));
+    const sum = powers.reduce((total, value) => total + value, 0);
+    return powers.map((value) => value / sum);
+  }
+
+  function showValues(p) {
+    const columns = [
+      { x: "B", what: "B, unpatched", values: scaled(p.donor) },
+      ...rowsAtDose().map(({ layer, row }) => ({
+        x: String(layer), what: `A, patched at layer ${layer}`, values: scaled(logitsAt(p, row)), patched: true,
+      })),
+      { x: "A", what: "A, unpatched", values: scaled(p.base) },
+    ];
+    showTable(columns);
+    report.draw(at("pair-chart"), specification(p, columns));
+  }
+
+  function specification(p, columns) {
+    const title = isProbability() ? "probability among the five" : "logit at the readout";
+    const order = columns.map(({ x }) => x);
+    const layers = order.slice(1, -1);
+    const step = Math.max(1, Math.ceil(layers.length / (isNarrow() ? 8 : 18)));
+    const ticks = ["B", ...layers.filter((_, index) => index % step === 0), "A"];
+    const values = columns.flatMap(({ x, what, values: row, patched = false }) =>
+      row.map((value, label) => ({ x, what, label: labels[label], value, patched, answer: label === largest(row) })));
+    const x = {
+      field: "x", type: "ordinal", sort: order, title: "layer patched (B, A: unpatched)",
+      axis: { values: ticks, labelAngle: 0, labelOverlap: false },
+    };
+    const y = { field: "value", type: "quantitative", title, scale: { zero: false } };
+    const color = {
+      field: "label", type: "nominal", title: null, scale: { domain: labels, range: COLOURS.slice(0, n) },
+      legend: { direction: "horizontal", columns: isNarrow() ? 3 : 5, symbolType: "stroke" },
+    };
+    const tooltip = [
+      { field: "what", title: "which" }, { field: "label", title: "label" },
+      { field: "value", title, format: isProbability() ? ".1%" : ".3f" }, { field: "answer", title: "the answer" },
+    ];
+    const ends = { filter: `!datum.patched && datum.label === ${JSON.stringify(labels[p.target])}` };
+    return {
+      width: "container", height: 300, data: { values },
+      encoding: { y, color },
+      layer: [
+        { transform: [ends], mark: { type: "rule", strokeDash: [3, 4], opacity: 0.7 } },
+        { transform: [{ filter: "datum.patched" }], mark: { type: "line", strokeWidth: 2 }, encoding: { x } },
+        {
+          mark: { type: "point", filled: true, opacity: 1 },
+          encoding: {
+            x, tooltip,
+            size: { condition: { test: "datum.patched", value: 28 }, value: 90 },
+            shape: { condition: { test: "datum.patched", value: "circle" }, value: "diamond" },
+          },
+        },
+      ],
+    };
+  }
+
+  function showTable(columns) {
+    const table = at("pair-table").querySelector("table");
+    table.caption.textContent = `${isProbability() ? "Probabilities among the five labels" : "Logits"}; the answer is bold`;
+    const head = element("tr");
+    const names = ["", ...labels, "answer"];
+    head.append(...names.map((name, i) => element("th", name, { scope: "col", ...(i && i <= n ? { class: "number" } : {}) })));
+    table.tHead.replaceChildren(head);
+    table.tBodies[0].replaceChildren(...columns.map(({ what, values }) => {
+      const best = largest(values);
+      const row = element("tr");
+      const cells = values.map((value, label) =>
+        element("td", value.toFixed(3).replace("-", "−"), { class: label === best ? "number best" : "number" }));
+      row.append(element("th", what, { scope: "row" }), ...cells, element("td", labels[best]));
+      return row;
+    }));
+  }
+
+  function move(by) {
+    at("pair-select").selectedIndex += by;
+    show();
+  }
+
+  at("pair-experiment").replaceChildren(...experiments.map(({ name, what }) => element("option", `${name}: ${what}`)));
+  at("pair-experiment").addEventListener("change", () => listPairs());
+  at("pair-choice").addEventListener("submit", (event) => event.preventDefault());
+  for (const id of ["pair-filter", "pair-search"]) {
+    at(id).addEventListener("input", () => listPairs(Number(at("pair-select").value)));
+  }
+  at("pair-select").addEventListener("change", show);
+  at("pair-dose").addEventListener("change", show);
+  document.querySelectorAll("[name=pair-scale]").forEach((radio) => radio.addEventListener("change", show));
+  at("pair-previous").addEventListener("click", () => move(-1));
+  at("pair-next").addEventListener("click", () => move(1));
+  listPairs();
+})();

@@ -1,0 +1,82 @@
+"""The sounds of the pairs, small enough to live inside the page.
+
+clips, why_not = find_clips(config["data"])
+sounds, note = sounds_of(shown_clips, experiments, clips)       # number of the clip -> base64 of an MP3
+"""
+
+import base64
+import io
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import soxr
+
+from errors import UserError
+from pairs import Clip, dataset_hash, load_dataset
+
+# Every browser plays MP3. At 16 kHz and mono these levels are 24 and 16 kbit/s; the better one is taken where all fit.
+RATE = 16_000
+LEVELS = {0.9: 4_200, 0.95: 2_800}  # compression level -> characters that a second of sound costs here
+BUDGET = 2_200_000
+
+
+def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
+    """The run's clips by id, or none and the reason; the data must be those that the run recorded."""
+    try:
+        dataset = load_dataset(Path(data["source"]))
+        same = dataset_hash(dataset) == data["sha256"]
+    except UserError as error:
+        return {}, f"The data could not be read when this page was made, so it has no texts and no sound ({error})."
+    if not same:
+        return {}, (
+            f"What lies at {data['source']} is no longer what this run was made from (its sha256 differs), "
+            "so this page has no texts and no sound."
+        )
+    return {clip.clip_id: clip for clip in dataset.clips}, ""
+
+
+def sounds_of(
+    shown: list[dict[str, Any]], experiments: list[dict[str, Any]], clips: dict[str, Clip]
+) -> tuple[dict[int, str], str]:
+    """Each clip once, as base64, for the first pairs of every experiment in turn until the budget is spent."""
+    numbers = [
+        number for experiment in experiments for pair in experiment["pairs"] for number in (pair["a"], pair["b"])
+    ]
+    wanted = [number for number in dict.fromkeys(numbers) if shown[number]["id"] in clips]
+    paths = {number: clips[shown[number]["id"]].path for number in wanted}
+    level = _level(paths.values())
+    sounds: dict[int, str] = {}
+    spent = 0
+    for count, (number, path) in enumerate(paths.items()):
+        sound = _mp3(path, path.stat().st_mtime_ns, level)
+        spent += len(sound)
+        if spent > BUDGET:
+            left_out = len(wanted) - count
+            return sounds, (
+                f"To keep this file small, {left_out} of the {len(wanted)} clips are left out: "
+                "those of the later pairs are silent here."
+            )
+        sounds[number] = sound
+    return sounds, ""
+
+
+def _level(paths: Iterable[Path]) -> float:
+    """The best compression level at which everything fits, or the smallest."""
+    seconds = sum(soundfile.info(path).duration for path in paths)
+    return next((level for level, cost in LEVELS.items() if seconds * cost <= BUDGET), max(LEVELS))
+
+
+@lru_cache(maxsize=1024)  # the page is made again after every experiment of one command
+def _mp3(path: Path, modified: int, level: float) -> str:
+    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = sound.mean(axis=1)
+    if rate != RATE:
+        mono = soxr.resample(mono, rate, RATE)
+    file = io.BytesIO()
+    soundfile.write(
+        file, mono, RATE, format="MP3", subtype="MPEG_LAYER_III", compression_level=level, bitrate_mode="CONSTANT"
+    )
+    return base64.b64encode(file.getvalue()).decode()

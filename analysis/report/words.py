@@ -1,0 +1,211 @@
+"""The sentences of the report, with this run's numbers in them.
+
+question(run), simplifications(run), methods(run)
+"""
+
+import pandas as pd
+
+from analysis.report.experiments import Experiment, Run
+
+LIMITS = (
+    "Patching shows that the representation at that layer has a causal effect, not that the information exists only "
+    "there.",
+    "A patched state can lie outside what the model ever produces; dose response in alpha helps to judge that.",
+    "Semantic pairs differ in their sound as well, even with the same prosody label (other words, tempo, timbre): the "
+    "semantic curve is confounded by acoustics, the prosody curve much less.",
+    "A flip rate that starts high and decays with depth is what any causal model shows, since replacing the whole span "
+    "in an early layer hands over nearly all of B. The result is where it decays, how it compares with the controls, "
+    "and where the suffix takes over.",
+)
+DIFFERS = {
+    "prosody": "the same words in another voice; the target is B's prosody label",
+    "semantic": "another text in a voice with the same prosody label; the target is B's semantic label",
+}
+# Of these nothing may change, so what counts is how often A leaves its own answer.
+SILENT = ("self", "same-label")
+
+
+def question(run: Run) -> str:
+    """What was asked, in one paragraph."""
+    model, prompt = run.config["model"], run.config["prompt"]["user"]
+    layers = len(run.experiments[0].settings["layers_to_patch"])
+    where = "all" if layers == model["n_layers"] else f"{layers} of its"
+    asked = [f"{len(main.pairs)} {_kind(main)} pairs ({DIFFERS[_kind(main)]})" for main in run.mains]
+    others = _list([experiment.name for experiment in run.others])
+    sentences = [
+        f"{model['name']} hears clip A and is asked “{prompt}” If, at one decoder layer, the residual stream over A's "
+        "audio is replaced with clip B's, does its answer become B's label?",
+        "If so, that layer lies on the causal path of the decision: this is an intervention, do(activation = B), not a "
+        "correlation.",
+        f"It was asked at {where} {model['n_layers']} layers, with clips of {run.config['data']['name']}"
+        + (f": of {_list(asked)}." if asked else "."),
+    ]
+    if others:
+        sentences.append(f"{'Controls and variants beside it' if asked else 'The run holds'}: {others}.")
+    return " ".join(sentences)
+
+
+def simplifications(run: Run) -> list[str]:
+    """Every approximation that was made on the way, with its extent."""
+    entries = run.tokens.get("labels", {})
+    several = [f"{label} ({' | '.join(entry['tokens'])})" for label, entry in entries.items() if entry["multi_token"]]
+    lines = ["The answer is restricted to the five labels: whatever else the model would rather say is not seen."]
+    if several:
+        lines.append(
+            "The answer is read from one token a label. Of several tokens, the first of which stands for the label, "
+            f"{'is' if len(several) == 1 else 'are'} {_list(several)}."
+        )
+    for experiment in run.mains:
+        if experiment.records is not None:
+            lines += [_alignment(experiment), _mass(experiment)]
+    doses = [f"{e.name} at alpha {_alpha(e):g}" for e in run.experiments if _alpha(e) != 1]
+    lines.append(
+        f"(1 − alpha) · A + alpha · B is written, less than the whole of B: {_list(doses)}."
+        if doses
+        else "alpha = 1: B's stream replaces A's whole (unless an experiment varies its dose)."
+    )
+    return lines
+
+
+def _alignment(experiment: Experiment) -> str:
+    first = experiment.records.drop_duplicates("pair_id")
+    longer_a, longer_b = first["len_a"] > first["n_patched"], first["len_b"] > first["n_patched"]
+    return (
+        f"{experiment.name}: spans are aligned at their start ({experiment.settings['align']}). In "
+        f"{(longer_a | longer_b).sum()} of {len(first)} pairs the lengths differ: {longer_a.sum()} recipients keep a "
+        f"tail of their own, {longer_b.sum()} donors lose their end."
+    )
+
+
+def _mass(experiment: Experiment) -> str:
+    base, patched = experiment.records["label_mass_base"], experiment.records["label_mass_patch"]
+    return (
+        f"{experiment.name}: of the model's probability over all tokens the five labels hold {base.mean():.1%} on "
+        f"average before patching and {patched.mean():.1%} after it ({min(base.min(), patched.min()):.1%} at least)."
+    )
+
+
+def methods(run: Run) -> str:
+    """A paragraph for a paper, from the configuration, the construction report and the metrics of this run."""
+    model, data = run.config["model"], run.config["data"]
+    first = run.experiments[0].settings
+    alphas = sorted({_alpha(experiment) for experiment in run.experiments})
+    several = [label for label, entry in run.tokens.get("labels", {}).items() if entry["multi_token"]]
+    sentences = [
+        f"We located the decision by activation patching in {model['name']} ({model['n_layers']} decoder layers, "
+        f"hidden size {model['hidden_size']}, weights sha256 {model['sha256'][:12]}) on {data['name']} "
+        f"({data['n_clips']} clips, sha256 {data['sha256'][:12]}).",
+        f"Each clip was followed by the prompt “{run.config['prompt']['user']}”",
+        f"The answer was the label with the largest logit ({', '.join(run.config['labels']['order'])}) at the last "
+        "position of the prompt, each label read from its first token"
+        f"{f' ({_list(several)} consist of several)' if several else ''}; nothing was generated.",
+        "For a recipient A and a donor B, the output of decoder layer l at A's first min(len A, len B) audio positions "
+        f"was set to (1 − α)·A + α·B with α = {' or '.join(f'{alpha:g}' for alpha in alphas)}, and the forward pass "
+        f"was completed (engine {first['engine']}, {first['dtype']} on {first['device']}).",
+    ]
+    for experiment in run.mains:
+        sentences += [_sampling(run, experiment), *_result(experiment)]
+    sentences.append(hand_over_means(run))
+    controls = [_control(experiment) for experiment in run.others if experiment.records is not None]
+    if controls:
+        sentences.append(f"Controls and variants: {'; '.join(controls)}.")
+    sentences += _checks(run)
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    return " ".join(filter(None, [*sentences, f"Software: {versions}."]))
+
+
+def _sampling(run: Run, experiment: Experiment) -> str:
+    settings, kind = experiment.settings, _kind(experiment)
+    of = f" of {run.construction[kind]['pairs_possible']} possible" if kind in run.construction else ""
+    speaker = "one speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
+    direction = "both directions run" if settings["both_directions"] else "direction drawn"
+    return (
+        f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "
+        f"{speaker}, {direction}), {DIFFERS[kind]}."
+    )
+
+
+def _result(experiment: Experiment) -> list[str]:
+    if experiment.records is None:
+        return []
+    start, end = experiment.metrics.iloc[0], experiment.metrics.iloc[-1]
+    eligible = int(start["eligible_count"])
+    sentences = [
+        f"Unpatched, A gave the target in {start['base_is_target_rate']:.0%} of the {int(start['n_pairs'])} pairs "
+        f"measured and B in {start['donor_is_target_rate']:.0%}; {eligible} pairs were eligible, A's answer not being "
+        "the target."
+    ]
+    if eligible:
+        rates = [
+            f"{row['flip_to_target_rate_eligible']:.0%}{_interval(row)} when patched at layer {int(row['layer'])}"
+            for row in ([start, end] if len(experiment.metrics) > 1 else [start])
+        ]
+        sentences.append(f"Of the eligible pairs, these gave the target: {_list(rates)}.")
+    return [*sentences, hand_over(experiment)] if experiment.hand_over else sentences
+
+
+def _interval(row: pd.Series) -> str:
+    low, high = (row.get(f"flip_to_target_rate_eligible_{side}") for side in ("low", "high"))
+    return f" (95 % interval {low:.0%} to {high:.0%})" if pd.notna(low) else ""
+
+
+def hand_over(experiment: Experiment) -> str:
+    """The hand-over layer with its interval, as a sentence."""
+    found = experiment.hand_over
+    if found.get("layer") is None:
+        return f"There is no hand-over layer: {found['reason']}."
+    sentence = f"The hand-over layer is {found['layer']:.3g}{_between(found)}"
+    suffix = found.get("suffix")
+    if suffix and suffix.get("layer") is not None:
+        sentence += f"; the suffix takes over at {suffix['layer']:.3g}{_between(suffix)}"
+    return f"{sentence}."
+
+
+def hand_over_means(run: Run) -> str:
+    """The definition of the hand-over layer, where an experiment has one."""
+    return next((f"Hand-over layer: {e.hand_over['definition']}" for e in run.experiments if e.hand_over), "")
+
+
+def _between(found: dict[str, float | None]) -> str:
+    low, high = found["low"], found["high"]
+    if low is None and high is None:
+        return ""
+    start = "before the first layer patched" if low is None else f"{low:.3g}"
+    end = "beyond the last layer patched" if high is None else f"{high:.3g}"
+    return f" (95 % interval {start} to {end})"
+
+
+def _control(experiment: Experiment) -> str:
+    metrics = experiment.metrics
+    leaves = experiment.settings["intervention"] in SILENT
+    column, did = ("flip_from_base_rate", "left A's answer") if leaves else ("flip_to_target_rate", "gave the target")
+    top = metrics.loc[metrics[column].idxmax()]
+    return (
+        f"{experiment.name} ({experiment.what}; n = {int(top['n_pairs'])}) {did} in at most {top[column]:.0%} of pairs "
+        f"(layer {int(top['layer'])})"
+    )
+
+
+def _checks(run: Run) -> list[str]:
+    silent = run.silent
+    if not silent:
+        return []
+    return [
+        f"Before measuring, patching {len(silent['clips'])} clips with themselves left "
+        f"{silent['prediction_agreement']:.0%} of {silent['n_predictions']} answers unchanged (largest |Δlogit| "
+        f"{silent['max_abs_delta_logit']:.2g}), patching the last layer changed the logits by "
+        f"{silent['last_layer_max_abs_delta_logit']:.2g}, and replacing the span at the embeddings reproduced B's "
+        f"logits to {silent['embeddings_max_abs_difference_from_donor']:.2g}."
+    ]
+
+
+def _kind(experiment: Experiment) -> str:
+    return experiment.settings["kind"]
+
+
+def _alpha(experiment: Experiment) -> float:
+    return experiment.settings["patch_alpha"]
+
+
+def _list(items: list[str]) -> str:
+    return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)

@@ -1,0 +1,127 @@
+"""Small tables for reading: for whom the patch works, and what the model answers when nothing is patched.
+
+    for title, table in all_tables(records, pairs).items(): ...
+    unpatched(records, pairs)                        # one row a clip
+
+Rates are at a few layers, spread evenly over those patched, at the highest dose.
+"""
+
+import numpy as np
+import pandas as pd
+
+SHOWN_LAYERS = 6
+# (len_b − len_a) / the longer of the two: what part of B is cut off, or what part of A stays behind it.
+LENGTH_BINS = [-1, -0.25, -0.05, 0.05, 0.25, 1]
+LENGTHS = [
+    "B shorter by over 25 %",
+    "B shorter by 5 to 25 %",
+    "equal within 5 %",
+    "B longer by 5 to 25 %",
+    "B longer by over 25 %",
+]
+
+
+def all_tables(records: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Title → table, its groups in a named index (`records` and `pairs` of one experiment).
+
+    The rates in the tables by pair are those of flips to the target among a group's eligible pairs, which start from 0
+    in every group. Differences in length are in percent of the longer span. The tables of unpatched answers count each
+    clip once, whether it is A or B, in one pair or in many.
+    """
+    full_dose = records[records["patch_alpha"] == records["patch_alpha"].max()]
+    frame = full_dose[["pair_id", "layer", "eligible", "flip_to_target", "len_a", "len_b"]].merge(pairs, on="pair_id")
+    labels = list(records["logits_base"].iloc[0])
+    kind = frame["kind"].iloc[0]
+    ordered = pd.CategoricalDtype(labels, ordered=True)
+    longer = frame[["len_a", "len_b"]].max(axis=1)
+    difference = frame["len_b"] - frame["len_a"]
+    frame = frame.assign(
+        **{
+            "target": frame["target"].astype(ordered),
+            "A": frame[f"{kind}_label_a"].astype(ordered),
+            "B": frame[f"{kind}_label_b"].astype(ordered),
+            "length": pd.cut(difference / longer, LENGTH_BINS, labels=LENGTHS, include_lowest=True),
+            "positions": difference,
+        }
+    )
+    by_length = _by_pair(frame, ["length"])
+    at_one_layer = frame[frame["layer"] == frame["layer"].min()]
+    median = at_one_layer.groupby("length", observed=True)["positions"].median()
+    by_length.insert(2, "median len_b − len_a, positions", median)
+    clips = unpatched(records, pairs)
+    return {
+        "By target label": _by_pair(frame, ["target"]),
+        "By label of A and B": _by_pair(frame, ["A", "B"]),
+        "By difference in length": by_length,
+        "Unpatched answers against the words": _confusion(clips, "semantic_label", labels),
+        "Unpatched answers against the voice": _confusion(clips, "prosody_label", labels),
+        "Who wins in conflict clips": _winners(clips),
+        "Probability mass of the five labels": _label_mass(clips, full_dose),
+    }
+
+
+def unpatched(records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """What the model says of each clip by itself: one row a clip, sorted by clip_id.
+
+    Columns clip_id, text_id, text_type where the pairs have one, semantic_label, prosody_label, answer, label_mass.
+    Clips A answer by `logits_base`, clips B by `logits_donor`; the labels' mass is known of clips A only.
+    """
+    known = [c for c in ("logits_base", "logits_donor", "label_mass_base") if c in records]
+    once = records.drop_duplicates("pair_id")[["pair_id", *known]].merge(pairs, on="pair_id")
+    sides = []
+    for side, logits in (("a", "logits_base"), ("b", "logits_donor")):
+        columns = ["clip", "text_id", "text_type", "semantic_label", "prosody_label"]
+        clips = once[[f"{name}_{side}" for name in columns if f"{name}_{side}" in once]]
+        clips = clips.rename(columns=lambda name: name[:-2]).rename(columns={"clip": "clip_id"})
+        mass = once["label_mass_base"] if side == "a" and "label_mass_base" in known else np.nan
+        sides.append(clips.assign(answer=[max(row, key=row.get) for row in once[logits]], label_mass=mass))
+    clips = pd.concat([side.astype({"label_mass": float}) for side in sides])
+    return clips.drop_duplicates("clip_id").sort_values("clip_id").reset_index(drop=True)
+
+
+def _layers(records: pd.DataFrame) -> list[int]:
+    layers = sorted(records["layer"].unique())
+    picked = np.linspace(0, len(layers) - 1, min(SHOWN_LAYERS, len(layers))).round().astype(int)
+    return [layers[i] for i in picked]
+
+
+def _by_pair(frame: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
+    layers = _layers(frame)
+    shown = frame[frame["layer"].isin(layers)]
+    counts = frame.drop_duplicates("pair_id").groupby(groups, observed=True)["eligible"].agg(["size", "sum"])
+    eligible = shown[shown["eligible"]].astype({"flip_to_target": float})
+    rates = eligible.pivot_table("flip_to_target", groups, "layer", observed=True)
+    table = counts.set_axis(["pairs", "eligible"], axis="columns")
+    for layer in layers:
+        table[f"flip, layer {layer}"] = rates[layer] if layer in rates else np.nan
+    return table
+
+
+def _confusion(clips: pd.DataFrame, truth: str, labels: list[str]) -> pd.DataFrame:
+    table = pd.crosstab(clips[truth], clips["answer"]).reindex(index=labels, columns=labels, fill_value=0)
+    agreeing = pd.Series(np.diag(table), table.index) / table.sum(axis=1).replace(0, np.nan)
+    said = table.rename(columns="answers {}".format).rename_axis(columns=None)
+    return said.rename_axis(truth.replace("_", " ")).assign(agreement=agreeing)
+
+
+def _winners(clips: pd.DataFrame) -> pd.DataFrame:
+    conflict = clips[clips["semantic_label"] != clips["prosody_label"]]
+    groups = {"all": conflict}
+    if "text_type" in conflict:
+        groups |= {f"{name} texts": group for name, group in conflict.groupby("text_type")}
+    rows = {}
+    for name, group in groups.items():
+        words, voice = (group["answer"] == group[f"{by}_label"] for by in ("semantic", "prosody"))
+        rows[name] = [len(group), words.mean(), voice.mean(), (~(words | voice)).mean()]
+    table = pd.DataFrame.from_dict(rows, "index", columns=["clips", "the words", "the voice", "neither"])
+    return table.rename_axis("conflict clips")
+
+
+def _label_mass(clips: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+    masses = {"unpatched clips A": clips["label_mass"].dropna()}
+    if "label_mass_patch" in records:
+        by_layer = records.groupby("layer")["label_mass_patch"]
+        masses |= {f"pairs patched at layer {layer}": by_layer.get_group(layer) for layer in _layers(records)}
+    rows = {name: [len(m), m.min(), m.quantile(0.05), m.median()] for name, m in masses.items()}
+    table = pd.DataFrame.from_dict(rows, "index", columns=["readouts", "least", "5 % have less than", "median"])
+    return table.rename_axis("where")

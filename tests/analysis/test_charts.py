@@ -1,0 +1,129 @@
+"""Which figures an experiment gets, and what is in their tables."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from analysis.charts import charts_of
+from analysis.compare import compare
+from analysis.summary import summarise
+from errors import UserError
+from models.labels import LABELS
+from tests.analysis.test_metrics import logits, record
+
+LAYERS = (0, 1, 2)
+
+
+def make_run(folder, flips_until=1, control=False):
+    """Ten prosody pairs on ten texts; each flips at the layers up to `flips_until`, but for pair 9, not eligible."""
+    folder.mkdir()
+    experiments = {"prosody": "patch"} | ({"random-prosody": "random"} if control else {})
+    config = {
+        "model": {"name": "m", "n_layers": 3},
+        "data": {"name": "d"},
+        "experiments": {
+            name: {
+                "intervention": intervention,
+                "control": intervention != "patch",
+                "kind": "prosody",
+                "finished": True,
+                "pair_sampling_seed": 1,
+                "patch_alpha": 1.0,
+            }
+            for name, intervention in experiments.items()
+        },
+    }
+    (folder / "patching_config.json").write_text(json.dumps(config))
+    for name, intervention in experiments.items():
+        pairs, records = [], []
+        for i in range(10):
+            a, b = LABELS[i % 5], LABELS[(i + 1) % 5]
+            shared = {"pair_id": f"{name}{i}", "clip_a": f"t{i}_{a}", "clip_b": f"t{i}_{b}"}
+            labels = {f"{key}_{side}": value for side, value in (("a", a), ("b", b)) for key in ("prosody_label",)}
+            pairs.append(shared | labels | {"kind": "prosody", "target": b, "text_id_a": f"t{i}", "text_id_b": f"t{i}"})
+            pairs[-1] |= {"semantic_label_a": a, "semantic_label_b": a, "text_type_a": None, "text_type_b": None}
+            for layer in LAYERS:
+                base = logits(**{b if i == 9 else a: 4.0})
+                flips = intervention == "patch" and layer <= flips_until
+                row = record(layer, b, base, logits(**{b: 4.0}) if flips else base, logits(**{b: 4.0}))
+                row |= {"len_a": 10 + i, "len_b": 12, "n_patched": 10, "label_mass_base": 0.9}
+                records.append(shared | row)
+        for kind, rows in (("pair_list", pairs), ("patching_records", records)):
+            (folder / f"{kind}_{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in experiments:
+        summarise(folder, name)
+    return folder, config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run", control=True)
+
+
+def rows_of(chart):
+    return pd.DataFrame([row for rows in chart.to_dict()["datasets"].values() for row in rows])
+
+
+def test_a_main_experiment_gets_every_figure_as_png_and_svg(run):
+    folder, config = run
+    stems = set(charts_of(folder, config, "prosody"))
+    kinds = ("flip_rate_curve", "delta_logit_curve", "recovery_curve", "pair_heat_map", "label_matrix")
+    assert stems == {*(f"{kind}_prosody" for kind in (*kinds, "unpatched_confusion")), "controls_prosody"}
+    for stem in stems:
+        assert (folder / f"{stem}.png").exists() and (folder / f"{stem}.svg").exists()
+
+
+def test_intervals_stand_in_the_metrics_and_hold_the_rates(run):
+    metrics = pd.read_csv(run[0] / "patching_metrics_prosody.csv")
+    assert metrics["flip_to_target_rate"].tolist() == [1.0, 1.0, 0.1]
+    for column in ("flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"):
+        assert (metrics[f"{column}_low"] <= metrics[column]).all() and (
+            metrics[column] <= metrics[f"{column}_high"]
+        ).all()
+
+
+def test_the_heat_map_has_a_row_a_pair_with_the_ineligible_at_the_foot(run):
+    rows = rows_of(charts_of(run[0], run[1], "prosody")["pair_heat_map_prosody"])
+    assert len(rows) == 10 * len(LAYERS)
+    assert set(rows.query("row == 9")["state"]) == {"not eligible: gave the target unpatched"}
+    assert set(rows.query("row < 9 and layer <= 1")["state"]) == {"gives the target"}
+    assert set(rows.query("row < 9 and layer == 2")["state"]) == {"keeps A's own answer"}
+
+
+def test_the_label_matrix_counts_pairs_from_label_to_label(run):
+    rows = rows_of(charts_of(run[0], run[1], "prosody")["label_matrix_prosody"])
+    cell = rows.query("layer == 0 and label_a == 'happy' and target == 'sad'").iloc[0]
+    assert (cell["n"], cell["rate"]) == (2, 1.0)
+
+
+def test_the_confusion_counts_each_clip_once(run):
+    rows = rows_of(charts_of(run[0], run[1], "prosody")["unpatched_confusion_prosody"])
+    assert rows.groupby("factor")["n"].sum().tolist() == [20, 20]
+
+
+def test_hand_over_and_contrast_are_written(run):
+    found = json.loads((run[0] / "statistics_prosody.json").read_text())["hand_over"]
+    assert found["low"] <= found["layer"] <= found["high"] and 1 < found["layer"] < 2
+    contrast = pd.read_csv(run[0] / "contrast_prosody_vs_random-prosody.csv")
+    assert contrast["layer"].tolist() == list(LAYERS)
+    assert contrast["difference"].tolist() == pytest.approx([0.9, 0.9, 0.0])
+    assert contrast["p_max"].iloc[0] < 0.05 < contrast["p_max"].iloc[2]
+
+
+def test_runs_are_compared_on_relative_depth(run, tmp_path):
+    other, _ = make_run(tmp_path / "other", flips_until=0)
+    table, figures = compare([run[0], other], tmp_path / "out")
+    assert table["run"].tolist() == ["run", "other"]
+    assert table["hand_over_layer"].iloc[1] < table["hand_over_layer"].iloc[0]
+    assert table["relative_depth"].tolist() == pytest.approx((table["hand_over_layer"] / 2).tolist())
+    assert [figure.name for figure in figures] == ["compare_prosody.png"]
+    assert (tmp_path / "out" / "hand_over.csv").exists()
+
+
+def test_what_is_no_finished_run_cannot_be_compared(tmp_path):
+    with pytest.raises(UserError, match="not a run directory"):
+        compare([tmp_path], tmp_path / "out")
+    (tmp_path / "patching_config.json").write_text('{"experiments": {}}')
+    with pytest.raises(UserError, match="no finished main experiment"):
+        compare([tmp_path], tmp_path / "out")

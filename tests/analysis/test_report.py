@@ -1,0 +1,349 @@
+"""The report is one safe file that says what the run's files say."""
+
+import json
+import random
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis import plots
+from analysis.metrics import layer_metrics, read_records
+from analysis.report import sounds, write_report
+from analysis.summary import summarise
+from errors import UserError
+from pairs import build_pairs, dataset_identity, load_dataset, pair_row
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "synthetic-clips"
+LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
+VERSIONS = {"python": "3.11.7", "torch": "2.13.0", "nnsight": "0.8.1"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: its text, its scripts, its embedded data, and every address in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.text, self.scripts, self.data, self.addresses, self.tags = "", [], {}, [], []
+        self._in = None
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.addresses += [attributes[name] for name in ("src", "href", "action", "data") if name in attributes]
+        if tag in ("script", "style"):
+            self._in = attributes.get("id", tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self._in = None
+
+    def handle_data(self, data):
+        if self._in is None:
+            self.text += data
+        elif self._in == "script":
+            self.scripts.append(data)
+        elif self._in != "style":
+            self.data[self._in] = json.loads(data)
+
+
+def experiment(name, n_layers, n_pairs, finished=True):
+    intervention, _, kind = name.rpartition("-")
+    return {
+        "intervention": intervention or "patch",
+        "control": bool(intervention),
+        "kind": kind,
+        "layers_to_patch": list(range(n_layers)),
+        "patch_all_layers": True,
+        "patch_alpha": 1.0,
+        "options": {},
+        "align": "truncate_to_min",
+        f"max_pairs_{kind}": n_pairs,
+        "pair_sampling_seed": 42,
+        "same_speaker": True,
+        "both_directions": False,
+        "engine": "sweep",
+        "device": "cpu",
+        "dtype": "float32",
+        "use_cache": False,
+        "versions": VERSIONS,
+        "finished": finished,
+    }
+
+
+def records_of(row, n_layers, draw):
+    """B's answer up to a layer of the pair's own, A's from there on."""
+    base = dict.fromkeys(LABELS, 0.0) | {row["prosody_label_a"]: 12.123456}
+    donor = dict.fromkeys(LABELS, 0.0) | {row["target"]: 11.987654}
+    turn = draw.randrange(n_layers)
+    for layer in range(n_layers):
+        patch = {label: value + draw.gauss(0, 0.1) for label, value in (donor if layer < turn else base).items()}
+        answer = max(patch, key=patch.get)
+        before = max(base, key=base.get)
+        yield {
+            "pair_id": row["pair_id"],
+            "clip_a": row["clip_a"],
+            "clip_b": row["clip_b"],
+            "layer": layer,
+            "target": row["target"],
+            "pred_base": before,
+            "pred_patch": answer,
+            "eligible": before != row["target"],
+            "flip_to_target": answer == row["target"],
+            "flip_from_base": answer != before,
+            "delta_logit_target": patch[row["target"]] - base[row["target"]],
+            "logits_base": base,
+            "logits_patch": patch,
+            "logits_donor": donor,
+            "len_a": 12,
+            "len_b": 15,
+            "n_patched": 12,
+            "patch_alpha": 1.0,
+            "semantic_label_b": row["semantic_label_b"],
+            "prosody_label_b": row["prosody_label_b"],
+            "label_mass_base": 0.9,
+            "label_mass_patch": 0.8,
+            "stream_shift": 1.0,
+        }
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO):
+    """A run directory with synthetic records of real pairs; metrics without intervals, which take long."""
+    run.mkdir()
+    dataset, draw = load_dataset(data), random.Random(0)
+    construction = {}
+    for name in names:
+        kind = name.rpartition("-")[2]
+        sample = build_pairs(dataset.clips, kind, n_pairs)
+        construction[kind] = sample.report
+        rows = [pair_row(pair) for pair in sample.pairs]
+        write_lines(run / f"pair_list_{name}.jsonl", rows)
+        write_lines(
+            run / f"patching_records_{name}.jsonl", [r for row in rows for r in records_of(row, n_layers, draw)]
+        )
+        metrics = layer_metrics(read_records(run / f"patching_records_{name}.jsonl"))
+        metrics.to_csv(run / f"patching_metrics_{name}.csv", index=False)
+    write_json(run / "pair_construction_report.json", construction)
+    write_json(
+        run / "patching_config.json",
+        {
+            "model": {"name": "toy", "sha256": "0123456789abcdef", "n_layers": n_layers, "hidden_size": 8},
+            "data": dataset_identity(dataset),
+            "prompt": {"system": "Be kind.", "user": "Which emotion?", "text": "<|im_start|>"},
+            "labels": {"order": LABELS, "token_ids": [1, 2, 3, 4, 5]},
+            "experiments": {name: experiment(name, n_layers, n_pairs) for name in names},
+        },
+    )
+    entries = {
+        label: {"tokens": [label[:3], label[3:]] if label == "angry" else [label], "multi_token": label == "angry"}
+        for label in LABELS
+    }
+    write_json(
+        run / "tokenization_report.json", {"labels": entries, "first_token_collision": {"found": False, "labels": []}}
+    )
+    write_json(
+        run / "sanity_check_audio_span.json",
+        {"passed": True, "clips": [{"ok": True, "n_audio": 12}, {"ok": True, "n_audio": 19}]},
+    )
+    write_json(
+        run / "sanity_check_self_patch.json",
+        {
+            "passed": True,
+            "clips": ["a", "b"],
+            "n_predictions": 8,
+            "prediction_agreement": 1.0,
+            "max_abs_delta_logit": 2e-5,
+            "tolerance": 1e-3,
+            "last_layer_max_abs_delta_logit": 0.0,
+            "embeddings_max_abs_difference_from_donor": 3e-5,
+        },
+    )
+    return run
+
+
+def change(run, filename, edit):
+    content = json.loads((run / filename).read_text())
+    edit(content)
+    write_json(run / filename, content)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+def test_nothing_is_loaded_from_elsewhere(run):
+    page = Page(write_report(run))
+    assert page.addresses and all(address.startswith(("#", "data:")) for address in page.addresses)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page.source)[1]
+    assert "default-src &#39;none&#39;" in policy and "unsafe-eval" not in policy
+    assert "http" not in policy and policy.count("sha256-") == len(page.scripts) == 3
+    assert not re.search(r"@import|url\(", page.source[: page.source.index("</style>")])
+
+
+def test_it_stays_below_6_mb_for_100_pairs_and_36_layers(tmp_path):
+    names = ("prosody", "semantic", "suffix-prosody", "random-prosody")
+    page = Page(write_report(make_run(tmp_path / "run", names, n_pairs=100, n_layers=36)))
+    assert len(page.source.encode()) < 6_000_000
+    assert [len(e["pairs"]) for e in page.data["pairs-data"]["experiments"]] == [100] * 4
+    assert len(page.data["sounds-data"]) == len(page.data["pairs-data"]["clips"])
+
+
+def test_what_does_not_fit_is_left_out_and_counted(run, monkeypatch):
+    monkeypatch.setattr(sounds, "BUDGET", 30_000)
+    monkeypatch.setattr("analysis.report.browser.BUDGET", 900)
+    page = Page(write_report(run))
+    shown, n_sounds = page.data["pairs-data"]["experiments"][0], len(page.data["sounds-data"])
+    assert 0 < len(shown["pairs"]) < 6 and len(shown["pairs"]) + shown["left_out"] == 6
+    assert 0 < sum(map(len, page.data["sounds-data"].values())) <= 30_000
+    left_out = len(page.data["pairs-data"]["clips"]) - n_sounds
+    assert left_out == 0 or f"{left_out} of the" in page.text
+
+
+def test_the_same_files_give_the_same_page(run, tmp_path):
+    shutil.copytree(run, tmp_path / "elsewhere")
+    assert write_report(run).read_bytes() == write_report(tmp_path / "elsewhere").read_bytes()
+
+
+def test_the_pair_browser_holds_the_records(run):
+    data = Page(write_report(run)).data["pairs-data"]
+    records = read_records(run / "patching_records_prosody.jsonl")
+    shown = data["experiments"][0]
+    assert shown["rows"] == [[layer, 1.0] for layer in range(4)]
+    for pair, (_, mine) in zip(shown["pairs"], records.groupby("pair_id", sort=False), strict=True):
+        patched = [row[label] for row in mine["logits_patch"] for label in data["labels"]]
+        assert pair["patch"] == pytest.approx(patched, abs=6e-4)
+        assert data["clips"][pair["a"]]["id"] == mine["clip_a"].iloc[0]
+        assert data["labels"][pair["target"]] == mine["target"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    "words", ["</script><script>hacked()</script>", "<!-- <script>", "\" onload='x'", "\u2028 😀 {{ 7 * 7 }}"]
+)
+def test_what_data_say_stays_text(tmp_path, words):
+    data = tmp_path / "data"
+    data.mkdir()
+    columns = ["clip_id", "path", "text_id", "text", "semantic_label", "prosody_label", "speaker"]
+    rows = []
+    for label in ("happy", "sad"):
+        shutil.copy(DEMO / label / "sad_implicit_1.flac", data / f"{label}.flac")
+        rows.append([f"{words} {label}", f"{label}.flac", words, words + "!", "sad", label, words])
+    write_lines(data / "manifest.jsonl", [dict(zip(columns, row, strict=True)) for row in rows])
+    run = make_run(tmp_path / "run", data=data)
+    change(run, "patching_config.json", lambda config: config["model"].update(name=words))
+    change(run, "patching_config.json", lambda config: config["data"].update(warnings=[words]))
+    page, plain = Page(write_report(run)), Page(write_report(make_run(tmp_path / "plain")))
+    assert page.scripts == plain.scripts and set(page.tags) == set(plain.tags)
+    assert {clip["text"] for clip in page.data["pairs-data"]["clips"]} == {words.strip() + "!"}
+    assert page.text.count(words) >= 4
+
+
+def test_the_methods_text_holds_this_runs_numbers(tmp_path):
+    run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=17)
+    text = Page(write_report(run)).text
+    methods = text[text.index("We located the decision") :]
+    metrics = layer_metrics(read_records(run / "patching_records_prosody.jsonl"))
+    config = json.loads((run / "patching_config.json").read_text())
+    possible = json.loads((run / "pair_construction_report.json").read_text())["prosody"]["pairs_possible"]
+    for expected in (
+        f"toy (4 decoder layers, hidden size 8, weights sha256 {config['model']['sha256'][:12]})",
+        f"{config['data']['n_clips']} clips",
+        "“Which emotion?”",
+        f"Prosody pairs: 17 of {possible} possible were sampled (seed 42",
+        f"{metrics['eligible_count'][0]} pairs were eligible",
+        f"{metrics['flip_to_target_rate_eligible'][0]:.0%} when patched at layer 0",
+        f"{metrics['flip_to_target_rate_eligible'][3]:.0%} when patched at layer 3",
+        "random-prosody (a random clip donates",
+        "(angry consist of several)",
+        "nnsight 0.8.1",
+    ):
+        assert expected in methods, expected
+
+
+def test_the_hand_over_the_intervals_and_the_contrasts_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda chart, path: [])
+    run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=20)
+    for name in ("prosody", "random-prosody"):
+        summarise(run, name)
+    found = json.loads((run / "statistics_prosody.json").read_text())["hand_over"]
+    text = Page(write_report(run)).text
+    assert found["definition"] in text
+    assert found["layer"] is None or f"The hand-over layer is {found['layer']:.3g}" in text
+    assert "Difference from random-prosody, by layer" in text and "95 % interval" in text
+
+
+def light(page, name):
+    return re.search(rf'<li class="(\w+)"><span class="light">\1</span><div><strong>{re.escape(name)}', page.source)[1]
+
+
+def test_a_failed_check_is_red_and_a_remark_is_a_note(run):
+    assert light(Page(write_report(run)), "Floor: patching the last layer comes too late") == "passed"
+    change(run, "sanity_check_self_patch.json", lambda c: c.update(last_layer_max_abs_delta_logit=0.5))
+    change(run, "patching_config.json", lambda c: c["data"].update(warnings=["sad: 3 clips are missing"]))
+    page = Page(write_report(run))
+    assert light(page, "Floor: patching the last layer comes too late") == "failed"
+    assert light(page, "Data") == "note" and "sad: 3 clips are missing" in page.text
+    assert light(page, "Each label has a token of its own") == "note" and "angry (ang | ry)" in page.text
+    (run / "sanity_check_audio_span.json").unlink()
+    assert light(Page(write_report(run)), "The audio span is where it should be") == "missing"
+
+
+@pytest.mark.parametrize("harm", ["gone", "changed"])
+def test_without_the_runs_own_data_there_is_no_sound_and_the_page_says_so(run, harm):
+    new = {"gone": {"source": "/no/such/place"}, "changed": {"sha256": "0" * 64}}[harm]
+    change(run, "patching_config.json", lambda config: config["data"].update(new))
+    page = Page(write_report(run))
+    assert page.data["sounds-data"] == {} and "no texts and no sound" in page.text
+    assert len(page.data["pairs-data"]["experiments"][0]["pairs"]) == 6
+
+
+@pytest.mark.parametrize("left", ["nothing", "a torn line", "half of the pairs"])
+def test_an_unfinished_experiment_is_shown_as_far_as_it_goes(tmp_path, left):
+    run = make_run(tmp_path / "run", ("prosody", "semantic"))
+    records = run / "patching_records_semantic.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    kept = {"nothing": [], "a torn line": [*lines[:5], lines[5][:40]], "half of the pairs": lines[: 3 * 4]}[left]
+    records.write_text("".join(kept)) if kept else records.unlink()
+    (run / "patching_metrics_semantic.csv").unlink()
+    change(run, "patching_config.json", lambda config: config["experiments"]["semantic"].update(finished=False))
+    page = Page(write_report(run))
+    n = {"half of the pairs": 3}.get(left, 0)
+    assert f"{n} of 6 pairs are in" in page.text and light(page, "semantic is not finished") == "note"
+    shown = {e["name"]: len(e["pairs"]) for e in page.data["pairs-data"]["experiments"]}
+    assert shown["prosody"] == 6 and shown.get("semantic", 0) == n
+
+
+def test_a_run_of_a_control_alone_has_a_report(tmp_path):
+    page = Page(write_report(make_run(tmp_path / "run", ("random-prosody",))))
+    assert "This run has no main experiment" in page.text and "random-prosody" in page.text
+
+
+def test_commands_repeat_the_run(tmp_path):
+    run = make_run(tmp_path / "run", ("prosody", "random-prosody"))
+    change(
+        run,
+        "patching_config.json",
+        lambda c: c["experiments"]["prosody"].update(
+            layers_to_patch=[0, 1, 2, 5], patch_all_layers=False, same_speaker=False
+        ),
+    )
+    text = Page(write_report(run)).text
+    assert "cli.py patch --kind prosody" in text and "--layers 0-2,5" in text and "--any-speaker" in text
+    assert "cli.py control --kind random --pairs prosody" in text
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no experiment"):
+        write_report(tmp_path)

@@ -1,0 +1,298 @@
+"""What is said about uncertainty, held against simulated experiments whose truth is known.
+
+A simulated flip happens where a text's effect and a pair's own together stay below a threshold, so its rate is known
+and pairs that share a text resemble each other.
+"""
+
+import warnings
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.metrics import layer_metrics
+from analysis.statistics import INTERVALS, RESAMPLES, cluster_weights, contrast, hand_over, layer_intervals
+from errors import UserError
+
+LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
+SAD, HAPPY = ({label: 4.0 * (label == answer) for label in LABELS} for answer in ("sad", "happy"))
+THRESHOLD = NormalDist().inv_cdf
+
+
+def pair_list(text_a, text_b=None):
+    text_a = np.asarray(text_a)
+    names = [f"p{i:03d}" for i in range(len(text_a))]
+    texts = {"text_id_a": text_a, "text_id_b": text_a if text_b is None else text_b}
+    return pd.DataFrame({"pair_id": names, "kind": "prosody", "clip_a": [f"a{i}" for i in range(len(names))]} | texts)
+
+
+def flips_of(pairs, flips, eligible=True, alpha=1.0):
+    """The part of the records that says who flips, of flips [pairs, layers]."""
+    n, layers = np.shape(flips)
+    cells = {"pair_id": np.repeat(pairs["pair_id"].to_numpy(), layers), "layer": np.tile(np.arange(layers), n)}
+    eligible = np.repeat(np.broadcast_to(eligible, n), layers)
+    return pd.DataFrame(cells | {"patch_alpha": alpha, "eligible": eligible, "flip_to_target": np.ravel(flips)})
+
+
+def records_of(pairs, flips, eligible=True, delta=None):
+    """Whole records; an ineligible pair has the target from the beginning."""
+    records = flips_of(pairs, flips, eligible)
+    flipped, eligible = records["flip_to_target"].to_numpy(), records["eligible"].to_numpy()
+    return records.assign(
+        target="happy",
+        pred_base=np.where(eligible, "sad", "happy"),
+        pred_patch=np.where(flipped, "happy", "sad"),
+        flip_from_base=flipped == eligible,
+        delta_logit_target=flipped * 4.0 if delta is None else np.ravel(delta),
+        logits_base=np.where(eligible, SAD, HAPPY),
+        logits_patch=np.where(flipped, HAPPY, SAD),
+        logits_donor=[HAPPY] * len(records),
+        semantic_label_b="happy",
+        prosody_label_b="happy",
+        label_mass_patch=1.0,
+        stream_shift=0.5,
+    )
+
+
+def drawn_pairs(rng, kind, n=100, texts=30):
+    recipient = rng.integers(0, texts, n)
+    return recipient, recipient if kind == "prosody" else (recipient + rng.integers(1, texts, n)) % texts
+
+
+def effects(rng, a, b, layers, share=0.5, texts=30):
+    """Standard normal, [pairs, layers], similar from layer to layer; half the variance is the texts'."""
+
+    def smooth(n):
+        depth = np.linspace(0, np.pi, layers)
+        waves = np.array([np.ones(layers), np.cos(depth), np.cos(2 * depth)])
+        return rng.normal(size=(n, 3)) @ (waves / np.linalg.norm(waves, axis=0))
+
+    as_a, as_b = smooth(texts), smooth(texts)
+    of_texts = as_a[a] if (a == b).all() else (as_a[a] + as_b[b]) / np.sqrt(2)
+    return np.sqrt(share) * of_texts + np.sqrt(1 - share) * smooth(len(a))
+
+
+def independent_limits(rate, n):
+    z = THRESHOLD(0.975)
+    middle, half = (rate + z**2 / 2 / n), z * np.sqrt(rate * (1 - rate) / n + z**2 / 4 / n**2)
+    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
+@pytest.mark.parametrize("texts", [30, 50])
+@pytest.mark.parametrize("kind", ["prosody", "semantic"])
+def test_limits_hold_the_truth_in_95_percent_of_experiments_and_those_of_independent_pairs_do_not(kind, texts):
+    rng = np.random.default_rng(1)
+    truth = np.repeat([0.6, 0.4, 0.15], 4)  # twelve experiments on the same pairs, in place of layers
+    held = {"flip_to_target_rate": [], "flip_to_target_rate_eligible": [], "delta_logit_target_mean": []}
+    independent = []
+    for seed in range(40):
+        a, b = drawn_pairs(rng, kind, texts=texts)
+        latent = np.hstack([effects(rng, a, b, 1, share=0.6, texts=texts) for _ in truth])
+        pairs, flips = pair_list(a, b), latent < [THRESHOLD(rate) for rate in truth]
+        eligible = rng.random(len(a)) < 0.8  # whatever A answers unpatched, the patch overrules it
+        table = layer_intervals(records_of(pairs, flips, eligible, delta=latent), pairs, seed, resamples=300)
+        for metric, hits in held.items():
+            true = 0 if metric.startswith("delta") else truth
+            hits.append((table[f"{metric}_low"] <= true) & (true <= table[f"{metric}_high"]))
+        low, high = independent_limits(flips.mean(0), len(a))
+        independent.append((low <= truth) & (truth <= high))
+    for metric, hits in held.items():
+        assert 0.92 <= np.mean(hits) <= 0.98, metric
+    assert np.mean(independent) < 0.9
+
+
+@pytest.mark.parametrize("kind", ["prosody", "semantic"])
+def test_without_an_effect_one_run_in_twenty_has_a_layer_that_is_significant(kind):
+    rng = np.random.default_rng(2)
+    thresholds = [THRESHOLD(rate) for rate in np.linspace(0.6, 0.2, 8)]
+    found, single = [], []
+    for seed in range(300):
+        a, b = drawn_pairs(rng, kind, n=80)
+        own = effects(rng, a, a, 8, share=0)
+        # Both have the recipient in common; the control's donors are other texts where the main pairs' are.
+        other = b if kind == "prosody" else (a + rng.integers(1, 30, len(a))) % 30
+        runs = []
+        for donor in (b, other):
+            pairs = pair_list(a, donor)
+            latent = (effects(rng, a, donor, 8) + own) / np.sqrt(2)
+            runs.append((pairs, flips_of(pairs, latent < thresholds)))
+        (pairs, main), (control_pairs, control) = runs
+        table = contrast(main, control, pairs, control_pairs, seed=seed, resamples=199)
+        found.append(table["p_max"].min() <= 0.05)
+        single.append(table["p"].min() <= 0.05)
+    assert 0.03 <= np.mean(found) <= 0.07
+    assert np.mean(single) > 0.1  # eight looks, each at its own 5 %
+
+
+def test_a_difference_lies_within_its_limits_in_95_percent_of_experiments():
+    rng = np.random.default_rng(3)
+    held = {"shadow": [], "own recipients": []}
+    for seed in range(60):
+        for which, hits in held.items():
+            a, _ = drawn_pairs(rng, "prosody")
+            other = a if which == "shadow" else drawn_pairs(rng, "prosody")[0]
+            both = np.r_[a, other]
+            latent = np.hstack([effects(rng, both, both, 1) for _ in range(8)])
+            pairs, control_pairs = pair_list(a), pair_list(other)
+            if which != "shadow":
+                control_pairs["clip_a"] += "'"
+            main = flips_of(pairs, latent[: len(a)] < THRESHOLD(0.5))
+            control = flips_of(control_pairs, latent[len(a) :] < THRESHOLD(0.2))
+            table = contrast(main, control, pairs, control_pairs, seed=seed, resamples=200)
+            hits.append((table["low"] <= 0.3) & (0.3 <= table["high"]))
+    for which, hits in held.items():
+        assert 0.92 <= np.mean(hits) <= 0.98, which
+
+
+@pytest.mark.parametrize("kind", ["prosody", "semantic"])
+def test_the_hand_over_layer_lies_within_its_limits(kind):
+    rng = np.random.default_rng(4)
+    layers, texts = np.arange(12), 30
+    rates = np.array([NormalDist(6.3, 2).cdf(layer) for layer in layers])
+    true = np.interp(1 - rates[0] - (1 - rates[0]) / 2, 1 - rates[::-1], layers[::-1])
+    held = []
+    for seed in range(150):
+        a, b = drawn_pairs(rng, kind)
+        last = 6.3 + 2 * effects(rng, a, b, 1, texts=texts)  # the last layer at which the pair flips
+        pairs = pair_list(a, b)
+        found = hand_over(flips_of(pairs, last > layers), pairs, seed=seed, resamples=200)
+        held.append(found["low"] <= true <= found["high"])
+    assert 0.92 <= np.mean(held) <= 0.98
+
+
+@pytest.fixture
+def experiment():
+    rng = np.random.default_rng(5)
+    a, b = drawn_pairs(rng, "semantic", n=60)
+    pairs = pair_list(a, b)
+    latent = effects(rng, a, b, 10)
+    return records_of(pairs, latent < np.linspace(1, -3, 10), rng.random(60) < 0.9), pairs
+
+
+def test_a_pair_counts_as_often_as_its_text_is_drawn_and_as_the_product_where_it_has_two():
+    weights = cluster_weights(pair_list(["t1", "t2", "t2"]), 50, seed=1)
+    assert (weights[:, 1] == weights[:, 2]).all() and (weights[:, 0] + weights[:, 1] == 2).all()
+    crossed = cluster_weights(pair_list(["t1", "t1", "t3"], ["t2", "t3", "t2"]), 50, seed=1)
+    assert (crossed >= 0).all() and crossed.max() > 1
+    alone = cluster_weights(pair_list(["t1", "t2", "t3"]), 50, seed=1)  # the same texts, hence the same draw
+    np.testing.assert_array_equal(crossed, alone[:, [0, 0, 2]] * alone[:, [1, 2, 1]])
+
+
+def test_the_same_seed_gives_the_same_numbers_and_the_order_of_rows_does_not_matter(experiment):
+    records, pairs = experiment
+    shuffled, reversed_pairs = records.sample(frac=1, random_state=1), pairs[::-1]
+    table = layer_intervals(records, pairs, seed=7, resamples=100)
+    pd.testing.assert_frame_equal(table, layer_intervals(shuffled, reversed_pairs, seed=7, resamples=100))
+    assert not table.equals(layer_intervals(records, pairs, seed=8, resamples=100))
+    control = records.assign(flip_to_target=False)
+    difference = contrast(records, control, pairs, pairs, seed=7, resamples=100)
+    again = contrast(shuffled, control, reversed_pairs, reversed_pairs, seed=7, resamples=100)
+    pd.testing.assert_frame_equal(difference, again)
+    found, again = (hand_over(r, p, seed=7, resamples=100) for r, p in ((records, pairs), (shuffled, reversed_pairs)))
+    assert [found[key] for key in ("layer", "low", "high")] == pytest.approx(
+        [again[k] for k in ("layer", "low", "high")]
+    )
+
+
+def test_limits_stand_on_both_sides_of_the_metrics_at_every_layer_and_dose(experiment):
+    records, pairs = experiment
+    records = pd.concat([records, records.assign(patch_alpha=0.5)])
+    joined = layer_metrics(records).merge(layer_intervals(records, pairs), on=["layer", "patch_alpha"])
+    assert len(joined) == 20 and RESAMPLES == 2000
+    for metric in INTERVALS:
+        assert (joined[f"{metric}_low"] <= joined[metric] + 1e-12).all(), metric
+        assert (joined[metric] <= joined[f"{metric}_high"] + 1e-12).all(), metric
+
+
+def test_a_rate_of_0_or_1_is_not_taken_for_certain():
+    pairs = pair_list(np.arange(90) % 30)
+    table = layer_intervals(records_of(pairs, np.zeros((90, 2), bool)), pairs, resamples=50)
+    assert (table["flip_to_target_rate_low"] == 0).all()
+    assert table["flip_to_target_rate_high"].between(0.08, 0.2).all()  # 0 of 30 texts, rather than of 90 pairs
+    table = layer_intervals(records_of(pairs, np.ones((90, 2), bool)), pairs, resamples=50)
+    assert (table["flip_to_target_rate_high"] == 1).all() and table["flip_to_target_rate_low"].between(0.8, 0.92).all()
+
+
+def test_where_one_text_or_no_eligible_pair_has_a_say_there_are_no_limits():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_text = pair_list(["t"] * 5)
+        records = records_of(one_text, [[True], [False], [True], [False], [True]])
+        table = layer_intervals(records, one_text, resamples=20)
+        assert table.drop(columns=["layer", "patch_alpha"]).isna().all(axis=None)
+        difference = contrast(records, records.assign(flip_to_target=False), one_text, one_text)
+        assert (difference[["p", "p_max"]] == 1).all(axis=None) and difference[["low", "high"]].isna().all(axis=None)
+
+        pairs = pair_list(["t", "u", "v"])
+        table = layer_intervals(records_of(pairs, [[True]] * 3, eligible=False), pairs, resamples=20)
+        missing = table.columns[table.isna().any()]
+        assert {name.rsplit("_", 1)[0] for name in missing} == {
+            "flip_to_target_rate_eligible",
+            "normalised_recovery_mean",
+        }
+
+
+@pytest.mark.parametrize("kind", ["prosody", "semantic"])
+def test_an_obvious_effect_is_found_where_it_is_and_only_there(kind):
+    rng = np.random.default_rng(6)
+    a, b = drawn_pairs(rng, kind, n=60)
+    pairs = pair_list(a, b)
+    main, control = effects(rng, a, b, 6) < [1, 1, 1, -1, -1, -1], effects(rng, a, b, 6) < -1
+    table = contrast(flips_of(pairs, main), flips_of(pairs, control), pairs, pairs)
+    assert list(table.columns) == ["layer", "difference", "low", "high", "p", "p_max", "n_pairs"]
+    assert (table["p_max"] < 0.01).tolist() == [True] * 3 + [False] * 3
+    assert ((table["low"] > 0) == (table["layer"] < 3)).all() and (table["p"] <= table["p_max"]).all()
+
+
+@pytest.mark.parametrize("other", [["t", "u", "v"], ["u", "v", "t"]])
+def test_three_texts_are_too_few_for_significance_even_of_a_difference_of_1(other):
+    pairs = pair_list(["t", "u", "v"], other)
+    table = contrast(flips_of(pairs, [[True]] * 3), flips_of(pairs, [[False]] * 3), pairs, pairs)
+    assert table["difference"].item() == 1 and table["p"].item() > 0.2 and not table["low"].item() > 0.8
+
+
+def test_an_experiment_does_not_differ_from_itself(experiment):
+    records, pairs = experiment
+    table = contrast(records, records, pairs, pairs)
+    assert (table["difference"] == 0).all() and (table[["p", "p_max"]] == 1).all(axis=None)
+    assert ((table["low"] <= 0) & (table["high"] >= 0)).all()
+
+
+def test_a_contrast_needs_a_common_layer_and_uses_the_pairs_that_both_have(experiment):
+    records, pairs = experiment
+    unfinished = records[records["pair_id"].isin(pairs["pair_id"][:40]) & (records["layer"] < 4)]
+    table = contrast(records, unfinished, pairs, pairs)
+    assert table["layer"].tolist() == [0, 1, 2, 3] and (table["n_pairs"] == 40).all()
+    assert (table["difference"] == 0).all()
+    with pytest.raises(UserError, match="no layer in common"):
+        contrast(records, records.assign(layer=records["layer"] + 50), pairs, pairs)
+
+
+def test_the_hand_over_is_halfway_between_the_first_layer_and_the_floor():
+    pairs = pair_list(np.arange(20))
+    flips = np.arange(20)[:, None] < [20, 20, 14, 10, 4, 4]  # four pairs have the target from the beginning
+    eligible = np.arange(20) >= 4
+    after = np.arange(20)[:, None] < [4, 4, 4, 10, 16, 20]
+    found = hand_over(flips_of(pairs, flips, eligible), pairs, (flips_of(pairs, after, eligible), pairs))
+    assert found["level"] == pytest.approx((1 + 0.2) / 2)
+    assert found["layer"] == pytest.approx(2.5) and found["suffix"]["layer"] == pytest.approx(3 + 2 / 6)
+    assert found["low"] < 2.5 < found["high"] and found["reason"] is None
+    doses = pd.concat([flips_of(pairs, flips, eligible), flips_of(pairs, flips & False, eligible, alpha=0.5)])
+    assert hand_over(doses, pairs)["layer"] == found["layer"]
+
+
+def test_where_there_is_no_hand_over_layer_the_reason_is_given():
+    pairs = pair_list(np.arange(20))
+    always, never = np.ones((20, 3), bool), np.zeros((20, 3), bool)
+    assert "does not fall below" in hand_over(flips_of(pairs, always), pairs)["reason"]
+    assert "not above its floor" in hand_over(flips_of(pairs, never), pairs)["reason"]
+    falls = flips_of(pairs, [[True, True, False]] * 20)
+    found = hand_over(falls, pairs, (flips_of(pairs, never), pairs))
+    assert found["layer"] == 1.5 and "does not rise above" in found["suffix"]["reason"]
+    found = hand_over(falls, pairs, (flips_of(pairs, always), pairs))
+    assert found["suffix"]["layer"] is None and "already" in found["suffix"]["reason"]
+    one_text = hand_over(flips_of(pair_list(["t"] * 20), [[True, True, False]] * 20), pair_list(["t"] * 20))
+    assert one_text["layer"] == 1.5 and one_text["low"] is None and one_text["high"] is None
+    one_layer = hand_over(flips_of(pairs, always[:, :1]), pairs)
+    assert one_layer["layer"] is None and one_layer["low"] is None
