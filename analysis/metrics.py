@@ -35,7 +35,8 @@ def _read_rows(path: Path) -> list[dict]:
     if not path.exists():
         raise UserError(f"{path}: no records; run the experiment first")
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        # A line without its end is the torn tail of an interrupted run.
+        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:

@@ -96,6 +96,9 @@ def test_records_are_read_back(tmp_path, records):
     path = tmp_path / "patching_records_prosody.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in records.to_dict("records")))
     pd.testing.assert_frame_equal(layer_metrics(read_records(path)), layer_metrics(records))
+    with path.open("a") as file:
+        file.write('{"pair_id": "torn')
+    assert len(read_records(path)) == len(records)
 
 
 def test_missing_and_empty_records_are_named(tmp_path):
