@@ -149,16 +149,8 @@ def label_matrices(tidy: pd.DataFrame, title: str, subtitle: Sequence[str]) -> a
         y=alt.Y("label_a:N", title="A's label", scale=alt.Scale(domain=labels)),
         tooltip=["layer", "label_a", "target", alt.Tooltip("rate:Q", format=".0%"), "n"],
     )
-    cells = base.mark_rect().encode(
-        color=alt.Color("rate:Q", title="gives the target")
-        .scale(scheme="blues", domain=[0, 1])
-        .legend(format="%", gradientLength=160)
-    )
-    numbers = base.mark_text(fontSize=10).encode(
-        text="n:Q", color=alt.condition("datum.rate > 0.55", alt.value("white"), alt.value("black"))
-    )
     side = 24 * len(labels)
-    chart = alt.layer(cells, numbers).properties(width=side, height=side)
+    chart = _counted_cells(base, "rate", "gives the target").properties(width=side, height=side)
     faceted = chart.facet(alt.Column("layer:O", title="layer (in the cells: n pairs)"))
     return _styled(faceted, title, subtitle)
 
@@ -170,15 +162,7 @@ def confusion(tidy: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.Fa
         y=alt.Y("label:N", title="label"),
         tooltip=["factor", "label", "answer", alt.Tooltip("share:Q", format=".0%"), "n"],
     )
-    cells = base.mark_rect().encode(
-        color=alt.Color("share:Q", title="share of the label's clips")
-        .scale(scheme="blues", domain=[0, 1])
-        .legend(format="%", gradientLength=160)
-    )
-    numbers = base.mark_text(fontSize=10).encode(
-        text="n:Q", color=alt.condition("datum.share > 0.55", alt.value("white"), alt.value("black"))
-    )
-    chart = alt.layer(cells, numbers).properties(width=150, height=150)
+    chart = _counted_cells(base, "share", "share of the label's clips").properties(width=150, height=150)
     return _styled(chart.facet(alt.Column("factor:N", title="in the cells: n clips")), title, subtitle)
 
 
@@ -238,6 +222,14 @@ def _curves(
         layers.append(mine.mark_point(filled=True, size=36, opacity=1, color=styles[name][0]).encode(y=y))
     hover = alt.Chart(tidy).mark_point(size=120, opacity=0).encode(x=x, y=y, tooltip=_tooltip(tidy))
     return alt.layer(*layers, hover)
+
+
+def _counted_cells(base: alt.Chart, field: str, title: str) -> alt.LayerChart:
+    """Cells coloured by a share, with the count `n` it is of written into each."""
+    colour = alt.Color(f"{field}:Q", title=title).scale(scheme="blues", domain=[0, 1])
+    cells = base.mark_rect().encode(color=colour.legend(format="%", gradientLength=160))
+    legible = alt.condition(f"datum.{field} > 0.55", alt.value("white"), alt.value("black"))
+    return alt.layer(cells, base.mark_text(fontSize=10).encode(text="n:Q", color=legible))
 
 
 def _mean_curve(tidy: pd.DataFrame, y_title: str) -> alt.LayerChart:

@@ -11,6 +11,9 @@ from click.testing import CliRunner
 from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL
 from interventions.core import checks
+from interventions.core.experiment import ALIGNMENTS
+from interventions.core.traced import ENGINES
+from models.opens2s import DTYPES
 
 FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")
@@ -262,6 +265,14 @@ def test_a_run_of_another_data_set_is_refused(run, tmp_path):
     shutil.rmtree(data / "sad")
     line = fails("patch", "--kind", "prosody", "--data", data, "--out", run, *FEW, status=1)
     assert "another data" in line
+
+
+def test_the_options_offer_what_the_program_knows():
+    # Written out twice, since help must not wait for torch.
+    offered = {option.name: option.type for option in cli.commands["patch"].params}
+    assert tuple(offered["engine"].choices) == ENGINES
+    assert tuple(offered["align"].choices) == ALIGNMENTS
+    assert tuple(offered["dtype"].choices) == tuple(DTYPES)
 
 
 def test_help_is_there_for_every_command():
