@@ -4,6 +4,7 @@ Thin on purpose: options in, calls to pairs, interventions and analysis, paths o
 the commands, so that help, `pairs` and `report` come at once.
 """
 
+import json
 from dataclasses import replace
 from os.path import relpath
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from commandline.config_file import max_pairs
 from commandline.options import (
+    DTYPES,
     RESULTS,
     InterventionName,
     controls,
@@ -25,6 +27,7 @@ from commandline.options import (
 )
 from commandline.program import Program, debug_option
 from errors import BAD_USAGE, UserError
+from files import write_whole
 from interventions.core.registry import Entry, catalogue, load_intervention
 from interventions.core.rundir import RunDir
 from interventions.core.template import write_template
@@ -116,7 +119,7 @@ def new(name: str, folder: Path | None) -> None:
 def check(**options: Any) -> None:
     """Run the checks alone: where the audio span lies, and that patching a clip with itself changes nothing."""
     dataset = _load_data(options)
-    run = RunDir(run_path(options["out"], options["model"], dataset.name))
+    run = _run_dir(options, dataset)
     subject = _load_model(options)
 
     from interventions.core.run import claim, layers_of, run_checks
@@ -133,16 +136,18 @@ def pairs(kind: str, **options: Any) -> None:
     """Build the pairs and report on them, without a model."""
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
-    run = RunDir(run_path(options["out"], options["model"], dataset.name))
+    run = _run_dir(options, dataset)
     run.check({"data": dataset_identity(dataset)})
-    run.update_json("pair_construction_report.json", kind, sample.report)
-    if kind not in run.experiments():
+    ran = kind in run.experiments()  # then the files there say what it ran with
+    if not ran:
+        run.update_json("pair_construction_report.json", kind, sample.report)
         run.write_rows(run.pairs_file(kind), [pair_row(pair) for pair in sample.pairs])
     possible = sample.report["pairs_possible"]
     click.echo(f"{len(dataset.clips)} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")
     for transition, count in sample.report["per_transition"].items():
         click.echo(f"  {count:4d}  {transition}")
-    click.echo(f"report: {run.path / 'pair_construction_report.json'}")
+    report = run.path / "pair_construction_report.json"
+    click.echo(f"{report}: kept, that of the {kind} experiment there" if ran else f"report: {report}")
 
 
 @cli.command()
@@ -153,12 +158,15 @@ def report(run_dir: Path) -> None:
     names = RunDir(run_dir).experiments()
     if not names:
         raise UserError(f"{run_dir}: holds no experiment; name a run directory that `patch` or `control` made")
-    for name in names:
-        if RunDir(run_dir).records_file(name).exists():
-            _summarise(run_dir, name)
-        else:
-            click.echo(f"{name}: no records yet")
-    _report(run_dir)
+    before = None
+    while before != RunDir(run_dir).config():  # a run that goes on may have finished meanwhile, with other records
+        before = RunDir(run_dir).config()
+        for name in before["experiments"]:
+            if RunDir(run_dir).has_records(name):
+                _summarise(run_dir, name)
+            else:
+                click.echo(f"{name}: no records yet")
+        _report(run_dir)
 
 
 @cli.command()
@@ -176,10 +184,37 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     _show_figures(figures)
 
 
+@cli.command()
+@click.option("--model", help="Checkpoint folder or hub id.  [default: random weights, narrow enough for two cores]")
+@click.option("--full-size", is_flag=True, help="Random weights in OpenS2S's real shape; needs a CUDA device.")
+@click.option("--device", help="cpu, cuda or cuda:N.  [default: cpu; cuda where there is one for the larger models]")
+@click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Medians are over so many.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights and the sounds.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
+)
+@debug_option
+def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
+    """Measure what a pair costs: by the textbook's procedure, a trace a layer, and the engines sweep and tail.
+
+    In one process and in turn, so that the ratios hold on a busy machine too. Without options it takes a few minutes.
+    """
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)
+    from interventions.core.bench import make_case, run_bench, shown
+
+    result = run_bench(make_case(**options), rounds)
+    click.echo(shown(result))
+    if json_file:
+        write_whole(json_file, json.dumps(result, indent=2) + "\n")
+        click.echo(f"written: {json_file}")
+
+
 def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
-    run = RunDir(run_path(options["out"], options["model"], dataset.name))
+    run = _run_dir(options, dataset)
     subject = _load_model(options)
 
     from interventions.core.run import Settings, run_experiment
@@ -196,6 +231,13 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         done = run_experiment(subject, dataset, run, experiment, sample, replace(settings, options=own), click.echo)
         _summarise(run.path, done)
     _report(run.path)
+
+
+def _run_dir(options: dict[str, Any], dataset: Dataset) -> RunDir:
+    """The run directory, in which no other process writes until this command ends."""
+    run = RunDir(run_path(options["out"], options["model"], dataset.name))
+    click.get_current_context().with_resource(run.in_use())
+    return run
 
 
 def _load_data(options: dict[str, Any]) -> Dataset:
@@ -217,7 +259,8 @@ def _load_model(options: dict[str, Any]) -> "Subject":
     click.echo(f"loading {options['model']} ...", err=True)
     from interventions.core.subject import load_subject
 
-    return load_subject(options["model"], device=options["device"], dtype=options["dtype"], engine=options["engine"])
+    how = {key: options[key] for key in ("device", "dtype", "engine", "max_rows", "store_mb")}
+    return load_subject(options["model"], **how)
 
 
 def _summarise(run_dir: Path, name: str) -> None:

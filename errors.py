@@ -3,14 +3,22 @@
 BAD_INPUT = 1  # the data or the model is wrong
 BAD_USAGE = 2  # an option, or a combination of options, is wrong
 CHECK_FAILED = 3  # a sanity check failed, so no metric may be written
+MAX_LENGTH = 1200
 
 
 class UserError(Exception):
     """One line that names the file, row or option and says what to do next.
 
-    `status` is the exit status of the process (SPEC section 10).
+    `status` is the exit status of the process (SPEC section 10). What a message quotes from files may be anything: line
+    breaks and control characters in it are escaped, and the middle of a very long one is left out.
     """
 
     def __init__(self, message: str, status: int = BAD_INPUT):
-        super().__init__(message)
+        super().__init__(_one_line(message))
         self.status = status
+
+
+def _one_line(message: str) -> str:
+    if len(message) > MAX_LENGTH:
+        message = f"{message[: MAX_LENGTH // 2]} ... {message[-MAX_LENGTH // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)

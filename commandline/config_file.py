@@ -4,6 +4,8 @@ The command line wins over the file, which wins over the defaults.
 """
 
 import difflib
+import reprlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +15,146 @@ import yaml
 from errors import BAD_USAGE, UserError
 
 DEFAULT_MAX_PAIRS = 100
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 10
+MAX_VALUE = 3000  # characters; Python prints no whole number of over 4300 digits
+MAX_WHOLE = 2**63 - 1
 
-# Key of the configuration file (SPEC's names first, then the command line's) -> parameter of the command.
-CONFIG_KEYS = {
-    "layers_to_patch": "layers",
-    "patch_all_layers": "patch_all_layers",
-    "patch_alpha": "alpha",
-    "max_pairs_prosody": "max_pairs_prosody",
-    "max_pairs_semantic": "max_pairs_semantic",
-    "pair_sampling_seed": "seed",
-} | {
-    name: name
-    for name in (
-        *("model", "data", "out", "kind", "layers", "alpha", "align", "max_pairs", "seed", "device", "dtype", "engine"),
-        *("overwrite", "same_speaker", "both_directions"),
-    )
+# What a value of the file may be, before the option's own checks see it, and how a message calls that.
+WHOLE = (int,), "a whole number"
+SWITCH = (bool,), "true or false"
+NUMBER = (int, float, str), "a number"  # YAML reads 1e-3 as text; the option makes a number of it
+LAYERS = (list, int, str), "layers, such as [20, 22] or 20,24-30"
+TEXT = (str,), "text, in quotes where YAML takes it for something else"
+
+# Parameter of the command, or key of the file that only stands for some -> what it may be.
+VALUES = {
+    **dict.fromkeys(("model", "data", "out", "kind", "align", "device", "dtype", "engine"), TEXT),
+    "layers": LAYERS,
+    "patch_all_layers": SWITCH,
+    "alpha": NUMBER,
+    **dict.fromkeys(("max_pairs", "max_pairs_prosody", "max_pairs_semantic", "seed", "max_rows", "store_mb"), WHOLE),
+    **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), SWITCH),
+}
+# Key of the configuration file -> one of the above: SPEC's names first, then the command line's.
+CONFIG_KEYS = {"layers_to_patch": "layers", "patch_alpha": "alpha", "pair_sampling_seed": "seed"} | {
+    name: name for name in VALUES
 }
 
 
 def load_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Put the file's settings into the command's defaults; `UserError` for a key or value that no option has."""
     if path is None:
         return
-    settings = _read_yaml(path)
-    for key in settings:
+    values = _by_parameter(path, _read_yaml(path))
+    for name, value in values.items():
+        types, expected = VALUES[name]
+        # True is an int in Python, and none in a settings file.
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise UserError(f"{path}: {name} is {reprlib.repr(value)}; write {expected}", BAD_USAGE)
+        if isinstance(value, str) and not value.isprintable():
+            raise UserError(f"{path}: {name} is {reprlib.repr(value)}; write it without control characters", BAD_USAGE)
+    _check_layers(path, values)
+    _check_numbers(path, values)
+    values.pop("patch_all_layers", None)
+    ctx.meta["config_caps"] = {kind: values.pop(f"max_pairs_{kind}", None) for kind in ("prosody", "semantic")}
+    ctx.default_map = values
+
+
+def _by_parameter(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are given, under the names of the command's parameters."""
+    given: dict[str, str] = {}
+    for key, value in settings.items():
         if key not in CONFIG_KEYS:
-            close = difflib.get_close_matches(str(key), CONFIG_KEYS, n=1)
+            close = difflib.get_close_matches(str(key)[:80], CONFIG_KEYS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(CONFIG_KEYS)}"
-            raise UserError(f"{path}: unknown key {key!r}; {hint}", BAD_USAGE)
-    values = {CONFIG_KEYS[key]: value for key, value in settings.items() if value is not None}
-    all_layers = values.pop("patch_all_layers", None)
-    if all_layers not in (None, True, False):
-        raise UserError(f"{path}: patch_all_layers is {all_layers!r}; write true or false", BAD_USAGE)
+            raise UserError(f"{path}: unknown key {reprlib.repr(key)}; {hint}", BAD_USAGE)
+        if value is None:
+            continue
+        if CONFIG_KEYS[key] in given:
+            raise UserError(f"{path}: {given[CONFIG_KEYS[key]]} and {key} set the same; keep one of them", BAD_USAGE)
+        given[CONFIG_KEYS[key]] = key
+    return {name: settings[key] for name, key in given.items()}
+
+
+def _check_layers(path: Path, values: dict[str, Any]) -> None:
+    all_layers = values.get("patch_all_layers")
     if all_layers and "layers" in values:
         raise UserError(
             f"{path}: patch_all_layers is true, but layers_to_patch lists some; keep one of them", BAD_USAGE
         )
     if all_layers is False and "layers" not in values:
         raise UserError(f"{path}: patch_all_layers is false, so layers_to_patch must list the layers", BAD_USAGE)
-    for key in ("max_pairs", "max_pairs_prosody", "max_pairs_semantic", "seed"):
-        if key in values and type(values[key]) is not int:
-            raise UserError(f"{path}: {key} is {values[key]!r}; write a whole number", BAD_USAGE)
-    ctx.meta["config_caps"] = {kind: values.pop(f"max_pairs_{kind}", None) for kind in ("prosody", "semantic")}
-    ctx.default_map = values
+    listed = values.get("layers")
+    if listed == []:
+        raise UserError(f"{path}: layers_to_patch lists no layer; write some, or leave it out for all", BAD_USAGE)
+    for layer in listed if isinstance(listed, list) else []:
+        if type(layer) not in (int, str):
+            raise UserError(f"{path}: layers_to_patch has {reprlib.repr(layer)}; write {LAYERS[1]}", BAD_USAGE)
+
+
+def _check_numbers(path: Path, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int) and abs(number) > MAX_WHOLE for number in numbers):
+            raise UserError(f"{path}: {name} is too large; write a number below 2**63", BAD_USAGE)
+    for name in ("max_pairs", "max_pairs_prosody", "max_pairs_semantic"):
+        if values.get(name, 1) < 1:
+            raise UserError(f"{path}: {name} is {values[name]}; at least one pair is needed", BAD_USAGE)
+        if name != "max_pairs" and name in values and "max_pairs" in values:
+            raise UserError(f"{path}: max_pairs and {name} contradict each other; keep one of them", BAD_USAGE)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise UserError(f"--config {path}: cannot be read ({error}); name a YAML file", BAD_USAGE) from None
-    except yaml.YAMLError as error:
+    if len(raw) > MAX_BYTES:
+        raise UserError(f"--config {path}: is too long for settings; see config.example.yaml", BAD_USAGE)
+    try:
+        settings, keys = _parse(text)
+    # A value can claim a type that it is not of (!!int x), which PyYAML leaves to Python's own errors.
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         line = " ".join(str(error).split())
-        raise UserError(f"--config {path}: is not valid YAML ({line[:160]})", BAD_USAGE) from None
+        raise UserError(
+            f"--config {path}: is not valid YAML ({line[:160]}); see config.example.yaml", BAD_USAGE
+        ) from None
     if settings is None:
         return {}
     if not isinstance(settings, dict):
         raise UserError(f"--config {path}: should hold `key: value` lines; see config.example.yaml", BAD_USAGE)
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise UserError(f"--config {path}: {reprlib.repr(twice[0])} is there twice; keep one of them", BAD_USAGE)
     return settings
+
+
+def _parse(text: str) -> tuple[Any, list[str]]:
+    """The content, and the keys as they are written, of which YAML keeps the last where one is there twice."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        # A few aliases of aliases are a value that no memory holds; PyYAML takes minutes for thousands of brackets.
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases; write each value out")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE:
+            raise yaml.YAMLError("a value in it is far too long")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError("its values are nested too deeply")
+    node = yaml.compose(text, yaml.SafeLoader)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return yaml.safe_load(text), [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
 
 
 def max_pairs(kind: str, value: int | None) -> int:

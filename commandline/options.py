@@ -8,6 +8,7 @@ Imports neither torch nor pandas, so that help comes at once.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO_MODEL = ROOT / "demo" / "opens2s-demo"
 DEMO_DATA = ROOT / "demo" / "synthetic-clips"
 RESULTS = ROOT / "results"
-ENGINES = ("sweep", "stepwise")
+MOST_OF_A_NAME = 64  # two of them and what comes between fit into a file's name, which is 255 bytes at most
+ENGINES = ("auto", "tail", "sweep", "stepwise")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -76,11 +78,11 @@ class LayerList(click.ParamType):
             first, dash, last = str(part).strip().partition("-")
             if not first.isdecimal() or (dash and not last.isdecimal()) or isinstance(part, bool):
                 self.fail(f"{part!r} is not a layer or a range; write for example 20,22,24-30", param, ctx)
+            # A range far beyond any model would only fill the memory before the model refuses it.
+            if max(len(first), len(last)) > 9 or int(last or first) > 10_000:
+                self.fail(f"{str(part)[:40]!r}: no model has so many layers", param, ctx)
             if dash and int(last) < int(first):
                 self.fail(f"{part!r} runs backwards; write {last}-{first}", param, ctx)
-            # A range far beyond any model would only fill the memory before the model refuses it.
-            if int(last or first) > 10_000:
-                self.fail(f"{part!r}: no model has so many layers", param, ctx)
             layers += range(int(first), int(last or first) + 1)
         return tuple(sorted(set(layers)))
 
@@ -91,14 +93,22 @@ def _alpha(ctx: click.Context, param: click.Parameter, value: float) -> float:
     return value
 
 
+def _place(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    try:
+        if value:
+            value.exists()
+    except OSError as error:  # a name too long for the file system, a folder that may not be entered
+        raise click.BadParameter(f"{str(value)[:80]!r} can be no path here ({error.strerror})") from None
+    return value
+
+
 def run_path(out: Path | None, model: str, data_name: str) -> Path:
     """`--out`, or a directory under results/ that the model's and the data's names give."""
     if out:
         return out
-    path = Path(model)
-    name = path.resolve().name if path.is_dir() else model
+    name = Path(model).resolve().name if os.path.isdir(model) else model
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
-    return RESULTS / f"{safe}--{data_name}"
+    return RESULTS / f"{safe[:MOST_OF_A_NAME]}--{data_name[:MOST_OF_A_NAME]}"
 
 
 def _stack(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -143,10 +153,14 @@ pair_options = _stack(
         "--data",
         type=click.Path(path_type=Path),
         default=DEMO_DATA,
+        callback=_place,
         help="Manifest (.csv, .jsonl) or folder of clips.  [default: the demo's]",
     ),
     click.option(
-        "--out", type=click.Path(path_type=Path, file_okay=False), help="Run directory.  [default: results/MODEL--DATA]"
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        callback=_place,
+        help="Run directory.  [default: results/MODEL--DATA]",
     ),
     click.option(
         "--max-pairs", type=click.IntRange(min=1), help=f"At most so many pairs.  [default: {DEFAULT_MAX_PAIRS}]"
@@ -198,9 +212,20 @@ experiment_options = _stack(
     click.option(
         "--engine",
         type=click.Choice(ENGINES),
-        default="sweep",
+        default="auto",
         show_default=True,
-        help="sweep: all layers in one trace; stepwise: one trace a layer, the textbook way. Same results.",
+        help="tail: only what a patch can change; sweep: all layers in one trace; stepwise: one trace a layer, the "
+        "textbook way. auto is the fastest that is exact. Same results.",
+    ),
+    click.option(
+        "--max-rows",
+        type=click.IntRange(min=1),
+        help="Patched rows in one trace; fewer need less memory.  [default: a row for every layer]",
+    ),
+    click.option(
+        "--store-mb",
+        type=click.IntRange(min=0),
+        help="MiB of the device that recorded clips may take between pairs.  [default: half of what is free]",
     ),
     click.option("--overwrite", is_flag=True, help="Run a finished experiment again; the old files are moved aside."),
 )

@@ -6,17 +6,23 @@
 A `UserError` becomes a line and its exit status here and nowhere else.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from errors import BAD_INPUT, UserError
+from interventions.core.interrupt import stoppable
 from interventions.core.registry import Entry, add_plugin, catalogue
 
 INTERRUPTED = 130
+# What writing to a pipe or a terminal gives that is no longer there.
+NOBODY_READS = (errno.EPIPE, errno.EIO)
 
 
 class Program(click.Group):
@@ -54,29 +60,48 @@ class Program(click.Group):
                     add_plugin(Path(joined if equals else value))
             catalogue()
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            _tell(f"error: {error}")
             sys.exit(error.status)
         return super().main(words, *rest, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except UserError as error:
             if ctx.meta.get("debug"):
                 raise
-            click.echo(f"error: {error}", err=True)
+            _tell(f"error: {error}")
             ctx.exit(error.status)
         except KeyboardInterrupt:
-            click.echo("interrupted: the same command goes on where this one stopped", err=True)
+            _tell("interrupted: the same command goes on where this one stopped")
             ctx.exit(INTERRUPTED)
+        except click.UsageError as error:
+            # click lists the choices of a missing option on lines of their own, and repeats words as they are.
+            raise click.UsageError(" ".join(error.format_message().split()), error.ctx) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            # An error of a file has the file's name; this one is of the output, which nobody reads any more.
+            if isinstance(error, OSError) and error.errno in NOBODY_READS and error.filename is None:
+                _tell("interrupted: nobody reads the output; the same command goes on where this one stopped")
+                ctx.exit(INTERRUPTED)
             if ctx.meta.get("debug"):
                 raise
             line = str(error).splitlines()[0] if str(error) else ""
-            click.echo(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)", err=True)
+            _tell(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)")
             ctx.exit(BAD_INPUT)
+
+
+def _tell(line: str) -> None:
+    """Say the last line; where the terminal is gone, say nothing, not even when Python ends and empties its buffers."""
+    with suppress(OSError):
+        click.echo(line, err=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:

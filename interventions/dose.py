@@ -12,12 +12,12 @@ def dose(lm, pair, layers, alphas=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 
 
     alphas: the doses, each in (0, 1]
     """
-    with lm.trace(pair.b):
+    with lm.unpatched(pair.b):
         donor = nnsight.save({layer: lm.hidden(layer)[:, pair.b_span].clone() for layer in layers})
     logits = []
     for alpha in alphas:
         for group in lm.passes(layers):
-            with lm.trace(pair.a):
+            with lm.trace(pair.a, known=pair.known(alpha)):
                 for layer in group:
                     lm.branch(layer, pair.a_span, donor[layer], alpha)
                 readout = lm.readout().save()

@@ -11,7 +11,7 @@ def class_mean(lm, clips, layers):
     longest = max(clip.n_audio for clip in clips)
     total, count = {}, torch.zeros(longest, 1)
     for clip in clips:
-        with lm.trace(clip):
+        with lm.unpatched(clip):
             spans = nnsight.save({layer: lm.hidden(layer)[:, clip.span].clone() for layer in layers})
         count[: clip.n_audio] += 1
         for layer, span in spans.items():
@@ -28,7 +28,7 @@ def mean(lm, pair, layers, alpha=1.0):
     span = slice(pair.a.span.start, pair.a.span.start + length)
     logits = []
     for group in lm.passes(layers):
-        with lm.trace(pair.a):
+        with lm.trace(pair.a, known=(pair.a, span.start)):
             for layer in group:
                 lm.branch(layer, span, means[layer][:, :length], alpha)
             readout = lm.readout().save()

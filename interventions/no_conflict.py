@@ -10,11 +10,11 @@ from pairs.controls import without_conflict
 @intervention(control=True, pairs=without_conflict)
 def no_conflict(lm, pair, layers, alpha=1.0):
     """Only recipients whose semantic and prosody labels agree; everything else as in the main experiment."""
-    with lm.trace(pair.b):
+    with lm.unpatched(pair.b):
         donor = nnsight.save({layer: lm.hidden(layer)[:, pair.b_span].clone() for layer in layers})
     logits = []
     for group in lm.passes(layers):
-        with lm.trace(pair.a):
+        with lm.trace(pair.a, known=pair.known(alpha)):
             for layer in group:
                 lm.branch(layer, pair.a_span, donor[layer], alpha)
             readout = lm.readout().save()

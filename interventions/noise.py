@@ -14,7 +14,7 @@ def noise(lm, pair, layers, alpha=1.0, scale=1.0):
     generator = torch.Generator().manual_seed(pair.rng.getrandbits(63))
     logits = []
     for group in lm.passes(layers):
-        with lm.trace(pair.a):
+        with lm.trace(pair.a, known=(pair.a, pair.a_span.start)):
             for layer in group:
                 own = lm.hidden(layer)[:1, pair.a_span]
                 random = torch.randn(own.shape, generator=generator).to(own)

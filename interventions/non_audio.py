@@ -24,11 +24,11 @@ def prompt_run(pair):
 def non_audio(lm, pair, layers, alpha=1.0):
     """Positions of the prompt's text outside the span are patched instead, the same ones at every layer."""
     a_run, b_run = prompt_run(pair)
-    with lm.trace(pair.b):
+    with lm.unpatched(pair.b):
         donor = nnsight.save({layer: lm.hidden(layer)[:, b_run].clone() for layer in layers})
     logits = []
     for group in lm.passes(layers):
-        with lm.trace(pair.a):
+        with lm.trace(pair.a, known=(pair.a, a_run.start)):
             for layer in group:
                 lm.branch(layer, a_run, donor[layer], alpha)
             readout = lm.readout().save()

@@ -10,11 +10,11 @@ from pairs.controls import with_same_labels
 @intervention(control=True, pairs=with_same_labels)
 def same_label(lm, pair, layers, alpha=1.0):
     """Another clip with both of A's labels donates; what counts is how often A's answer is left."""
-    with lm.trace(pair.b):
+    with lm.unpatched(pair.b):
         donor = nnsight.save({layer: lm.hidden(layer)[:, pair.b_span].clone() for layer in layers})
     logits = []
     for group in lm.passes(layers):
-        with lm.trace(pair.a):
+        with lm.trace(pair.a, known=pair.known(alpha)):
             for layer in group:
                 lm.branch(layer, pair.a_span, donor[layer], alpha)
             readout = lm.readout().save()

@@ -10,11 +10,11 @@ from interventions.core.registry import intervention
 def suffix(lm, pair, layers, alpha=1.0):
     """B's residual stream after the audio span, up to the readout, is written into A's, aligned from the end."""
     a_suffix, b_suffix = (slice(clip.span.stop, clip.readout_pos + 1) for clip in (pair.a, pair.b))
-    with lm.trace(pair.b):
+    with lm.unpatched(pair.b):
         donor = nnsight.save({layer: lm.hidden(layer)[:, b_suffix].clone() for layer in layers})
     logits = []
     for group in lm.passes(layers):
-        with lm.trace(pair.a):
+        with lm.trace(pair.a, known=(pair.a, a_suffix.start)):
             for layer in group:
                 lm.branch(layer, a_suffix, donor[layer], alpha)
             readout = lm.readout().save()

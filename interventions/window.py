@@ -10,13 +10,15 @@ from interventions.core.registry import intervention
 def window(lm, pair, layers, alpha=1.0, k=3):
     """The span is patched at k consecutive layers, beginning at each of the layers (fewer at the end of the model).
 
+    With a whole span of B (alpha 1) it equals `patch`: a span that is all B stays B. Smaller doses tell them apart.
+
     k: how many consecutive layers
     """
-    with lm.trace(pair.b):
+    with lm.unpatched(pair.b):
         donor = nnsight.save([lm.hidden(layer)[:, pair.b_span].clone() for layer in range(lm.n_layers)])
     logits = []
     for group in lm.passes(layers):
-        with lm.trace(pair.a):
+        with lm.trace(pair.a, known=pair.known(alpha)):
             for layer in range(lm.n_layers):
                 for began in group:
                     if began < layer < began + k:

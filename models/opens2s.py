@@ -1,4 +1,4 @@
-"""OpenS2S as modules, and its checkpoint.
+"""OpenS2S as modules, and what a checkpoint must hold to become them.
 
     model = load_model("path/to/OpenS2S")             # or a hub id: "CASIA-LM/OpenS2S"
     frames = model.encode(windows, n_frames)          # [n_audio, hidden], one clip
@@ -8,29 +8,28 @@ The speech decoder of the checkpoint (`tts_lm_model`, `llm2tts`, `llm_ln`) is ne
 Layout and numbers: CASIA-LM/OpenS2S, arXiv 2507.05177; the tests hold them against the published code's own output.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import Qwen2AudioEncoderConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from errors import BAD_USAGE, UserError
+from models.checkpoint import StoredTensor, checkpoint_folder, is_finite, read_config, read_tensors, stored_tensors
 
-NEEDED_PARTS = ("audio_encoder_model.", "audio_adapter.", "llm_model.")
 # transformers checks some values of a configuration itself; on the others it stumbles in as many ways.
 UNUSABLE_VALUE = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError
 )  # fmt: skip
-INPUT_FILES = ("tokenizer*", "vocab.json", "merges.txt", "added_tokens.json", "*.jinja", "audio/*.json")
+KERNEL_SIZES = r"\s*[1-9]\d?\s*(,\s*[1-9]\d?\s*){0,7}"
+TIED_HEAD = "llm_model.lm_head.weight"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -76,14 +75,14 @@ class OpenS2S(nn.Module):
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         check_config(config)
-        encoder = _build(config, "audio_encoder_config", Qwen2AudioEncoderConfig, Qwen2AudioEncoder)
-        llm = _build(config, "llm_config", Qwen3Config, Qwen3ForCausalLM)
         kernels = [int(k) for k in config["conv_kernel_sizes"].split(",")]
-        self.audio_encoder_model = encoder
-        self.audio_adapter = AudioAdapter(
-            encoder.config.d_model, llm.config.hidden_size, config["adapter_inner_dim"], kernels
-        )
-        self.llm_model = llm
+        with _usable("audio_encoder_config"):
+            encoder = Qwen2AudioEncoder(_values(config["audio_encoder_config"], Qwen2AudioEncoderConfig))
+        with _usable("llm_config"):
+            llm = Qwen3ForCausalLM(_values(config["llm_config"], Qwen3Config))
+        with _usable("adapter_inner_dim"):
+            adapter = AudioAdapter(encoder.config.d_model, llm.config.hidden_size, config["adapter_inner_dim"], kernels)
+        self.audio_encoder_model, self.audio_adapter, self.llm_model = encoder, adapter, llm
 
     @property
     def n_layers(self) -> int:
@@ -141,15 +140,36 @@ def check_config(config: dict[str, Any]) -> None:
         if found != expected:
             raise UserError(f"config.json: {part} has model_type {found!r}, but only {expected!r} is supported")
     kernels, inner = config["conv_kernel_sizes"], config["adapter_inner_dim"]
-    if not isinstance(kernels, str) or not all(re.fullmatch("[1-9][0-9]?", k.strip()) for k in kernels.split(",")):
+    if not isinstance(kernels, str) or not re.fullmatch(KERNEL_SIZES, kernels, flags=re.ASCII):
         raise UserError(f'config.json: conv_kernel_sizes is {kernels!r}, but should be kernel sizes such as "5,5"')
     if type(inner) is not int or inner < 1:
         raise UserError(f"config.json: adapter_inner_dim is {inner!r}, but should be a whole number above 0")
+    epsilon = config["llm_config"].get("rms_norm_eps", 1e-6)
+    if type(epsilon) is not float or not 0 < epsilon < 1:
+        raise UserError(f"config.json: llm_config has rms_norm_eps {epsilon!r}, but it should be small, such as 1e-06")
 
 
-def _build(config: dict[str, Any], part: str, config_class: type, model_class: type) -> nn.Module:
+def check_depth(config: dict[str, Any], n_tensors: int) -> None:
+    """Raise `UserError` for more blocks than the files have tensors, before a module is made for each of them."""
+    for part, key in (("llm_config", "num_hidden_layers"), ("audio_encoder_config", "encoder_layers")):
+        n_blocks = config[part].get(key)
+        if isinstance(n_blocks, int) and n_blocks > n_tensors:
+            raise UserError(
+                f"config.json: {part} has {key} {n_blocks}, but the weights hold only {n_tensors} tensors; "
+                "take both from one checkpoint"
+            )
+
+
+def _values(part: dict[str, Any], config_class: type) -> Any:
+    # Other keys are no property of the weights: a number of classes, attention code to be fetched, ...
+    known = {*config_class.__annotations__, "rope_theta", "rope_scaling"}
+    return config_class(**{key: value for key, value in part.items() if key in known})
+
+
+@contextmanager
+def _usable(part: str) -> Iterator[None]:
     try:
-        return model_class(config_class(**config[part]))
+        yield
     except (StrictDataclassError, *UNUSABLE_VALUE) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"config.json: {part} cannot be used ({reason}); fetch the file again") from None
@@ -159,22 +179,66 @@ def load_model(source: str | Path, device: str | None = None, dtype: str | None 
     """Load a checkpoint folder or hub id, in `eval()` mode.
 
     `device` defaults to CUDA where there is one, `dtype` to bfloat16 on CUDA and float32 elsewhere, whatever
-    the checkpoint was saved in. Tensors go to the device one by one, so host memory holds no second copy.
-    Raises `UserError` for a missing folder, foreign configuration, or missing, unexpected or misshapen tensors.
+    the checkpoint was saved in. What the files declare is compared before memory is taken for it.
+    Raises `UserError` for a missing folder, a foreign configuration, missing, unexpected or misshapen tensors, and
+    values that are not finite.
     """
     target = pick_device(device)
     torch_dtype = pick_dtype(dtype, target)
     folder = checkpoint_folder(source)
     config = read_config(folder)
+    check_config(config)
+    stored = stored_tensors(folder)
+    check_depth(config, len(stored))
     with torch.device("meta"):
         model = OpenS2S(config)
-    state = _read_weights(folder, model, target, torch_dtype)
-    model.load_state_dict(state, strict=True, assign=True)
     llm = model.llm_model
+    if llm.config.tie_word_embeddings:
+        stored.pop(TIED_HEAD, None)
+    _check_tensors(folder, model, stored)
+    state = read_tensors(stored, target, torch_dtype)
+    if llm.config.tie_word_embeddings:
+        state[TIED_HEAD] = state["llm_model.model.embed_tokens.weight"]
+    model.load_state_dict(state, strict=True, assign=True)
     llm.tie_weights()
-    # The rotary frequencies are no part of a checkpoint, so they are still on the meta device.
-    llm.model.rotary_emb = type(llm.model.rotary_emb)(config=llm.config).to(target)
+    llm.model.rotary_emb = _rotary(llm, target)
     return model.eval().requires_grad_(False)
+
+
+def _check_tensors(folder: Path, model: OpenS2S, stored: Mapping[str, StoredTensor]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if model.llm_model.config.tie_word_embeddings:
+        del expected[TIED_HEAD]
+    for name, tensor in stored.items():
+        if name in expected and tensor.shape != expected[name]:
+            raise UserError(
+                f"{tensor.path}: {name} has shape {list(tensor.shape)}, "
+                f"but config.json asks for {list(expected[name])}; take both from one checkpoint"
+            )
+    _refuse("lacks", sorted(expected.keys() - stored.keys()), folder)
+    _refuse("has unexpected", sorted(stored.keys() - expected.keys()), folder)
+
+
+def _refuse(what: str, names: list[str], folder: Path) -> None:
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise UserError(
+            f"{folder}: the checkpoint {what} tensors: {', '.join(names[:5])}{more}; fetch the weights and config.json "
+            "again, from one checkpoint"
+        )
+
+
+def _rotary(llm: Qwen3ForCausalLM, device: torch.device) -> nn.Module:
+    """The rotary frequencies; they are no part of a checkpoint, so `llm` has them on the meta device still."""
+    planned = llm.model.rotary_emb
+    rotary = None
+    if planned.inv_freq.shape == (llm.config.head_dim // 2,):
+        rotary = type(planned)(config=llm.config).to(device)
+    if rotary is None or not is_finite(rotary.inv_freq) or not (rotary.inv_freq > 0).all():
+        raise UserError(
+            "config.json: llm_config has rope settings that give no usable frequencies; fetch the file again"
+        )
+    return rotary
 
 
 def pick_device(device: str | None) -> torch.device:
@@ -198,125 +262,3 @@ def pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise UserError(f"--dtype {dtype}: unknown; use one of {', '.join(DTYPES)}", BAD_USAGE)
     return DTYPES[dtype]
-
-
-def checkpoint_folder(source: str | Path) -> Path:
-    """The local folder of a checkpoint; a hub id is fetched, without the speech decoder, as far as it is needed."""
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise UserError(f"--model {source}: is a file; name the checkpoint folder that holds config.json")
-    name = str(source)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"--model {source}: no such folder, and not a hub id of the form OWNER/NAME")
-    return _fetch(name)
-
-
-def _fetch(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    # A `*` of these patterns matches slashes too, so `tts/` must be named to be left out.
-    small = {"allow_patterns": ["*.json", "*.txt", "*.jinja"], "ignore_patterns": ["tts/*"]}
-    try:
-        folder = Path(snapshot_download(hub_id, **small))
-        snapshot_download(hub_id, allow_patterns=_weight_files(folder) or ["model.safetensors"])
-    except (HTTPError, HFValidationError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
-            "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and "
-            "audio/preprocessor_config.json into one folder and pass it: --model FOLDER"
-        ) from None
-    return folder
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's `config.json`."""
-    return _read_json(folder / "config.json")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; a checkpoint folder holds it beside model.safetensors") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is not readable JSON ({error}); fetch the file again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: should hold a JSON object; fetch the file again")
-    return content
-
-
-def _needed(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.startswith(NEEDED_PARTS)]
-
-
-def _weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files that hold a needed tensor."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        weight_map = _read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
-        return sorted({weight_map[name] for name in _needed(weight_map)})
-    return ["model.safetensors"] if (folder / "model.safetensors").exists() else []
-
-
-def weight_paths(folder: Path) -> list[Path]:
-    """The safetensors files to read; `UserError` where there are none or one is missing. Pickles are never read."""
-    names = _weight_files(folder)
-    if not names:
-        pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""
-        raise UserError(
-            f"{folder}: no model.safetensors, and no model.safetensors.index.json with the model's tensors{pickled}"
-        )
-    for name in names:
-        if Path(name).name != name:
-            raise UserError(f"{folder}/model.safetensors.index.json: names a file outside the folder: {name}")
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name}: missing, but model.safetensors.index.json names it; fetch it")
-    return [folder / name for name in names]
-
-
-def _has_pickle(folder: Path) -> bool:
-    return any(path.suffix in {".bin", ".pt", ".pth", ".ckpt"} for path in folder.iterdir())
-
-
-def _read_weights(folder: Path, model: OpenS2S, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    state: dict[str, torch.Tensor] = {}
-    for path in weight_paths(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in _needed(file.keys()):
-                    shape = tuple(file.get_slice(name).get_shape())
-                    if name in expected and shape != expected[name]:
-                        raise UserError(
-                            f"{path}: {name} has shape {list(shape)}, but config.json asks for {list(expected[name])}"
-                        )
-                    state[name] = file.get_tensor(name).to(device, dtype)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a readable safetensors file ({error}); fetch it again") from None
-    if model.llm_model.config.tie_word_embeddings and "llm_model.model.embed_tokens.weight" in state:
-        state["llm_model.lm_head.weight"] = state["llm_model.model.embed_tokens.weight"]
-    _refuse("lacks", sorted(expected.keys() - state.keys()), folder)
-    _refuse("has unexpected", sorted(state.keys() - expected.keys()), folder)
-    return state
-
-
-def _refuse(what: str, names: list[str], folder: Path) -> None:
-    if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise UserError(f"{folder}: the checkpoint {what} tensors: {', '.join(names[:5])}{more}")
-
-
-def checkpoint_hash(folder: Path) -> str:
-    """sha256 over every file that is read (configuration, weights, tokenizer, features), in a fixed order."""
-    digest = hashlib.sha256()
-    small = [path for pattern in INPUT_FILES for path in sorted(folder.glob(pattern))]
-    for path in [folder / "config.json", *weight_paths(folder), *small]:
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

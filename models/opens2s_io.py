@@ -8,31 +8,42 @@ The one place that knows the system turn, the chat template and the audio placeh
 the *expanded* sequence, in which each audio frame has taken a place of its own (SPEC sections 1 and 4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from errors import UserError
+from models.checkpoint import read_json
+from models.labels import LabelTokenizerHelper
 from models.opens2s import OpenS2S
+from models.sound import SAMPLE_RATE
+from models.sound import read_audio as read_audio  # the sound is half of what is made into inputs here
 
-SAMPLE_RATE = 16_000
-MIN_SAMPLES = 400  # one analysis window of the mel; the encoder makes no position of less
 SYSTEM = "You are a helpful assistant."
 PROMPT = "What is the emotion of this audio? Answer with exactly one word: neutral, happy, sad, angry, or surprised."
 AUDIO_START, AUDIO, AUDIO_END, TTS_START = "<|im_audio_start|>", "<|im_audio|>", "<|im_audio_end|>", "<|im_tts_start|>"
 PLACEHOLDER_ID = -200  # stands for the sound in the ids; no row of the embedding table
 
 
-@dataclass(frozen=True)
+# What the feature extractor is made of: its usual value, and one that no model of this kind goes beyond.
+EXTRACTOR_NUMBERS = {
+    "feature_size": (80, 512),
+    "hop_length": (160, 16_000),
+    "chunk_length": (30, 600),
+    "n_fft": (400, 8192),
+}
+EXTRACTOR_FIXED = {"sampling_rate": SAMPLE_RATE, "padding_side": "right", "padding_value": 0.0, "dither": 0.0}
+
+
+@dataclass(frozen=True, eq=False)
 class ClipInput:
-    """One clip as the decoder reads it.
+    """One clip as the decoder reads it; equal to itself alone, so that it can be a key.
 
     `inputs_embeds [1, T, hidden]`, `input_ids [T]` (expanded, -200 at the sound), `audio_indices [n_audio]`.
     """
@@ -76,24 +87,25 @@ class OpenS2SIO:
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> "OpenS2SIO":
-        """Read the tokenizer and `audio/preprocessor_config.json` of a checkpoint folder."""
-        level = transformers.logging.get_verbosity()
-        # transformers 5 warns of a Mistral regex for any Qwen-like tokenizer; the ids are right without it.
-        transformers.logging.set_verbosity_error()
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder}: no readable tokenizer ({str(error).splitlines()[0][:120]}); "
-                "the folder needs tokenizer.json and tokenizer_config.json"
-            ) from None
-        finally:
-            transformers.logging.set_verbosity(level)
-        try:
-            extractor = WhisperFeatureExtractor.from_pretrained(folder / "audio", local_files_only=True)
-        except (OSError, ValueError, TypeError):
-            raise UserError(f"{folder}/audio/preprocessor_config.json: missing or unreadable; fetch it") from None
-        return cls(tokenizer, extractor)
+        """Read the tokenizer and `audio/preprocessor_config.json` of a checkpoint folder; no code of its own is run.
+
+        Raises `UserError` for files that are missing or broken, and for a tokenizer that cannot write the prompt.
+        """
+        extractor = read_extractor(folder / "audio" / "preprocessor_config.json")
+        with _tokenizer_faults(folder):
+            for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+                if path.exists():  # another sort of tokenizer has other files
+                    read_json(path)
+            io = cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True), extractor)
+            io.check_prompt()
+        return io
+
+    def check_prompt(self) -> None:
+        """Raise `UserError` where the chat template does not write the whole turn, or the sound has no place in it."""
+        text = self.prompt_text()
+        if SYSTEM not in text or text.count(AUDIO_START + AUDIO + AUDIO_END + PROMPT) != 1 or text.count(AUDIO) != 1:
+            raise UserError("the tokenizer's chat template does not give the prompt as it is; use the checkpoint's own")
+        find_audio_span(expand_ids(self.input_ids(), 1), self.audio_start_id, self.audio_end_id)
 
     def check_fits(self, model: OpenS2S) -> None:
         """Raise `UserError` where the feature extractor makes other windows or bins than the encoder reads."""
@@ -104,6 +116,12 @@ class OpenS2SIO:
             raise UserError(
                 f"audio/preprocessor_config.json gives {bins_made} bins and windows of {made} frames, "
                 f"but config.json's audio encoder reads {bins} and {frames}; take both files from one checkpoint"
+            )
+        highest = max([*self.input_ids(), *LabelTokenizerHelper(self.tokenizer).token_ids])
+        if highest >= model.llm_model.config.vocab_size:
+            raise UserError(
+                f"tokenizer.json gives token {highest}, but config.json's vocabulary ends before it, at "
+                f"{model.llm_model.config.vocab_size}; take both files from one checkpoint"
             )
 
     def prompt_text(self, prompt: str = PROMPT) -> str:
@@ -147,6 +165,52 @@ class OpenS2SIO:
         return ClipInput(embed(model, expanded, indices, frames), expanded, indices)
 
 
+@contextmanager
+def _tokenizer_faults(folder: Path) -> Iterator[None]:
+    level = transformers.logging.get_verbosity()
+    # transformers 5 warns of a Mistral regex for any Qwen-like tokenizer; the ids are right without it.
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # A broken tokenizer.json raises plain Exception, a broken template what it likes, and a panic of the tokenizers
+        # library is no Exception at all.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{folder}: no readable tokenizer ({reason[:120]}); "
+            "the folder needs the checkpoint's own tokenizer.json and tokenizer_config.json"
+        ) from None
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def read_extractor(path: Path) -> WhisperFeatureExtractor:
+    """The feature extractor that a `preprocessor_config.json` describes.
+
+    Raises `UserError` for numbers that no Whisper model has, and for settings that would give another mel: a rate other
+    than 16 kHz, padding that is not silence after the sound, or noise added to it.
+    """
+    settings = read_json(path)
+    values = {}
+    for key, (usual, most) in EXTRACTOR_NUMBERS.items():
+        values[key] = settings.get(key, usual)
+        if type(values[key]) is not int or not 0 < values[key] <= most:
+            raise UserError(
+                f"{path}: {key} is {values[key]!r}, but should be a whole number up to {most}; fetch it again"
+            )
+    for key, value in EXTRACTOR_FIXED.items():
+        if settings.get(key, value) != value:
+            raise UserError(f"{path}: {key} is {settings[key]!r}, but OpenS2S has {value!r}; fetch it again")
+    try:
+        return WhisperFeatureExtractor(**values, sampling_rate=SAMPLE_RATE)
+    except (ArithmeticError, ValueError) as error:
+        raise UserError(f"{path}: gives no mel filters ({error}); fetch it again") from None
+
+
 def expand_ids(ids: Sequence[int], n_audio: int) -> torch.Tensor:
     """Ids with one placeholder to the expanded ids `[T]`, in which the placeholder stands once for each audio frame."""
     ids = torch.as_tensor(ids, dtype=torch.long).flatten()
@@ -185,25 +249,3 @@ def embed(model: OpenS2S, expanded: torch.Tensor, indices: torch.Tensor, frames:
     embeds = table(text.to(table.weight.device))
     embeds[indices.to(embeds.device)] = frames.to(embeds)
     return embeds[None]
-
-
-def read_audio(path: Path) -> np.ndarray:
-    """A sound file of any rate and channel count as 16 kHz mono float32 `[samples]`.
-
-    Channels are averaged, then resampled. Raises `UserError` for what soundfile cannot decode, and for a file that
-    is empty, shorter than 25 ms, or holds values that are not finite.
-    """
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise UserError(f"{path}: not a readable sound file ({error}); use wav, flac, ogg, opus or mp3") from None
-    mono = samples.mean(axis=1)
-    if not len(mono):
-        raise UserError(f"{path}: holds no sound; leave the clip out or record it again")
-    if not np.isfinite(mono).all():
-        raise UserError(f"{path}: holds samples that are not finite; leave the clip out or convert it again")
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    if len(mono) < MIN_SAMPLES:
-        raise UserError(f"{path}: is shorter than 25 ms; leave the clip out or record it again")
-    return mono

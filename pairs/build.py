@@ -21,6 +21,7 @@ from typing import Any
 
 from errors import BAD_USAGE, UserError
 from pairs.clips import Clip, listing
+from pairs.shown import quoted, shown
 
 KINDS = ("prosody", "semantic")
 _FIXED = {"prosody": "text_id", "semantic": "prosody_label"}
@@ -131,7 +132,18 @@ def build_pairs(
         "groups_skipped": skipped,
         "warnings": _warnings(clips, kind, same_speaker, skipped, len(groups)),
     }
-    return PairSample(tuple(pairs), report)
+    return PairSample(distinct(pairs), report)
+
+
+def distinct(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """The pairs as they are; `UserError` where two have one name, since records know a pair by its name alone."""
+    names = Counter(pair.pair_id for pair in pairs)
+    for name, n in names.items():
+        if n > 1:
+            raise UserError(
+                f"{n} pairs are called {shown(name)}; rename their clips, without '->' and ':' in a clip_id"
+            )
+    return tuple(pairs)
 
 
 def pair_row(pair: Pair) -> dict[str, str | None]:
@@ -161,7 +173,7 @@ def pairs_from_rows(rows: Iterable[Mapping[str, Any]], clips: Iterable[Clip]) ->
         for clip_id in (a_id, b_id):
             if clip_id not in by_id:
                 raise UserError(
-                    f"pair list, row {number}: the data hold no clip {clip_id!r}; "
+                    f"pair list, row {number}: the data hold no clip {quoted(clip_id)}; "
                     "give the data that the pairs were built from, or build them again"
                 )
         pairs.append(Pair(pair_id, kind, by_id[a_id], by_id[b_id], target))
@@ -228,8 +240,8 @@ def _check_meanings(clips: Iterable[Clip]) -> None:
         known = meaning.setdefault(clip.text_id, clip.semantic_label)
         if known != clip.semantic_label:
             raise UserError(
-                f"clip {clip.clip_id!r}: text_id {clip.text_id!r} has semantic_label {clip.semantic_label!r} here and "
-                f"{known!r} elsewhere; give one text_id one meaning"
+                f"clip {quoted(clip.clip_id)}: text_id {quoted(clip.text_id)} has semantic_label "
+                f"{clip.semantic_label!r} here and {known!r} elsewhere; give one text_id one meaning"
             )
 
 

@@ -20,6 +20,7 @@ from errors import UserError
 from models.labels import LABELS
 from pairs.normalise import normalise_label
 from pairs.rows import Row, read_rows
+from pairs.shown import quoted, shown
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _TEXT_COLUMNS = ("text_id", "text", "semantic_label")
@@ -68,16 +69,16 @@ def load_dataset(path: Path) -> Dataset:
     Raises `UserError` that names file and row.
     """
     source = Path(os.path.abspath(path))
-    if source.is_file():
+    if os.path.isfile(source):
         if source.suffix.lower() not in (".csv", ".jsonl"):
             raise UserError(f"{source}: not a manifest; give a .csv or .jsonl file, or a folder with text.jsonl")
         # Every second manifest is called manifest.csv; the folder's name tells them apart.
         return _load_manifest(source, name=source.parent.name if source.stem == "manifest" else source.stem)
-    if not source.is_dir():
+    if not os.path.isdir(source):
         raise UserError(f"{source}: no such file or folder; give a manifest (.csv, .jsonl) or a folder with text.jsonl")
-    if (source / "text.jsonl").is_file():
+    if os.path.isfile(source / "text.jsonl"):
         return _load_folder(source)
-    manifests = [source / name for name in ("manifest.csv", "manifest.jsonl") if (source / name).is_file()]
+    manifests = [source / name for name in ("manifest.csv", "manifest.jsonl") if os.path.isfile(source / name)]
     if len(manifests) != 1:
         found = "both manifest.csv and manifest.jsonl" if manifests else "no text.jsonl, manifest.csv or manifest.jsonl"
         raise UserError(f"{source}: the folder holds {found}; give the path of the manifest itself, or add text.jsonl")
@@ -97,7 +98,9 @@ def dataset_hash(dataset: Dataset) -> str:
             with clip.path.open("rb") as file:
                 audio = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise UserError(f"{clip.path}: cannot be read ({error.strerror}); clip {clip.clip_id}") from error
+            raise UserError(
+                f"{clip.path}: cannot be read ({error.strerror}); put clip {quoted(clip.clip_id)} back"
+            ) from error
         labels = (
             clip.text_id,
             clip.text,
@@ -121,7 +124,7 @@ def _load_manifest(source: Path, name: str) -> Dataset:
     clips: list[Clip] = []
     warnings: list[str] = []
     row_of_id: dict[str, int] = {}
-    row_of_file: dict[Path, int] = {}
+    elsewhere: list[str] = []
     first_of_text: dict[str, tuple[int, Clip]] = {}
     for row in read_rows(source, _CLIP_COLUMNS, _OPTIONAL_COLUMNS):
         clip = Clip(
@@ -136,22 +139,29 @@ def _load_manifest(source: Path, name: str) -> Dataset:
             text_type=row.optional("text_type"),
         )
         if clip.clip_id in row_of_id:
-            raise row.error(f"clip_id {clip.clip_id!r} is already in row {row_of_id[clip.clip_id]}; ids must differ")
+            raise row.error(
+                f"clip_id {quoted(clip.clip_id)} is already in row {row_of_id[clip.clip_id]}; ids must differ"
+            )
         number, first = first_of_text.setdefault(clip.text_id, (row.number, clip))
         for column in ("semantic_label", "text"):
             here, there = getattr(clip, column), getattr(first, column)
             if here != there:
                 raise row.error(
-                    f"text_id {clip.text_id!r} has {column} {here!r} here and {there!r} in row {number}; "
-                    "give one text_id to one text with one meaning"
+                    f"text_id {quoted(clip.text_id)} has {column} {quoted(here)} here and {quoted(there)} in row "
+                    f"{number}; give one text_id to one text with one meaning"
                 )
         if not os.path.isfile(clip.path):
-            raise row.error(f"no audio file at {str(clip.path)!r}; paths are relative to the manifest")
-        if clip.path in row_of_file:
-            warnings.append(f"rows {row_of_file[clip.path]} and {row.number} name the same file, {clip.path.name}")
+            raise row.error(f"no audio file at {shown(clip.path)}; paths are relative to the manifest")
+        written = Path(row.required("path"))
+        if written.is_absolute() or ".." in written.parts:
+            elsewhere.append(clip.clip_id)
         row_of_id[clip.clip_id] = row.number
-        row_of_file.setdefault(clip.path, row.number)
         clips.append(clip)
+    if elsewhere:
+        warnings.append(
+            f"{len(elsewhere)} of {len(clips)} paths are absolute or hold '..', so moving the manifest's folder "
+            f"does not move these clips: {listing(elsewhere)}"
+        )
     return _dataset(name, source, clips, warnings)
 
 
@@ -160,7 +170,9 @@ def _load_folder(source: Path) -> Dataset:
     for row in read_rows(source / "text.jsonl", _TEXT_COLUMNS, _OPTIONAL_COLUMNS):
         text_id = _nfc(row.required("text_id"))
         if text_id in texts:
-            raise row.error(f"text_id {text_id!r} is already in row {texts[text_id].number}; give each text its own")
+            raise row.error(
+                f"text_id {quoted(text_id)} is already in row {texts[text_id].number}; give each text its own"
+            )
         row.required("text"), row.label("semantic_label")
         texts[text_id] = row
 
@@ -195,22 +207,24 @@ def _load_folder(source: Path) -> Dataset:
         ]
     if not clips:
         raise UserError(
-            f"{source}: no clips; a text_id of text.jsonl names its files, as in happy/{next(iter(texts))}.wav "
-            f"(folders: {', '.join(LABELS)})"
+            f"{source}: no clips; a text_id of text.jsonl names its files, as in "
+            f"happy/{shown(next(iter(texts)))}.wav (folders: {', '.join(LABELS)})"
         )
     return _dataset(source.name, source, clips, warnings)
 
 
 def _emotion_folders(source: Path, warnings: list[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
-    for folder in sorted(entry for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+    for folder in _entries(source):
+        if folder.name.startswith(".") or not os.path.isdir(folder):
+            continue
         label = normalise_label(folder.name)
         if label is None:
             if _audio_files(folder):
                 raise UserError(f"{folder}: not an emotion of {', '.join(LABELS)}; rename or move it")
-            warnings.append(f"folder {folder.name} is ignored: no emotion has this name, and it holds no audio")
+            warnings.append(f"folder {shown(folder.name)} is ignored: no emotion has this name, and it holds no audio")
         elif label in folders:
-            raise UserError(f"{folder}: both this folder and {folders[label].name} mean {label}; merge them")
+            raise UserError(f"{folder}: both this folder and {shown(folders[label].name)} mean {label}; merge them")
         else:
             folders[label] = folder
     return folders
@@ -219,20 +233,42 @@ def _emotion_folders(source: Path, warnings: list[str]) -> dict[str, Path]:
 def _audio_files(folder: Path) -> dict[str, Path]:
     """The audio files right in `folder`, by the text_id that names them."""
     files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
+    for file in _entries(folder):
         # macOS leaves a hidden "._001.wav" beside 001.wav on foreign disks
-        if file.suffix.lower() not in AUDIO_EXTENSIONS or file.name.startswith(".") or not file.is_file():
+        if file.suffix.lower() not in AUDIO_EXTENSIONS or file.name.startswith(".") or not os.path.isfile(file):
             continue
         text_id = _nfc(file.stem)
         if text_id in files:
-            raise UserError(f"{folder}: {files[text_id].name} and {file.name} are the same text; keep one")
+            names = f"{shown(files[text_id].name)} and {shown(file.name)}"
+            raise UserError(f"{folder}: {names} are the same text; keep one")
         files[text_id] = file
     return files
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+
+
 def _dataset(name: str, source: Path, clips: list[Clip], warnings: list[str]) -> Dataset:
-    safe_name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
-    return Dataset(safe_name, source, tuple(sorted(clips, key=lambda clip: clip.clip_id)), tuple(warnings))
+    # The name becomes part of a directory's, which may have 255 letters in all.
+    safe_name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100].strip("-.") or "data"
+    clips = sorted(clips, key=lambda clip: clip.clip_id)
+    return Dataset(safe_name, source, tuple(clips), (*warnings, *_shared_files(clips)))
+
+
+def _shared_files(clips: list[Clip]) -> list[str]:
+    """A warning where one file, be it by a link, is several clips: as A and B of a pair it would change nothing."""
+    first: dict[tuple[int, int], Clip] = {}
+    shared = []
+    for clip in clips:
+        status = os.stat(clip.path)
+        known = first.setdefault((status.st_dev, status.st_ino), clip)
+        if known is not clip:
+            shared.append(f"{shown(known.clip_id)} and {shown(clip.clip_id)} ({shown(clip.path.name)})")
+    return [f"clips that are one and the same file: {listing(shared)}"] if shared else []
 
 
 def _nfc(text: str) -> str:
@@ -243,7 +279,7 @@ def _nfc(text: str) -> str:
 def listing(names: Iterable[str], most: int = 20) -> str:
     """`a, b, c and 7 more`: the first `most` names."""
     names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(shown, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def dataset_identity(dataset: Dataset) -> dict[str, object]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from errors import UserError
-from pairs.build import Pair, PairSample, build_pairs
+from pairs.build import Pair, PairSample, build_pairs, distinct
 from pairs.clips import Clip
+from pairs.shown import shown
 
 
 def with_itself(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
@@ -68,9 +69,9 @@ def _with_donors(
         donors = same_voice or fitting
         if not donors:
             raise UserError(
-                f"control {name}: no clip can be the donor for {pair.a.clip_id} with target {pair.target}; "
+                f"control {name}: no clip can be the donor for {shown(pair.a.clip_id)} with target {pair.target}; "
                 "the data need more texts or labels for this control"
             )
         donor = random.Random(f"{sample.report['seed']}:{name}:{pair.pair_id}").choice(donors)
         pairs.append(replace(pair, pair_id=f"{name}:{pair.pair_id}:{donor.clip_id}", b=donor))
-    return tuple(pairs)
+    return distinct(pairs)

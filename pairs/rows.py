@@ -16,6 +16,9 @@ from pathlib import Path
 from errors import UserError
 from models.labels import LABELS
 from pairs.normalise import normalise_label
+from pairs.shown import quoted
+
+MAX_BYTES = 2**28  # some million rows; a larger file is no manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Row:
         label = normalise_label(self.required(column))
         if label is None:
             raise self.error(
-                f"{column} {self.values[column]!r} is unknown; use one of {', '.join(LABELS)}, or take the row out"
+                f"{column} {quoted(self.values[column])} is unknown; "
+                f"use one of {', '.join(LABELS)}, or take the row out"
             )
         return label
 
@@ -70,26 +74,33 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str] = ())
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so no list of clips; give the manifest")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = data[: error.start].count(b"\n") + 1
         raise _error(path, row, f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8") from error
+    if "\0" in text:  # valid UTF-8, but in practice UTF-16 without its mark, or no text at all
+        row = data[: data.index(0)].count(b"\n") + 1
+        raise _error(path, row, "not text (it holds a zero byte); save the file as UTF-8")
+    return text
 
 
 def _csv_rows(path: Path, text: str, required: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
     records = _csv_records(path, text)
-    header_number, cells = next(records)
+    header_number, cells = next(records, (1, []))
     header = [cell.strip() for cell in cells]
     missing = [column for column in required if column not in header]
     if missing:
         raise _error(
             path,
             header_number,
-            f"no column {', '.join(missing)} in the header, which reads {','.join(header)[:200]!r}; "
+            f"no column {', '.join(missing)} in the header, which reads {quoted(','.join(header))}; "
             "name the columns there, separated by commas",
         )
     known = [column for column in header if column in required or column in optional]
@@ -126,7 +137,9 @@ def _jsonl_rows(path: Path, text: str, required: Sequence[str], optional: Sequen
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_once)
+        except RecursionError as error:
+            raise _error(path, number, "JSON nested too deeply; write one flat object a line") from error
         except ValueError as error:
             raise _error(path, number, f"broken JSON ({error}); write one object a line") from error
         if not isinstance(record, dict):
@@ -142,6 +155,28 @@ def _jsonl_rows(path: Path, text: str, required: Sequence[str], optional: Sequen
             elif isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)  # ids are often written as bare numbers
             elif not isinstance(value, str):
-                raise _error(path, number, f"{column} is {value!r}; write it as text in double quotes")
+                raise _error(path, number, f"{column} is {quoted(value)}; write it as text in double quotes")
             values[column] = value.strip()
+            if not _can_be_written(values[column]):
+                raise _error(
+                    path, number, f"{column} {quoted(value)} holds half a surrogate pair; write the whole letter"
+                )
         yield Row(path, number, values)
+
+
+def _once(items: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object whose keys are all different: of two values, one would be lost."""
+    record = dict(items)
+    if len(record) < len(items):
+        keys = [key for key, _ in items]
+        raise ValueError(f"{quoted(next(key for key in keys if keys.count(key) > 1))} is there twice")
+    return record
+
+
+def _can_be_written(text: str) -> bool:
+    """False for a lone surrogate, which JSON may hold as \\ud800 and no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

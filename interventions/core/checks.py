@@ -2,24 +2,29 @@
 
     span_check(subject, clips)                  # sanity_check_audio_span.json
     self_patch_check(subject, clips, layers)    # sanity_check_self_patch.json
+    engine_check(subject, experiment, pairs)    # sanity_check_engine.json
 
-The span is where we think it is, silence stays silent, and every curve has its floor and its ceiling.
+The span is where we think it is, silence stays silent, every curve has its floor and its ceiling, and the engine
+computes what the textbook procedure does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from interventions.core.experiment import align, patched_logits
+from interventions.core.experiment import patched_logits
+from interventions.core.inputs import ALIGNMENTS, Inputs, align
+from interventions.core.registry import Intervention
 from interventions.core.subject import Subject
 from interventions.patch import patch
 from interventions.self import self as self_patch
 from models.opens2s import audio_length
 from models.opens2s_io import AUDIO_END, AUDIO_START, SAMPLE_RATE
-from pairs import Clip
+from pairs import Clip, Pair
 
 # Largest |logit difference| that counts as noise of the arithmetic; logits are of the order of 10.
+N_ENGINE_PAIRS = 2
 NOISE = {torch.float32: 1e-3, torch.float16: 1e-1, torch.bfloat16: 5e-1}
 
 
@@ -87,13 +92,58 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
     }
 
 
+def engine_check(
+    subject: Subject,
+    experiment: Intervention,
+    pairs: Sequence[Pair],
+    *,
+    layers: Sequence[int],
+    align_how: str = ALIGNMENTS[0],
+    seed: int = 42,
+    options: Mapping[str, Any] | None = None,
+    clips: Sequence[Clip] = (),
+) -> dict[str, Any]:
+    """The first pairs by the run's engine and by `stepwise`: whole readouts, and the answers read from them.
+
+    Answers may differ where two labels are closer to each other than the arithmetic's noise; those are counted.
+    """
+    plain, inputs = subject.with_engine("stepwise"), Inputs(subject, experiment.name, clips, align_how, seed)
+    tolerance = NOISE[subject.model.llm_model.dtype]
+    difference, differing, total = 0.0, [], 0
+    for pair in pairs[:N_ENGINE_PAIRS]:
+        found, expected = (
+            patched_logits(by, experiment, inputs.of(pair), layers, options or {}) for by in (subject, plain)
+        )
+        difference = max(difference, _distance(found, expected))
+        answers, textbook = (logits[:, subject.labels.token_ids] for logits in (found, expected))
+        rows = (answers.argmax(1) != textbook.argmax(1)).nonzero().flatten().tolist()
+        best = textbook.topk(2, dim=1).values
+        differing += [
+            {"pair_id": pair.pair_id, "row": row, "stepwise_margin": (best[row, 0] - best[row, 1]).item()}
+            for row in rows
+        ]
+        total += len(found)
+    return {
+        "passed": difference <= tolerance,
+        "engine": subject.lm.engine,
+        "reference": plain.lm.engine,
+        "pairs": [pair.pair_id for pair in pairs[:N_ENGINE_PAIRS]],
+        "layers": list(layers),
+        "n_predictions": total,
+        "n_differing_predictions": len(differing),
+        "differing_predictions": differing,
+        "max_abs_logit_difference": difference,
+        "tolerance": tolerance,
+    }
+
+
 def _embedding_difference(subject: Subject, clip: Clip, other: Clip) -> float:
     """How far A with all of B's frames written in at the embeddings is from B, both cut to the same length."""
     length = min(len(subject.clips.frames(clip)), len(subject.clips.frames(other)))
     a, b = subject.clips.get(clip, length), subject.clips.get(other, length)
     lm = subject.lm
     with torch.inference_mode():
-        with lm.trace(b):
+        with lm.unpatched(b):
             donor = lm.readout().save()
         with lm.trace(a):
             lm.write_embeddings(a.span, b.inputs_embeds[:, b.span])
@@ -102,5 +152,6 @@ def _embedding_difference(subject: Subject, clip: Clip, other: Clip) -> float:
 
 
 def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
-    # A NaN must fail the check, and max() would drop it.
-    return torch.nan_to_num((x - y).abs(), nan=torch.inf).max().item()
+    # A NaN must fail the check, and max() would drop it; the largest float, as JSON has no infinity.
+    largest = torch.finfo(torch.float32).max
+    return torch.nan_to_num((x - y).abs(), nan=largest).max().item()

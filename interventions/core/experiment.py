@@ -6,10 +6,7 @@
 An intervention and pairs go in, records come out, a pair at a time.
 """
 
-import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,60 +14,15 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from errors import BAD_USAGE, UserError
+from errors import UserError
+from interventions.core.inputs import ALIGNMENTS, Inputs, PairInput
+from interventions.core.memory import Say, is_out_of_memory, release_memory, with_fewer_rows
 from interventions.core.mistakes import explained
 from interventions.core.registry import Intervention
-from interventions.core.subject import Answer, Subject, restrict
+from interventions.core.store import Answer, restrict
+from interventions.core.subject import Subject
 from models.labels import LABELS
-from models.opens2s_io import ClipInput
 from pairs import Clip, Pair
-
-N_TARGET_CLIPS = 20
-ALIGNMENTS = ("truncate_to_min", "resample_linear")
-
-
-@dataclass(frozen=True)
-class PairInput:
-    """A pair as the model reads it: recipient `a`, donor `b`, and the aligned positions, equally many, in each.
-
-    For an intervention that needs more: `rng` is seeded and of this pair alone; `target_clips()` gives some clips with
-    the target label, in A's voice; `once(make)` keeps what is the same for all pairs with this target and speaker.
-    """
-
-    a: ClipInput
-    b: ClipInput
-    a_span: slice
-    b_span: slice
-    rng: random.Random = field(default_factory=lambda: random.Random(0))
-    target_clips: Callable[[], list[ClipInput]] = list
-    once: Callable[[Callable[[], Any]], Any] = lambda make: make()
-
-    @property
-    def n_patched(self) -> int:
-        return self.a_span.stop - self.a_span.start
-
-
-def align(a: ClipInput, b: ClipInput, how: str = "truncate_to_min") -> PairInput:
-    """The first `min(len_A, len_B)` audio positions of A receive the first as many of B; A's tail stays its own."""
-    check_alignment(how)
-    length = min(a.n_audio, b.n_audio)
-    return PairInput(a, b, _first(a.span, length), _first(b.span, length))
-
-
-def check_alignment(how: str) -> None:
-    """Raise `UserError` for an alignment that cannot be run."""
-    if how == "resample_linear":
-        raise UserError(
-            "--align resample_linear: reserved, not built yet (interpolated states are none that the model makes); "
-            "use truncate_to_min",
-            BAD_USAGE,
-        )
-    if how not in ALIGNMENTS:
-        raise UserError(f"--align {how}: unknown; use truncate_to_min", BAD_USAGE)
-
-
-def _first(span: slice, length: int) -> slice:
-    return slice(span.start, span.start + length)
 
 
 def run_pairs(
@@ -79,56 +31,39 @@ def run_pairs(
     pairs: Sequence[Pair],
     *,
     layers: Sequence[int] | None = None,
-    align_how: str = "truncate_to_min",
+    align_how: str = ALIGNMENTS[0],
     seed: int = 42,
     options: Mapping[str, Any] | None = None,
     clips: Sequence[Clip] = (),
+    say: Say = print,
 ) -> Iterator[list[dict[str, Any]]]:
     """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
 
     `layers` are all for None, `options` the intervention's own parameters, `clips` the data set, for interventions that
-    look beyond their pair. Clips are dropped after their last pair, so
-    memory does not grow with the number of pairs.
+    look beyond their pair. Clips are dropped after their last pair, so memory does not grow with the number of pairs;
+    a sweep that does not fit is split, and `say` is told.
     """
     layers = range(subject.lm.n_layers) if layers is None else layers
-    uses = Counter(clip.clip_id for pair in pairs for clip in (pair.a, pair.b))
-    kept: dict[tuple, Any] = {}
-    for pair in pairs:
-        inputs = replace(
-            align(subject.clips.get(pair.a), subject.clips.get(pair.b), align_how),
-            rng=random.Random(f"{seed}:{experiment.name}:{pair.pair_id}"),
-            target_clips=partial(_target_clips, subject, pair, clips, seed, uses),
-            once=partial(_once, kept, (pair.target, pair.a.speaker)),
-        )
-        logits = patched_logits(subject, experiment, inputs, layers, options or {})
-        yield _records(subject, pair, inputs, restrict(logits, subject.labels.token_ids))
-        for clip in (pair.a, pair.b):
-            uses[clip.clip_id] -= 1
-            if not uses[clip.clip_id]:
-                subject.clips.drop(clip)
-        _release_memory(logits.device)
+    inputs = Inputs(subject, experiment.name, clips, align_how, seed)
+    records = partial(_pair_records, subject, experiment, layers=layers, options=options or {}, inputs=inputs)
+    with subject.clips.serving(pairs):
+        for pair in pairs:
+            yield with_fewer_rows(subject, partial(records, pair), say)
+            subject.clips.done(pair)
+            release_memory(subject.lm.llm.device)
 
 
-def _target_clips(
-    subject: Subject, pair: Pair, clips: Sequence[Clip], seed: int, uses: Mapping[str, int]
-) -> list[ClipInput]:
-    label = f"{pair.kind}_label"
-    peers = [clip for clip in clips if getattr(clip, label) == pair.target and clip.speaker == pair.a.speaker]
-    if not peers:
-        raise UserError(f"pair {pair.pair_id}: no clip with the {label} {pair.target}; pass the data set's clips")
-    peers = sorted(peers, key=lambda clip: clip.clip_id)
-    drawn = random.Random(f"{seed}:{pair.target}:{pair.a.speaker}").sample(peers, min(N_TARGET_CLIPS, len(peers)))
-    inputs = [subject.clips.get(clip) for clip in drawn]
-    for clip in drawn:
-        if not uses.get(clip.clip_id):
-            subject.clips.drop(clip)
-    return inputs
-
-
-def _once(kept: dict[tuple, Any], key: tuple, make: Callable[[], Any]) -> Any:
-    if key not in kept:
-        kept[key] = make()
-    return kept[key]
+def _pair_records(
+    subject: Subject,
+    experiment: Intervention,
+    pair: Pair,
+    layers: Sequence[int],
+    options: Mapping[str, Any],
+    inputs: Inputs,
+) -> list[dict[str, Any]]:
+    pair_input = inputs.of(pair)
+    logits = patched_logits(subject, experiment, pair_input, layers, options)
+    return _records(subject, pair, pair_input, restrict(logits, subject.labels.token_ids))
 
 
 def run_table(subject: Subject, experiment: Intervention, pairs: Sequence[Pair], **settings: Any) -> pd.DataFrame:
@@ -145,14 +80,17 @@ def patched_logits(
     Raises `UserError` when what the intervention wrote and what it gave do not fit together.
     """
     lm = subject.lm
-    lm.writes.clear()
+    lm.reset()
     try:
         with torch.inference_mode():
             logits = experiment.run(lm, inputs, layers, **options)
     except UserError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise explained(error, experiment) from error
+    lm.check_known()
     written = [write.layer for write in lm.writes]
     rounds = max(1, len(written) // len(layers))
     if written != list(layers) * rounds or len(logits) != 1 + len(written):
@@ -204,12 +142,3 @@ def _records(subject: Subject, pair: Pair, inputs: PairInput, answer: Answer) ->
 def _by_label(answer: Answer) -> list[dict[str, float]]:
     # Six decimals are beyond float32 at the size of a logit; differences are taken between the printed values.
     return [dict(zip(LABELS, (round(x, 6) for x in row), strict=True)) for row in answer.logits.tolist()]
-
-
-def _release_memory(device: torch.device) -> None:
-    """Give cached blocks back when the allocator holds far more than what is in use (SPEC section 4)."""
-    if device.type != "cuda":
-        return
-    reserved, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
-    if reserved - used > max(used, 2 << 30):
-        torch.cuda.empty_cache()

@@ -9,8 +9,6 @@ import inspect
 import traceback
 from pathlib import Path
 
-import torch
-
 from errors import UserError
 from interventions.core.registry import Intervention
 
@@ -25,8 +23,6 @@ def explained(error: Exception, experiment: Intervention) -> UserError:
 
 def _what(error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the device is out of memory; --engine stepwise or fewer --layers need less"
     if isinstance(error, SyntaxError):
         return f"{reason}: nnsight reads a trace's body from the file and runs it, so it cannot return or yield"
     if isinstance(error, NameError):

@@ -10,6 +10,7 @@ Every file of `interventions/` with a decorated function in it counts, and every
 """
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -43,6 +44,16 @@ class Intervention:
     def options(self) -> tuple[str, ...]:
         """The parameters after `lm, pair, layers`."""
         return tuple(inspect.signature(self.run).parameters)[3:]
+
+    def code_hash(self) -> str:
+        """sha256 of the code of its file, whatever its comments and docstrings; of itself alone in a notebook."""
+        path = Path(inspect.getsourcefile(self.run))
+        source = path.read_text(encoding="utf-8") if path.is_file() else inspect.getsource(self.run)
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

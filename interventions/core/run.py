@@ -16,8 +16,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from errors import BAD_USAGE, CHECK_FAILED, UserError
-from interventions.core.checks import self_patch_check, span_check
-from interventions.core.experiment import ALIGNMENTS, check_alignment, run_pairs
+from interventions.core.checks import engine_check, self_patch_check, span_check
+from interventions.core.experiment import run_pairs
+from interventions.core.inputs import ALIGNMENTS, check_alignment
+from interventions.core.interrupt import after_this_pair
 from interventions.core.registry import Intervention
 from interventions.core.rundir import RunDir
 from interventions.core.subject import Subject
@@ -78,35 +80,38 @@ def run_experiment(
         raise UserError(f"--alpha {settings.alpha:g}: {experiment.name} takes no alpha; leave it out", BAD_USAGE)
     claim(subject, dataset, run)
     main = run.config()["experiments"].get(settings.kind)
-    if experiment.name != MAIN and main:
+    shadows = experiment.name != MAIN and main
+    if shadows:
         settings = replace(
             settings, max_pairs=main[f"max_pairs_{settings.kind}"], **{new: main[old] for new, old in DRAWN}
         )
         report = sample.report | {"max_pairs": settings.max_pairs} | {new: main[old] for new, old in DRAWN}
         sample = PairSample(pairs_from_rows(run.read_pairs(settings.kind), dataset.clips), report)
-    else:
-        run.update_json("pair_construction_report.json", settings.kind, sample.report)
     pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
     done = run.begin(
         name, _recorded(subject, experiment, settings, layers), [pair_row(p) for p in pairs], settings.overwrite
     )
+    if not shadows:
+        run.update_json("pair_construction_report.json", settings.kind, sample.report)
     if done == len(pairs):
+        run.finish(name, {"n_pairs": done})  # once more, where it was interrupted between its last pair and this mark
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
     say(cost(len(pairs) - done, len(layers), subject))
     run_checks(subject, dataset, run, settings.seed, layers, say)
-    rows = run_pairs(
-        subject,
-        experiment,
-        pairs[done:],
-        layers=layers,
-        align_how=settings.align,
-        seed=settings.seed,
-        options=_options(experiment, settings),
-        clips=dataset.clips,
-    )
-    for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
-        run.append(name, records)
+    how = {
+        "layers": layers,
+        "align_how": settings.align,
+        "seed": settings.seed,
+        "options": _options(experiment, settings),
+        "clips": dataset.clips,
+    }
+    _check_engine(engine_check(subject, experiment, pairs, **how), name, run, say)
+    rows = run_pairs(subject, experiment, pairs[done:], **how, say=tqdm.write)
+    with after_this_pair() as pause:
+        for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
+            run.append(name, records)
+            pause()
     run.finish(name, {"n_pairs": len(pairs)})
     return name
 
@@ -141,6 +146,16 @@ def run_checks(
         run,
         "sanity_check_self_patch.json",
     )
+
+
+def _check_engine(found: dict[str, Any], name: str, run: RunDir, say: Say) -> None:
+    run.update_json("sanity_check_engine.json", name, found)
+    say(
+        f"engine {found['engine']}, held against stepwise on {len(found['pairs'])} pairs: largest |Δlogit| "
+        f"{found['max_abs_logit_difference']:.2g} (noise up to {found['tolerance']:g}), "
+        f"{found['n_differing_predictions']} of {found['n_predictions']} answers differ"
+    )
+    _gate(found["passed"], "the engine does not compute what stepwise does", run, "sanity_check_engine.json")
 
 
 def _check_clips(dataset: Dataset, seed: int) -> list[Clip]:
@@ -182,6 +197,7 @@ def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
 def _recorded(subject: Subject, experiment: Intervention, settings: Settings, layers: list[int]) -> dict[str, Any]:
     return {
         "intervention": experiment.name,
+        "code_sha256": experiment.code_hash(),
         "control": experiment.control,
         "kind": settings.kind,
         "layers_to_patch": layers,
@@ -205,6 +221,9 @@ def cost(n_pairs: int, n_layers: int, subject: Subject) -> str:
     """What is ahead, in forward passes as the textbook procedure counts them, and what the engine makes of it."""
     n = n_layers + 2
     line = f"{n_pairs} pairs × ({n_layers} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
-    if subject.lm.engine == "sweep":
-        return f"{line}; engine sweep does them in {2 * n_pairs:,} growing ones"
-    return f"{line}; engine stepwise does just those"
+    how = {
+        "tail": "does a pair in one growing forward, over the positions that the patch can change",
+        "sweep": "does a pair in two forwards, of which one grows",
+        "stepwise": "does just those",
+    }
+    return f"{line}; engine {subject.lm.engine} {how[subject.lm.engine]}"

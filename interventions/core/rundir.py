@@ -1,27 +1,31 @@
 """A run directory: one model, one data set, one prompt, and the files of any number of experiments (SPEC section 8).
 
     run = RunDir(path)
-    run.claim(identity)                            # refuses a directory of another model, data set or prompt
-    done = run.begin("prosody", settings, pair_rows)
-    run.append("prosody", records)                 # a pair at a time; what is there survives an interruption
-    run.finish("prosody", notes)
+    with run.in_use():                             # refuses a directory in which another process writes
+        run.claim(identity)                        # refuses a directory of another model, data set or prompt
+        done = run.begin("prosody", settings, pair_rows)
+        run.append("prosody", records)             # a pair at a time; what is there survives an interruption
+        run.finish("prosody", notes)
 
 This module alone writes there, and it needs neither torch nor pandas.
 """
 
 import itertools
 import json
-import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from errors import BAD_USAGE, UserError
+from files import CONFIG, append, cannot_be_written, check_name, read_config, read_json, whole_lines, write_whole
+from interventions.core.lock import only_user
 
-CONFIG = "patching_config.json"
-# What is said of the model and the data, and where they were found: the last may change, the first may not.
+# What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
+# were found, and what draws the figures.
 PLACES = ("source",)
+NO_MATTER = ("versions.altair", "versions.pandas")
 Row = dict[str, Any]
 
 
@@ -41,20 +45,32 @@ class RunDir:
     def pairs_file(self, name: str) -> Path:
         return self.file("pair_list", name, ".jsonl")
 
+    def has_records(self, name: str) -> bool:
+        """Whether an experiment has a whole record."""
+        path = self.records_file(name)
+        return path.exists() and b"\n" in path.read_bytes()
+
     def config(self) -> Row:
         """`patching_config.json`, or `{}` before the first experiment."""
-        return self._read_json(CONFIG)
+        return read_config(self.path)
 
     def experiments(self) -> list[str]:
         """Names of the experiments begun, in order."""
         return list(self.config().get("experiments", {}))
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Within it no other process writes here; `UserError` that names the one that does."""
+        return only_user(self.path)
 
     def check(self, identity: Row) -> None:
         """`UserError` where the directory is already that of another model, data set or prompt."""
         config = self.config()
         for part, value in identity.items():
             if config and _lasting(config.get(part)) != _lasting(value):
-                raise UserError(f"{self.path}: holds a run with another {part}; pass another --out, or remove it")
+                changed = "; ".join(_changes(config.get(part), value, PLACES))
+                raise UserError(
+                    f"{self.path}: holds a run with another {part} ({changed}); pass another --out, or remove it"
+                )
 
     def claim(self, identity: Row) -> None:
         """Make the directory that of this model, data set and prompt, unless it is another's."""
@@ -64,73 +80,83 @@ class RunDir:
     def begin(self, name: str, settings: Row, pair_rows: Sequence[Row], overwrite: bool = False) -> int:
         """Start or resume an experiment; the number of its pairs that are done already.
 
-        `settings` must be those it was begun with. With `overwrite` its files are moved aside, to `replaced-N/`.
+        `settings` must be those it was begun with; `UserError` names those that are not. With `overwrite`, files of an
+        experiment that is finished or had other settings are moved aside, to `replaced-N/`.
         """
+        check_name(name, self.path)
         config = self.config()
+        self._refuse_twin(name, config)
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
         before = config["experiments"].get(name)
-        if before and overwrite:
-            self._move_aside(name)
-            before = None
-        if before is None:
-            self.write_rows(self.pairs_file(name), pair_rows)
-            self.records_file(name).unlink(missing_ok=True)
-            config["experiments"][name] = {**settings, "finished": False}
-            self.write_json(CONFIG, config)
-            return 0
-        changed = [
-            f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value
-        ]
-        if not changed and self.read_pairs(name) != list(pair_rows):
-            changed = ["the pair list differs"]
-        if changed:
+        changed = self._changed(name, before, settings, pair_rows) if before else []
+        if changed and not overwrite:
             raise UserError(
                 f"{self.path}: experiment {name} was begun with other settings ({'; '.join(changed)}); "
                 "pass --overwrite to run it anew, or another --out",
                 BAD_USAGE,
             )
-        if before["finished"]:
+        # An interrupted experiment goes on even then: the same command, called again, must not begin anew.
+        if before is None or (overwrite and (changed or before["finished"])):
+            self._begin_anew(name, settings, pair_rows)
+            return 0
+        if before["finished"] and self.records_file(name).exists():
             return len(pair_rows)
+        if before["finished"]:
+            config["experiments"][name]["finished"] = False
+            self.write_json(CONFIG, config)
         return self._complete_pairs(name, [row["pair_id"] for row in pair_rows])
 
     def append(self, name: str, records: Sequence[Row]) -> None:
         """Add one pair's records, all of them or, when interrupted, a torn tail that `begin` cuts off."""
-        with self.records_file(name).open("a", encoding="utf-8", newline="\n") as file:
-            file.write("".join(_line(record) for record in records))
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.records_file(name), "".join(_line(record) for record in records))
 
     def finish(self, name: str, notes: Row) -> None:
-        """Mark an experiment as finished and keep what was noticed about it."""
+        """Mark an experiment as finished, unless it is, and keep what was noticed about it."""
         config = self.config()
+        if config["experiments"][name]["finished"]:
+            return
+        # `report` may have made it from the first pairs; as that of a finished experiment it would mislead.
+        self._remove(self.file("patching_metrics", name, ".csv"))
         config["experiments"][name] |= {"finished": True, **notes}
         self.write_json(CONFIG, config)
 
     def write_json(self, filename: str, content: Row) -> None:
         """Write a file as a whole or not at all."""
-        self._write(self.path / filename, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(self.path / filename, _document(content))
 
     def update_json(self, filename: str, key: str, content: Row) -> None:
         """Set one key of a JSON file and keep the others."""
-        self.write_json(filename, self._read_json(filename) | {key: content})
+        self.write_json(filename, read_json(self.path / filename) | {key: content})
 
     def write_rows(self, path: Path, rows: Sequence[Row]) -> None:
         """Write JSON lines as a whole or not at all."""
-        self._write(path, "".join(_line(row) for row in rows))
+        write_whole(path, "".join(_line(row) for row in rows))
 
     def read_pairs(self, name: str) -> list[Row]:
         """The rows of an experiment's pair list."""
         path = self.pairs_file(name)
-        return [json.loads(line) for line in _lines(path)] if path.exists() else []
+        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
 
-    def _read_json(self, filename: str) -> Row:
-        path = self.path / filename
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"{path}: is damaged ({error}); move it away and run the command again") from None
+    def _refuse_twin(self, name: str, config: Row) -> None:
+        for other in config["experiments"]:
+            if other != name and other.casefold() == name.casefold():
+                raise UserError(
+                    f"{self.path}: the files of {name} and {other} are the same to many systems; pass another --out",
+                    BAD_USAGE,
+                )
+
+    def _changed(self, name: str, before: Row, settings: Row, pair_rows: Sequence[Row]) -> list[str]:
+        changed = _changes({key: before.get(key) for key in settings}, settings, NO_MATTER)
+        return changed or (["the pair list differs"] if self.read_pairs(name) != list(pair_rows) else [])
+
+    def _begin_anew(self, name: str, settings: Row, pair_rows: Sequence[Row]) -> None:
+        config = self.config()
+        if name in config["experiments"] or self.records_file(name).exists():
+            self._move_aside(name)
+        config["experiments"].pop(name, None)
+        self.write_rows(self.pairs_file(name), pair_rows)
+        config["experiments"][name] = {**settings, "finished": False}
+        self.write_json(CONFIG, config)
 
     def _complete_pairs(self, name: str, pair_ids: list[str]) -> int:
         """Whole pairs at the head of the records file; what comes after them is cut off.
@@ -140,36 +166,60 @@ class RunDir:
         path = self.records_file(name)
         if not path.exists():
             return 0
-        lines = [line for line in _lines(path) if line.endswith("\n")]
-        counts = Counter(json.loads(line)["pair_id"] for line in lines)
+        content = path.read_bytes()
+        lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
+        counts = Counter(itertools.takewhile(lambda pair_id: pair_id is not None, map(_pair_id, lines)))
         expected = counts[pair_ids[0]] if len(counts) > 1 else -1
         done = sum(1 for _ in itertools.takewhile(lambda pair_id: counts[pair_id] == expected, pair_ids))
-        self._write(path, "".join(lines[: done * expected]) if done else "")
+        kept = b"".join(lines[: done * expected]) if done else b""
+        if kept != content:
+            write_whole(path, kept)
         return done
 
     def _move_aside(self, name: str) -> None:
-        number = 1
-        while (aside := self.path / f"replaced-{number}").exists():
-            number += 1
-        aside.mkdir()
-        for path in sorted(self.path.glob(f"*_{name}.*")):
-            path.rename(aside / path.name)
+        """Move an experiment's files, and what was drawn and computed with it, to `replaced-N/` with its settings."""
+        aside = self._new_folder()
+        config = self.config()
+        write_whole(aside / CONFIG, _document(config))
+        # Interrupted from here on, the experiment is unknown but its records are there, and are moved the next time.
+        config["experiments"].pop(name, None)
+        self.write_json(CONFIG, config)
+        records = self.records_file(name)
+        mine = {*self.path.glob(f"*_{name}.*"), *self.path.glob(f"contrast_{name}_vs_*")} - {records}
+        for path in [*sorted(mine), *([records] if records.exists() else [])]:
+            try:
+                path.rename(aside / path.name)
+            except OSError as error:
+                raise cannot_be_written(aside / path.name, error) from None
 
-    def _write(self, path: Path, text: str) -> None:
-        temporary = path.with_name(path.name + ".partial")
+    def _new_folder(self) -> Path:
+        for number in itertools.count(1):
+            aside = self.path / f"replaced-{number}"
+            try:
+                aside.mkdir()
+                return aside
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise cannot_be_written(aside, error) from None
+
+    def _remove(self, path: Path) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            temporary.replace(path)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(
-                f"{path}: cannot be written ({error.strerror}); free the disk or pass another --out"
-            ) from None
+            raise cannot_be_written(path, error) from None
 
 
-def _lines(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        return file.readlines()
+def _pair_id(line: bytes) -> str | None:
+    """None for a line that is none of ours: what comes after it is not trusted."""
+    try:
+        return json.loads(line)["pair_id"]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _document(content: Row) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _line(row: Row) -> str:
@@ -178,3 +228,19 @@ def _line(row: Row) -> str:
 
 def _lasting(part: Any) -> Any:
     return {key: value for key, value in part.items() if key not in PLACES} if isinstance(part, dict) else part
+
+
+def _changes(before: Any, now: Any, ignored: Sequence[str] = (), name: str = "") -> list[str]:
+    """What differs, as "versions.torch was 2.9, is 2.10"; a value that is long is cut."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return [
+            line
+            for key in dict.fromkeys([*before, *now])
+            for line in _changes(before.get(key), now.get(key), ignored, f"{name}.{key}" if name else key)
+        ]
+    return [] if before == now or name in ignored else [f"{name or 'it'} was {_cut(before)}, is {_cut(now)}"]
+
+
+def _cut(value: Any, most: int = 80) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"

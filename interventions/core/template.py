@@ -43,6 +43,6 @@ def write_template(name: str, folder: Path | None = None) -> Path:
         raise UserError(
             f"{name}: there is already an intervention or a file {path.name}; choose another name", BAD_USAGE
         )
-    path.write_text(TEMPLATE.replace("ATTRIBUTE", attribute).replace("NAME", name), encoding="utf-8")
+    path.write_text(TEMPLATE.replace("ATTRIBUTE", attribute).replace("NAME", name), encoding="utf-8", newline="\n")
     catalogue.cache_clear()
     return path

@@ -1,8 +1,9 @@
-"""Random decoders and clips, and activation patching with plain forward hooks, which both engines are held against."""
+"""Random decoders and clips, and activation patching with plain forward hooks, which every engine is held against."""
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from interventions.core import textbook as textbook_recipe
 from models.opens2s_io import PLACEHOLDER_ID, ClipInput
 
 HIDDEN = 32
@@ -37,35 +38,15 @@ def make_clip(n_audio: int, seed: int, before: int = 3, after: int = 4) -> ClipI
     return ClipInput(embeds[None], ids, torch.arange(before, before + n_audio))
 
 
-def hooked(llm, embeds, layer=None, span=None, value=None, alpha=1.0):
-    """Last logits `[vocabulary]` and every block's output, with `value` mixed into the output of `layer` at `span`."""
+def hooked(llm, embeds):
+    """Last logits `[vocabulary]` and every block's output, read with plain hooks."""
     outputs = []
-
-    def hook(index):
-        def write_and_record(module, args, output):
-            if index == layer:
-                output = output.clone()
-                output[:, span] = (1 - alpha) * output[:, span] + alpha * value
-            outputs.append(output)
-            return output
-
-        return write_and_record
-
-    handles = [block.register_forward_hook(hook(i)) for i, block in enumerate(llm.model.layers)]
-    try:
-        with torch.inference_mode():
-            logits = llm(inputs_embeds=embeds, use_cache=False).logits[0, -1]
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.inference_mode(), textbook_recipe.hooked(llm, lambda layer, stream: outputs.append(stream)):
+        logits = llm(inputs_embeds=embeds, use_cache=False).logits[0, -1]
     return logits, outputs
 
 
 def textbook(llm, pair, layers, alpha=1.0):
     """`[1 + n_layers, vocabulary]`: A's own readout, then A patched with B's span at each of `layers`."""
-    _, donor = hooked(llm, pair.b.inputs_embeds)
-    rows = [hooked(llm, pair.a.inputs_embeds)[0]]
-    for layer in layers:
-        value = donor[layer][:, pair.b_span]
-        rows.append(hooked(llm, pair.a.inputs_embeds, layer, pair.a_span, value, alpha)[0])
-    return torch.stack(rows)
+    embed_a, embed_b = (lambda clip=clip: clip.inputs_embeds for clip in (pair.a, pair.b))
+    return textbook_recipe.textbook(llm, embed_a, embed_b, pair.a_span, pair.b_span, layers, alpha)

@@ -1,12 +1,16 @@
 """The checks pass on a sound set-up, and fail on the mistakes that they are there for."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from errors import UserError
 from interventions import load_intervention
-from interventions.core import checks
+from interventions.core import checks, tape
 from interventions.core.traced import TracedLM
 from models.opens2s_io import ClipInput
+from pairs import build_pairs
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +28,8 @@ def test_spans_are_found_with_the_length_that_the_duration_asks_for(demo, clips)
 
 
 def test_a_span_that_is_too_short_fails(demo, clips, monkeypatch):
-    frames = demo.clips.frames
-    monkeypatch.setattr(demo.clips, "frames", lambda clip: frames(clip)[:-1])
+    get = demo.clips.get
+    monkeypatch.setattr(demo.clips, "get", lambda clip: get(clip, get(clip).n_audio - 1))
     assert not checks.span_check(demo, clips)["passed"]
 
 
@@ -55,7 +59,10 @@ def _scaled(branch, factor=1.5):
 @pytest.mark.parametrize("fault", [_shifted, _scaled])
 def test_a_faulty_write_fails_the_self_patch(demo, clips, monkeypatch, fault):
     monkeypatch.setattr(TracedLM, "branch", fault(TracedLM.branch))
-    assert not checks.self_patch_check(demo, clips, range(demo.lm.n_layers))["passed"]
+    for engine in ("sweep", "stepwise"):
+        assert not checks.self_patch_check(demo.with_engine(engine), clips, range(demo.lm.n_layers))["passed"]
+    with pytest.raises(UserError, match="not that clip's own stream"):
+        checks.self_patch_check(demo.with_engine("tail"), clips, range(demo.lm.n_layers))
 
 
 def test_a_patch_that_reaches_the_readout_fails_at_the_last_layer(demo, clips, monkeypatch):
@@ -68,7 +75,7 @@ def test_a_patch_that_reaches_the_readout_fails_at_the_last_layer(demo, clips, m
 def test_changed_answers_fail_however_much_noise_is_allowed(demo, clips, monkeypatch):
     monkeypatch.setattr(checks, "NOISE", dict.fromkeys(checks.NOISE, float("inf")))
     monkeypatch.setattr(TracedLM, "branch", _scaled(TracedLM.branch, -1))
-    report = checks.self_patch_check(demo, clips, range(demo.lm.n_layers - 1))
+    report = checks.self_patch_check(demo.with_engine("sweep"), clips, range(demo.lm.n_layers - 1))
     assert report["prediction_agreement"] < 1 and not report["passed"]
 
 
@@ -85,5 +92,49 @@ def test_a_prompt_that_differs_between_clips_fails_the_ceiling(demo, clips, monk
     assert not checks.self_patch_check(demo, clips, [0])["passed"]
 
 
-def test_not_a_number_is_infinitely_far_from_any_number():
-    assert checks._distance(torch.tensor([torch.nan, 0.0]), torch.zeros(2)) == torch.inf
+def test_not_a_number_is_as_far_as_can_be_from_any_number():
+    assert checks._distance(torch.tensor([torch.nan, 0.0]), torch.zeros(2)) > 1e38
+
+
+class TestEngineCheck:
+    @pytest.fixture
+    def pairs(self, demo_data):
+        return build_pairs(demo_data.clips, "prosody", max_pairs=4).pairs
+
+    def check(self, subject, pairs, name="patch", **options):
+        return checks.engine_check(subject, load_intervention(name), pairs, layers=[0, 3, 9], options=options)
+
+    @pytest.mark.parametrize("engine", ["tail", "sweep", "stepwise"])
+    def test_the_first_pairs_are_computed_by_both(self, demo, pairs, engine):
+        report = self.check(demo.with_engine(engine), pairs)
+        assert report["passed"] and (report["engine"], report["reference"]) == (engine, "stepwise")
+        assert report["pairs"] == [pair.pair_id for pair in pairs[:2]] and report["n_predictions"] == 2 * (1 + 3)
+        assert report["max_abs_logit_difference"] < 1e-4 and report["differing_predictions"] == []
+
+    def test_random_numbers_of_an_intervention_are_the_same_for_both(self, demo, pairs):
+        assert self.check(demo, pairs, "noise", alpha=0.5)["passed"]
+
+    def test_an_engine_that_stands_on_the_wrong_past_is_caught(self, demo, pairs, monkeypatch):
+        past = tape.Past.__init__
+
+        def shifted(self, recorded, n):
+            rolled = [keys.roll(1, dims=2) for keys in recorded.keys]
+            past(self, replace(recorded, keys=rolled), n)
+
+        monkeypatch.setattr(tape.Past, "__init__", shifted)
+        report = self.check(demo.with_engine("tail"), pairs)
+        assert not report["passed"] and report["max_abs_logit_difference"] > report["tolerance"]
+
+    def test_an_answer_that_noise_flips_is_counted_with_its_margin(self, demo, pairs, monkeypatch):
+        def nearly_tied(subject, *rest):
+            logits = torch.zeros(4, demo.model.llm_model.config.vocab_size)
+            logits[:, demo.labels.token_ids[3]] = 1e-4
+            logits[2, demo.labels.token_ids[1]] = 0 if subject.lm.engine == "stepwise" else 2e-4
+            return logits
+
+        monkeypatch.setattr(checks, "patched_logits", nearly_tied)
+        report = self.check(demo, pairs[:1])
+        assert report["passed"] and report["n_differing_predictions"] == 1
+        (flip,) = report["differing_predictions"]
+        assert (flip["pair_id"], flip["row"]) == (pairs[0].pair_id, 2)
+        assert flip["stepwise_margin"] == pytest.approx(1e-4)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from interventions import catalogue, load_intervention
-from interventions.core.experiment import align, run_table
+from interventions.core.experiment import run_table
+from interventions.core.inputs import align
 from interventions.core.traced import TracedLM
 from interventions.mean import class_mean
 from interventions.non_audio import prompt_run

@@ -5,7 +5,8 @@ import torch
 
 from errors import UserError
 from interventions import load_intervention
-from interventions.core.experiment import align, run_pairs
+from interventions.core.experiment import run_pairs
+from interventions.core.inputs import align
 from interventions.core.registry import Intervention
 from models.labels import LABELS
 from pairs import PairSample, build_pairs
@@ -53,19 +54,6 @@ def test_base_and_donor_logits_are_those_of_the_clips_alone(demo, records, pairs
         for clip, column in ((pair.a, "logits_base"), (pair.b, "logits_donor")):
             alone = demo.clips.unpatched(clip).logits[0].tolist()
             assert list(rows[0][column].values()) == pytest.approx(alone, abs=1e-4)
-
-
-def test_clips_are_encoded_once_and_dropped_after_their_last_pair(demo, pairs, monkeypatch):
-    encoded = []
-    encode = demo.model.encode
-    monkeypatch.setattr(demo.model, "encode", lambda *args: encoded.append(1) or encode(*args), raising=False)
-    distinct = {clip.clip_id for pair in pairs for clip in (pair.a, pair.b)}
-    for clip in [clip for pair in pairs for clip in (pair.a, pair.b)]:
-        demo.clips.drop(clip)
-    before = set(demo.clips._frames)
-    list(run_pairs(demo, load_intervention("patch"), pairs, layers=[0]))
-    assert len(encoded) == len(distinct)
-    assert set(demo.clips._frames) == before
 
 
 def test_alpha_reaches_the_intervention(demo, pairs):

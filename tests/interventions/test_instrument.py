@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from interventions.core.experiment import align
+from interventions.core.inputs import align
 from interventions.core.traced import ENGINES, TracedLM
 from interventions.patch import patch
 from interventions.self import self as self_patch
@@ -138,12 +138,17 @@ class TupleLM(nn.Module):
         self.model.layers = nn.ModuleList(TupleBlock(block) for block in llm.model.layers)
         self.model.norm, self.model.rotary_emb = llm.model.norm, llm.model.rotary_emb
 
-    def forward(self, inputs_embeds, use_cache, logits_to_keep):
-        positions = torch.arange(inputs_embeds.shape[1])[None]
-        rotary = self.model.rotary_emb(inputs_embeds, positions)
+    def forward(self, inputs_embeds, use_cache, logits_to_keep, past_key_values=None):
+        before, new = past_key_values.get_seq_length() if past_key_values else 0, inputs_embeds.shape[1]
+        rotary = self.model.rotary_emb(inputs_embeds, torch.arange(before, before + new)[None])
+        how = {
+            "position_embeddings": rotary,
+            "attention_mask": torch.ones(1, 1, new, before + new, dtype=torch.bool).tril(before),
+            "past_key_values": past_key_values,
+        }
         hidden = inputs_embeds
         for block in self.model.layers:
-            hidden, weights = block(hidden, position_embeddings=rotary, attention_mask=None)
+            hidden, weights = block(hidden, **how)
             assert weights == "attention weights"
         return self.lm_head(self.model.norm(hidden)[:, -logits_to_keep:])
 

@@ -1,0 +1,118 @@
+"""How the files of a run are written and read: whole, in their own directory, and under a name fit for every system.
+
+    write_whole(run / "patching_metrics_prosody.csv", table.to_csv())
+    append(run / "patching_records_prosody.jsonl", lines)
+    read_config(run)["experiments"]
+
+A run may be killed and its disk may be full at any moment, and a directory that was handed on may hold anything:
+nothing is written through a symbolic link, and a name that would lead elsewhere is refused.
+"""
+
+import errno
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from errors import UserError
+
+CONFIG = "patching_config.json"
+PARTIAL = ".partial"
+FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file as a whole or not at all, and give its path; a link of that name is replaced, not followed.
+
+    Text is UTF-8, its line ends as they are. Raises `UserError` where it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    # Of this process alone: `report` may write beside a run that goes on.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def append(path: Path, text: str) -> None:
+    """Add text to a file of the directory, down to the disk; `UserError` for a link, and where it cannot be written."""
+    try:
+        with open(path, "ab", opener=_open_no_link) as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    if os.path.islink(path):  # for a system without O_NOFOLLOW
+        raise OSError(errno.ELOOP, "it is a symbolic link", path)
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def cannot_be_written(path: Path, error: OSError) -> UserError:
+    """The error to raise for a full or read-only disk, or a link where a file should be."""
+    return UserError(f"{path}: cannot be written ({error.strerror}); make room, or pass another --out")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process had half written."""
+    for path in folder.glob(f"*{PARTIAL}"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, but for a torn last one; a kill may leave half of a character."""
+    return [line.decode() for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or `{}` where there is no such file; `UserError` where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: is damaged ({error}); move it away and run the command again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is damaged (it should hold a JSON object); move it away and run the command again")
+    return content
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """`patching_config.json` of a run, or `{}`; `UserError` where a name in it cannot be part of a file's name."""
+    path = run / CONFIG
+    config = read_json(path)
+    experiments = config.get("experiments", {})
+    if not isinstance(experiments, dict) or not all(isinstance(settings, dict) for settings in experiments.values()):
+        raise UserError(f"{path}: is damaged (its experiments should be objects); move it away")
+    for name, settings in experiments.items():
+        check_name(name, path)
+        check_name(settings.get("kind", name), path)
+    return config
+
+
+def check_name(name: str, where: object) -> None:
+    """Raise `UserError` for a name that does not stay in its directory or is none on some system."""
+    if not isinstance(name, str) or not FIT_FOR_A_NAME.fullmatch(name):
+        raise UserError(
+            f"{where}: an experiment is called {str(name)[:60]!r}, which cannot be part of a file's name; "
+            "use at most 100 letters, digits, _ and -"
+        )

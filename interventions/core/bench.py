@@ -1,0 +1,331 @@
+"""What a pair costs, by four procedures that compute the same numbers.
+
+    result = run_bench(random_case(), rounds=3)
+    result["seconds_per_pair"]["tail"]
+
+- `textbook`: plain forward hooks, one forward a layer, the encoder in every forward.
+- `per_layer`: one nnsight trace a layer, embeddings cached (engine `stepwise`).
+- `sweep`, `tail`: the engines of those names.
+
+In one process, procedures in turn, medians over rounds. A round starts with nothing held: what an engine encodes or
+records counts. There are 5 clips in 4 pairs, a chain, as among pairs of one text.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from tqdm import tqdm
+
+from errors import BAD_USAGE, UserError
+from interventions.core.inputs import align
+from interventions.core.subject import load_subject
+from interventions.core.textbook import textbook
+from interventions.core.traced import TracedLM
+from interventions.patch import patch
+from models.opens2s import OpenS2S, pick_device, pick_dtype
+from models.opens2s_io import PLACEHOLDER_ID, SAMPLE_RATE, ClipInput, embed, expand_ids, find_audio_span
+
+ENGINE_OF = {"per_layer": "stepwise", "sweep": "sweep", "tail": "tail"}
+PROCEDURES = ("textbook", *ENGINE_OF)
+ONE_PAIR = ("textbook", "per_layer")  # slow, and they share nothing between pairs but the encoded clips
+CPU = torch.device("cpu")
+BEFORE, AFTER = 15, 38  # positions of the prompt around the span (OPENS2S's tokenizer)
+SPANS = (26, 19, 32, 23, 29)  # 3 to 5 seconds of sound
+LIBRARIES = ("torch", "nnsight", "transformers", "numpy")
+
+# Narrow enough for two cores, with OpenS2S's depth and its proportions: 3 × hidden inside the MLP, 4 query heads to a
+# key head, a vocabulary of 37 × hidden, and an encoder of about 1.7 times the arithmetic of one decoder forward.
+NARROW = {
+    "audio_encoder_config": {
+        "model_type": "qwen2_audio_encoder", "num_mel_bins": 128, "d_model": 384, "encoder_layers": 3,
+        "encoder_attention_heads": 6, "encoder_ffn_dim": 1536, "max_source_positions": 1500,
+    },
+    "llm_config": {
+        "model_type": "qwen3", "vocab_size": 18_992, "hidden_size": 512, "intermediate_size": 1536,
+        "num_hidden_layers": 36, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
+        "tie_word_embeddings": False, "rope_theta": 1e6,
+    },
+    "conv_kernel_sizes": "5,5", "adapter_inner_dim": 64,
+}  # fmt: skip
+FULL_SIZE = {
+    "audio_encoder_config": {
+        "model_type": "qwen2_audio_encoder", "num_mel_bins": 128, "d_model": 1280, "encoder_layers": 32,
+        "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "max_source_positions": 1500,
+    },
+    "llm_config": {
+        "model_type": "qwen3", "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 12_288,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "tie_word_embeddings": False, "rope_theta": 1e6,
+    },
+    "conv_kernel_sizes": "5,5", "adapter_inner_dim": 512,
+}  # fmt: skip
+
+
+# torch counts every attention kernel but the processor's.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *rest, **more: sdpa_flop_count(q, k, v)
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and, for each clip, a function that encodes it and joins it with the prompt."""
+
+    name: str
+    model: OpenS2S
+    clips: tuple[Callable[[], ClipInput], ...]
+
+
+def random_case(
+    config: dict[str, Any] = NARROW,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Case:
+    """A model of random weights, and clips of noise in a prompt of OpenS2S's length."""
+    torch.manual_seed(seed)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            model = OpenS2S(config).eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(default)
+    bins, frames = config["audio_encoder_config"]["num_mel_bins"], model.window_frames
+    sounds = [torch.randn(bins, frames) for _ in SPANS]
+    # Each position of the span is 16 frames of the mel: two convolutions of the adapter, one of the encoder, one pool.
+    clips = tuple(partial(_encoded, model, mel, 16 * span) for mel, span in zip(sounds, SPANS, strict=True))
+    return Case("random weights", model, clips)
+
+
+def make_case(
+    model: str | None = None,
+    full_size: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
+    seed: int = 0,
+) -> Case:
+    """What the options of `python cli.py bench` ask for; `UserError` where it cannot be had."""
+    if model and full_size:
+        raise UserError("--model and --full-size: choose one of them", BAD_USAGE)
+    if model:
+        return checkpoint_case(model, device, dtype, seed)
+    if full_size and not torch.cuda.is_available():
+        raise UserError("--full-size: needs a CUDA device of about 20 GiB, and there is none here", BAD_USAGE)
+    chosen = pick_device(device or ("cuda" if full_size else "cpu"))
+    return random_case(FULL_SIZE if full_size else NARROW, chosen, pick_dtype(dtype, chosen), seed)
+
+
+def _encoded(model: OpenS2S, mel: torch.Tensor, n_frames: int) -> ClipInput:
+    frames = model.encode(mel, n_frames)
+    expanded = expand_ids([*range(BEFORE), PLACEHOLDER_ID, *range(BEFORE, BEFORE + AFTER)], len(frames))
+    indices = find_audio_span(expanded)
+    return ClipInput(embed(model, expanded, indices, frames), expanded, indices)
+
+
+def checkpoint_case(source: str, device: str | None, dtype: str | None, seed: int = 0) -> Case:
+    """A checkpoint with its own prompt, and clips of noise."""
+    subject = load_subject(source, device=device, dtype=dtype)
+    generator = np.random.default_rng(seed)
+    waveforms = [0.1 * generator.standard_normal(int(SAMPLE_RATE * span / 6.25)).astype(np.float32) for span in SPANS]
+    clips = tuple(partial(subject.io.prepare, subject.model, waveform) for waveform in waveforms)
+    return Case(subject.name, subject.model, clips)
+
+
+def run_bench(case: Case, rounds: int = 3) -> dict[str, Any]:
+    """Seconds and multiply-adds a pair by each procedure, and the largest difference between their logits.
+
+    A round of `textbook` and of `per_layer` is one pair, another one in each round; one of the others is all pairs.
+    """
+    if rounds < 1:
+        raise UserError(f"--rounds {rounds}: at least one is needed", BAD_USAGE)
+    pairs = _pairs(case)
+    seconds: dict[str, list[float]] = {name: [] for name in PROCEDURES}
+    peak: dict[str, int] = {}
+    difference, effect = 0.0, 0.0
+    with torch.inference_mode():
+        for name in PROCEDURES:  # the first forwards are slower, and are not what is measured
+            list(_run(case, name, pairs[:1], range(2)))
+        for number in tqdm(range(rounds), desc="bench", unit="round"):
+            chosen = number % len(pairs)
+            logits = {}
+            for name in PROCEDURES:
+                single = name in ONE_PAIR
+                mine = pairs[chosen : chosen + 1] if single else pairs
+                took, found, peak[name] = _timed(case, name, mine)
+                seconds[name].append(took / len(mine))
+                logits[name] = found[0 if single else chosen]
+            expected = logits["textbook"]
+            effect = max(effect, _distance(expected[1:], expected[:1]))
+            difference = max(difference, *(_distance(found, expected) for found in logits.values()))
+        arithmetic = {name: _arithmetic(case, name, pairs) for name in PROCEDURES}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    rate = _product_rate(case.model.llm_model)
+    device = case.model.llm_model.device
+    return {
+        "seconds_per_pair": medians,
+        "times_as_fast_as_textbook": {name: medians["textbook"] / value for name, value in medians.items()},
+        "arithmetic_per_pair": arithmetic,
+        "max_abs_logit_difference": difference,
+        "max_abs_effect_of_patching": effect,
+        "tail_over_its_arithmetic": medians["tail"] / (arithmetic["tail"] / rate),
+        "multiply_adds_per_second_of_a_large_product": rate,
+        "peak_device_memory_mib": {name: value / 2**20 for name, value in peak.items()} if any(peak.values()) else None,
+        "rounds": rounds,
+        "shape": _shape(case),
+        "machine": machine(device),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+    }
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What makes A and B, and where their spans are, which costs a procedure nothing to know."""
+
+    a: Callable[[], ClipInput]
+    b: Callable[[], ClipInput]
+    a_span: slice
+    b_span: slice
+
+
+def _pairs(case: Case) -> list[_Pair]:
+    with torch.inference_mode():
+        aligned = [align(a(), b()) for a, b in pairwise(case.clips)]
+    made = zip(pairwise(case.clips), aligned, strict=True)
+    return [_Pair(*clips, inputs.a_span, inputs.b_span) for clips, inputs in made]
+
+
+def _timed(case: Case, name: str, pairs: list[_Pair]) -> tuple[float, list[torch.Tensor], int]:
+    """Seconds for these pairs from nothing, their logits, and the peak of the device's memory in bytes."""
+    device = case.model.llm_model.device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    logits = list(_run(case, name, pairs, range(case.model.n_layers)))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    took = time.perf_counter() - start
+    return took, logits, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _run(case: Case, name: str, pairs: list[_Pair], layers: range) -> Iterator[torch.Tensor]:
+    llm = case.model.llm_model
+    if name == "textbook":
+        for pair in pairs:
+            embed_a, embed_b = (lambda make=make: make().inputs_embeds for make in (pair.a, pair.b))
+            yield textbook(llm, embed_a, embed_b, pair.a_span, pair.b_span, layers)
+        return
+    lm = TracedLM(llm, ENGINE_OF[name])
+    encoded = cache(lambda make: make())
+    for pair in pairs:
+        yield patch.run(lm, align(encoded(pair.a), encoded(pair.b)), layers)
+
+
+def _arithmetic(case: Case, name: str, pairs: list[_Pair]) -> float:
+    """Multiply-adds a pair, the mean over `pairs`."""
+
+    def counted(layers: int) -> float:
+        return multiply_adds(lambda: list(_run(case, name, pairs, range(layers)))) / len(pairs)
+
+    if name not in ONE_PAIR:
+        return counted(case.model.n_layers)
+    # A forward a layer, whichever the layer: the second one tells what all the others take.
+    one, two = counted(1), counted(2)
+    return one + (case.model.n_layers - 1) * (two - one)
+
+
+def multiply_adds(compute: Callable[[], Any]) -> float:
+    """Multiply-adds of the products, convolutions and attentions in `compute()`, as torch counts them."""
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        compute()
+    return counter.get_total_flops() / 2
+
+
+def _product_rate(llm: torch.nn.Module, n: int = 2048) -> float:
+    """Multiply-adds a second of a plain `n × n` product in the model's dtype, on its device."""
+    device = llm.device
+    n = 8192 if device.type == "cuda" else n
+    x = torch.randn(n, n, device=device, dtype=llm.dtype)
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        x @ x
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return n**3 / statistics.median(times)
+
+
+def _shape(case: Case) -> dict[str, Any]:
+    llm = case.model.llm_model
+    with torch.inference_mode():
+        clips = [make() for make in case.clips]
+        encoder = multiply_adds(case.clips[0])
+        embeds = clips[0].inputs_embeds
+        decoder = multiply_adds(lambda: llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=1))
+    return {
+        "model": case.name,
+        "n_layers": case.model.n_layers,
+        "hidden_size": llm.config.hidden_size,
+        "parameters": sum(parameter.numel() for parameter in case.model.parameters()),
+        "dtype": str(llm.dtype).removeprefix("torch."),
+        "positions_before_span": clips[0].span.start,
+        "positions_in_span": [clip.n_audio for clip in clips],
+        "positions_after_span": clips[0].readout_pos - clips[0].span.stop + 1,
+        "encoder_to_decoder_arithmetic": encoder / decoder,
+        "n_pairs": len(clips) - 1,
+        "n_clips": len(clips),
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Processor, cores and device, as a reader of the figures needs them."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "system": platform.system(),
+    }
+
+
+def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
+    return (x - y).abs().max().item()
+
+
+def shown(result: dict[str, Any]) -> str:
+    """The result as a table, and two sentences."""
+    rows = [
+        f"{name:<10}{result['seconds_per_pair'][name]:>10.3g} s{result['arithmetic_per_pair'][name] / 1e9:>12,.1f} G"
+        f"{result['times_as_fast_as_textbook'][name]:>9.1f} ×"
+        for name in PROCEDURES
+    ]
+    shape, where = result["shape"], result["machine"]
+    place = where["device"] if where["device"] != "cpu" else f"{where['processor']}, {where['threads']} threads"
+    return "\n".join(
+        [
+            f"{shape['model']}, {shape['n_layers']} layers of width {shape['hidden_size']}, {shape['dtype']}; {place}",
+            f"{'':<10}{'a pair':>12}{'multiply-adds':>14}{'speed':>11}",
+            *rows,
+            f"largest |Δlogit| between them {result['max_abs_logit_difference']:.2g} (patching moves a logit by up to "
+            f"{result['max_abs_effect_of_patching']:.2g})",
+            f"tail takes {result['tail_over_its_arithmetic']:.1f} times what its arithmetic takes at the speed of a "
+            f"large matrix product here ({result['multiply_adds_per_second_of_a_large_product'] / 1e9:,.0f} G a second)",
+        ]
+    )

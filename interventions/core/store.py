@@ -1,0 +1,208 @@
+"""The clips that are held, and what the model made of them.
+
+    store = ClipStore(model, io, lm, label_ids, limit=2 << 30)
+    with store.serving(pairs):                # what is needed when
+        for pair in pairs:
+            store.get(pair.a)                 # decoded and encoded on first use
+            store.done(pair)
+
+A clip is decoded, encoded and recorded once, unless memory forces it out before its last pair; then it is made again.
+"""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from interventions.core.traced import TracedLM
+from models.opens2s import OpenS2S
+from models.opens2s_io import SAMPLE_RATE, ClipInput, OpenS2SIO, read_audio
+from pairs import Clip, Pair
+
+N_AHEAD = 4  # clips whose sound and features are prepared while the model is busy with others
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A restricted readout: `logits [rows, 5]` in the labels' order, and the probability mass `[rows]` of the five."""
+
+    logits: torch.Tensor
+    mass: torch.Tensor
+
+
+def restrict(logits: torch.Tensor, label_ids: list[int]) -> Answer:
+    """Full readouts `[rows, vocabulary]` to the five labels, on the CPU."""
+    five = logits[:, label_ids]
+    mass = (five.logsumexp(1) - logits.logsumexp(1)).exp()
+    return Answer(five.cpu(), mass.cpu())
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A clip as the encoder reads it: mel `[bins, padded frames]`, how many frames are sound, and samples at 16 kHz."""
+
+    mel: torch.Tensor
+    n_frames: int
+    n_samples: int
+
+
+class ClipStore:
+    """Clips by id, with their inputs, their unpatched runs (held by `lm`) and their answers.
+
+    `limit` bounds the bytes held between pairs, on the model's device; the default is half of what is free there. When
+    they are over it, the clip whose next pair is furthest away goes first. Outside `serving`, everything is kept up to
+    the limit.
+    """
+
+    def __init__(self, model: OpenS2S, io: OpenS2SIO, lm: TracedLM, label_ids: list[int], limit: int | None = None):
+        self._model, self._io, self._lm, self._label_ids = model, io, lm, label_ids
+        self.limit = free_memory(model.llm_model.device) // 2 if limit is None else limit
+        self._ids = io.input_ids()
+        self._inputs: dict[str, ClipInput] = {}
+        self._frames: dict[str, torch.Tensor] = {}
+        self._n_samples: dict[str, int] = {}
+        self._answers: dict[str, Answer] = {}
+        self._needed: dict[str, deque[int]] | None = None
+        self._ahead = _Ahead(self._sound)
+
+    @contextmanager
+    def serving(self, pairs: Sequence[Pair]) -> Iterator[None]:
+        """While inside, clips are prepared ahead in the order of `pairs`, and forgotten after their last one."""
+        self._needed = {}
+        for number, pair in enumerate(pairs):
+            for clip_id in {pair.a.clip_id, pair.b.clip_id}:
+                self._needed.setdefault(clip_id, deque()).append(number)
+        try:
+            with self._ahead.of(self._coming(pairs)):
+                yield
+        finally:
+            self._needed = None
+
+    def _coming(self, pairs: Sequence[Pair]) -> Iterator[Clip]:
+        seen = set()
+        for clip in (clip for pair in pairs for clip in (pair.a, pair.b)):
+            if clip.clip_id not in seen and clip.clip_id not in self._inputs:
+                yield clip
+            seen.add(clip.clip_id)
+
+    def done(self, pair: Pair) -> None:
+        """`pair`, the next of those served, is over: forget what no later one needs, and what is beyond the limit."""
+        for clip_id in {pair.a.clip_id, pair.b.clip_id}:
+            self._needed[clip_id].popleft()
+            if not self._needed[clip_id]:
+                del self._needed[clip_id]
+        for clip_id in [clip_id for clip_id in self._inputs if clip_id not in self._needed]:
+            self._drop(clip_id)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Forget the clips that are needed last until the rest is within the limit."""
+        held = {clip_id: self._bytes(clip_id) for clip_id in self._inputs}
+        total = sum(held.values())
+        for clip_id in sorted(held, key=self._next_use, reverse=True):
+            if total <= self.limit:
+                return
+            total -= held[clip_id]
+            self._drop(clip_id)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held at the moment."""
+        return sum(map(self._bytes, self._inputs))
+
+    def _next_use(self, clip_id: str) -> float:
+        return self._needed[clip_id][0] if self._needed and clip_id in self._needed else math.inf
+
+    def _bytes(self, clip_id: str) -> int:
+        inputs = self._inputs[clip_id]
+        return self._frames[clip_id].nbytes + inputs.inputs_embeds.nbytes + self._lm.recorded_bytes(inputs)
+
+    def _drop(self, clip_id: str) -> None:
+        for held in (self._inputs, self._frames, self._n_samples, self._answers):
+            held.pop(clip_id, None)
+
+    def _sound(self, clip: Clip) -> Sound:
+        waveform = read_audio(clip.path)
+        return Sound(*self._io.features(waveform), len(waveform))
+
+    def frames(self, clip: Clip) -> torch.Tensor:
+        """The clip's audio frames `[n_audio, hidden]`."""
+        self.get(clip)
+        return self._frames[clip.clip_id]
+
+    def get(self, clip: Clip, n_audio: int | None = None) -> ClipInput:
+        """The clip as the decoder reads it; with `n_audio`, only that many of its first frames."""
+        if clip.clip_id not in self._inputs:
+            sound = self._ahead.get(clip)
+            with torch.inference_mode():
+                frames = self._model.encode(sound.mel, sound.n_frames)
+                self._inputs[clip.clip_id] = self._io.join(self._model, self._ids, frames)
+            self._frames[clip.clip_id], self._n_samples[clip.clip_id] = frames, sound.n_samples
+        if n_audio is None:
+            return self._inputs[clip.clip_id]
+        with torch.inference_mode():
+            return self._io.join(self._model, self._ids, self._frames[clip.clip_id][:n_audio])
+
+    def seconds(self, clip: Clip) -> float:
+        """Length of the sound, after resampling."""
+        self.get(clip)
+        return self._n_samples[clip.clip_id] / SAMPLE_RATE
+
+    def unpatched(self, clip: Clip) -> Answer:
+        """The model's own answer to the clip, `rows` = 1."""
+        if clip.clip_id not in self._answers:
+            with torch.inference_mode():
+                with self._lm.unpatched(self.get(clip)):
+                    logits = self._lm.readout().save()
+                self._answers[clip.clip_id] = restrict(logits, self._label_ids)
+        return self._answers[clip.clip_id]
+
+
+class _Ahead:
+    """Sounds read in a thread, a few clips before the model asks for them.
+
+    An error is raised where the clip is asked for, not where it happened.
+    """
+
+    def __init__(self, load: Callable[[Clip], Sound]):
+        self._load = load
+        self._pool: ThreadPoolExecutor | None = None
+        self._coming: Iterator[Clip] = iter(())
+        self._futures: dict[str, Future[Sound]] = {}
+
+    @contextmanager
+    def of(self, clips: Iterator[Clip]) -> Iterator[None]:
+        """Inside, `clips` are read in this order, up to `N_AHEAD` of them before they are asked for."""
+        self._coming = clips
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sound")
+        self._fill()
+        try:
+            yield
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool, self._coming = None, iter(())
+            self._futures.clear()
+
+    def get(self, clip: Clip) -> Sound:
+        """The clip's sound, read now unless it has been read ahead."""
+        future = self._futures.pop(clip.clip_id, None)
+        self._fill()
+        return future.result() if future else self._load(clip)
+
+    def _fill(self) -> None:
+        if self._pool:
+            for clip in itertools.islice(self._coming, N_AHEAD - len(self._futures)):
+                self._futures[clip.clip_id] = self._pool.submit(self._load, clip)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on the device, or in the machine where the device is the processor."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

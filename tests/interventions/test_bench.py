@@ -1,0 +1,105 @@
+"""The benchmark compares procedures that compute the same numbers, and counts what they compute."""
+
+import json
+from copy import deepcopy
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cli import cli
+from commandline.options import DEMO_MODEL
+from interventions.core import bench
+
+N_LAYERS = 6
+
+
+@pytest.fixture(scope="module")
+def case():
+    config = deepcopy(bench.NARROW)
+    config["llm_config"] |= {
+        "num_hidden_layers": N_LAYERS,
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "vocab_size": 99,
+    }
+    config["audio_encoder_config"] |= {"d_model": 32, "encoder_ffn_dim": 64, "encoder_attention_heads": 2}
+    config["audio_encoder_config"] |= {"encoder_layers": 1, "max_source_positions": 300}
+    return bench.random_case(config)
+
+
+@pytest.fixture(scope="module")
+def result(case):
+    return bench.run_bench(case, rounds=2)
+
+
+def test_it_names_every_procedure_and_what_it_ran_on(result):
+    for key in ("seconds_per_pair", "arithmetic_per_pair", "times_as_fast_as_textbook"):
+        assert list(result[key]) == ["textbook", "per_layer", "sweep", "tail"]
+        assert all(value > 0 for value in result[key].values())
+    assert result["shape"]["n_layers"] == N_LAYERS and result["shape"]["positions_in_span"] == list(bench.SPANS)
+    assert (result["shape"]["positions_before_span"], result["shape"]["positions_after_span"]) == (15, 38)
+    assert result["machine"]["cores"] and result["versions"]["torch"] == torch.__version__
+    json.dumps(result, allow_nan=False)
+
+
+def test_all_procedures_give_the_same_logits_and_the_patch_moves_them(result):
+    assert result["max_abs_logit_difference"] < 1e-4 < 1e-3 < result["max_abs_effect_of_patching"]
+
+
+def test_arithmetic_is_what_the_procedures_are_known_to_take(case, result):
+    with torch.inference_mode():
+        encoder = [bench.multiply_adds(clip) for clip in case.clips]
+        inputs = [clip() for clip in case.clips]
+        decoder = [
+            bench.multiply_adds(lambda i=i: case.model.llm_model(inputs_embeds=i.inputs_embeds, logits_to_keep=1))
+            for i in inputs
+        ]
+    per_pair = [(decoder[i + 1], (1 + N_LAYERS) * decoder[i]) for i in range(4)]
+    expected = sum(map(sum, per_pair)) / 4
+    assert result["arithmetic_per_pair"]["per_layer"] == pytest.approx(expected + sum(encoder) / 4, rel=0.01)
+    with_encoder = expected + (N_LAYERS + 2) * encoder[0]
+    assert result["arithmetic_per_pair"]["textbook"] == pytest.approx(with_encoder, rel=0.01)
+    found = result["arithmetic_per_pair"]
+    assert found["tail"] < found["sweep"] < found["per_layer"] < found["textbook"]
+
+
+def test_attention_on_the_processor_is_counted():
+    x = torch.randn(1, 2, 50, 16)
+    count = bench.multiply_adds(lambda: torch.nn.functional.scaled_dot_product_attention(x, x, x))
+    assert count == 2 * (2 * 50 * 50 * 16)
+
+
+def test_the_shapes_are_those_of_the_model_that_they_stand_for():
+    llm, narrow = bench.FULL_SIZE["llm_config"], bench.NARROW["llm_config"]
+    assert llm["num_hidden_layers"] == narrow["num_hidden_layers"] == 36
+    for key in ("intermediate_size", "vocab_size"):
+        assert llm[key] / llm["hidden_size"] == pytest.approx(narrow[key] / narrow["hidden_size"], rel=0.01)
+
+
+def fails(*args, status):
+    result = CliRunner().invoke(cli, ["bench", *map(str, args)])
+    assert result.exit_code == status and "Traceback" not in result.output
+    return result.output.strip().splitlines()[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_the_full_size_needs_a_device():
+    assert "CUDA" in fails("--full-size", status=2)
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_measured(tmp_path):
+    assert "there is no folder" in fails("--json", tmp_path / "no" / "b.json", status=2)
+    assert "choose one" in fails("--full-size", "--model", "x", status=2)
+    assert "nowhere" in fails("--model", tmp_path / "nowhere", status=1)
+
+
+def test_a_checkpoint_is_measured_with_its_own_prompt(tmp_path):
+    found = CliRunner().invoke(
+        cli,
+        ["bench", "--model", str(DEMO_MODEL), "--device", "cpu", "--rounds", "1", "--json", str(tmp_path / "b.json")],
+    )
+    assert found.exit_code == 0, found.output
+    written = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))
+    assert written["shape"]["model"] == "opens2s-demo" and written["max_abs_logit_difference"] < 1e-3
+    assert "tail" in found.output and "largest |Δlogit|" in found.output

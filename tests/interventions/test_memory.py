@@ -1,0 +1,64 @@
+"""A sweep that does not fit is done in parts, says so, and gives the same records."""
+
+import pytest
+import torch
+
+from commandline.options import DEMO_MODEL
+from errors import UserError
+from interventions import load_intervention, load_subject
+from interventions.core.experiment import run_pairs
+from pairs import build_pairs
+
+
+@pytest.fixture(scope="module")
+def pairs(demo_data):
+    return build_pairs(demo_data.clips, "prosody", max_pairs=3).pairs
+
+
+def records(subject, pairs, said):
+    return list(run_pairs(subject, load_intervention("noise"), pairs, say=said.append))
+
+
+def tight(subject, rows, error):
+    """Let a block fail on more than so many rows, as a device without memory would."""
+
+    def refuse(module, args):
+        if len(args[0]) > rows:
+            raise error
+
+    return subject.model.llm_model.model.layers[5].register_forward_pre_hook(refuse)
+
+
+@pytest.mark.parametrize("engine", ["tail", "sweep"])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_rows_are_halved_until_they_fit(pairs, engine, error):
+    subject, said = load_subject(DEMO_MODEL, device="cpu", engine=engine), []
+    expected = records(subject, pairs, said)
+    assert said == [] and subject.lm.max_rows is None
+    tight(subject, 3, error)
+    found = records(subject, pairs, said)
+    assert subject.lm.max_rows == 2 and len(said) == 2 and "--max-rows 2" in said[-1]
+    for rows, fitting in zip(expected, found, strict=True):
+        for row, other in zip(rows, fitting, strict=True):
+            assert list(other["logits_patch"].values()) == pytest.approx(list(row["logits_patch"].values()), abs=1e-4)
+            assert {key: row[key] for key in ("pair_id", "layer", "pred_base", "pred_patch", "stream_shift")} == {
+                key: other[key] for key in ("pair_id", "layer", "pred_base", "pred_patch", "stream_shift")
+            }
+
+
+@pytest.mark.parametrize("engine", ["tail", "stepwise"])
+def test_when_not_even_one_row_fits_the_advice_is_another(pairs, engine):
+    subject = load_subject(DEMO_MODEL, device="cpu", engine=engine)
+    tight(subject, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(UserError, match="a single row"):
+        records(subject, pairs, [])
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(pairs):
+    subject, said = load_subject(DEMO_MODEL, device="cpu"), []
+    tight(subject, 0, RuntimeError("something else"))
+    with pytest.raises(UserError, match="something else"):
+        records(subject, pairs, said)
+    assert said == []

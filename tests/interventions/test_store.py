@@ -1,0 +1,117 @@
+"""Clips are held within a bound, read ahead, and made again rather than wrong."""
+
+import threading
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from commandline.options import DEMO_MODEL
+from errors import UserError
+from interventions import load_intervention, load_subject
+from interventions.core import store as store_module
+from interventions.core.experiment import run_pairs
+from pairs import build_pairs
+
+
+@pytest.fixture(scope="module")
+def pairs(demo_data):
+    return build_pairs(demo_data.clips, "semantic", max_pairs=40).pairs[:12]
+
+
+@pytest.fixture
+def subject():
+    return load_subject(DEMO_MODEL, device="cpu")
+
+
+def records(subject, pairs, **settings):
+    return list(run_pairs(subject, load_intervention("patch"), pairs, layers=[0, 5], **settings))
+
+
+@pytest.fixture
+def encoded(subject, monkeypatch):
+    """How often each number of mel frames went through the encoder, as a list that grows."""
+    calls, encode = [], subject.model.encode
+    monkeypatch.setattr(subject.model, "encode", lambda *args: calls.append(args) or encode(*args), raising=False)
+    return calls
+
+
+def distinct(pairs):
+    return {clip.clip_id for pair in pairs for clip in (pair.a, pair.b)}
+
+
+def test_a_clip_is_encoded_once_and_forgotten_after_its_last_pair(subject, pairs, encoded):
+    store, seen = subject.clips, []
+    with store.serving(pairs):
+        for number, pair in enumerate(pairs):
+            store.get(pair.a), store.get(pair.b)
+            store.done(pair)
+            seen.append(set(store._inputs))
+            assert seen[-1] <= distinct(pairs[number + 1 :])
+    assert len(encoded) == len(distinct(pairs)) and seen[-1] == set()
+
+
+def test_without_room_everything_is_made_again_and_is_the_same(subject, pairs, encoded):
+    free = records(subject, pairs)
+    once = len(encoded)
+    subject.clips.limit = 0
+    assert records(subject, pairs) == free
+    assert len(encoded) - once == 2 * len(pairs) > once
+    assert subject.clips.nbytes == 0
+
+
+def test_between_pairs_the_store_is_within_its_limit_and_what_is_needed_last_goes_first(subject, pairs):
+    store, lm = subject.clips, subject.lm
+    a, b, c = (pair.a for pair in pairs[:3])
+    needed = [replace(pairs[0], a=x, b=y) for x, y in ((a, b), (c, c), (a, a), (b, b))]
+    with store.serving(needed):
+        for clip in (a, b):
+            lm.record(store.get(clip))
+        store.limit = store.nbytes - 1
+        store.done(needed[0])
+        assert set(store._inputs) == {a.clip_id} and 0 < store.nbytes <= store.limit
+
+
+def test_records_count_towards_the_limit(subject, pairs):
+    store = subject.clips
+    clip = store.get(pairs[0].a)
+    frames = store.nbytes
+    with torch.inference_mode():
+        subject.lm.record(clip)
+    assert store.nbytes == frames + subject.lm.recorded_bytes(clip) > 10 * frames
+
+
+def test_what_a_variant_heard_beside_its_pairs_is_forgotten_too(subject, pairs, demo_data):
+    mean = load_intervention("mean")
+    for _ in run_pairs(subject, mean, pairs[:2], layers=[3], clips=demo_data.clips):
+        pass
+    assert not subject.clips._inputs
+
+
+class TestReadingAhead:
+    def test_sounds_are_read_in_another_thread_once_each(self, subject, pairs, monkeypatch):
+        threads, read = Counter(), store_module.read_audio
+        monkeypatch.setattr(
+            store_module, "read_audio", lambda path: threads.update([threading.current_thread().name]) or read(path)
+        )
+        records(subject, pairs)
+        assert sum(threads.values()) == len(distinct(pairs))
+        assert [name for name in threads if name.startswith("sound")] == list(threads)
+
+    def test_no_more_than_a_few_are_read_before_they_are_asked_for(self, subject, pairs, monkeypatch):
+        started, read = [], store_module.read_audio
+        monkeypatch.setattr(store_module, "read_audio", lambda path: started.append(path) or read(path))
+        with subject.clips.serving(pairs):
+            subject.clips.get(pairs[0].a)
+            subject.clips._ahead._pool.shutdown(wait=True)
+            assert len(started) == 1 + store_module.N_AHEAD < len(distinct(pairs))
+
+    def test_an_unreadable_clip_stops_its_own_pair_and_none_before(self, subject, pairs, tmp_path):
+        broken = tmp_path / "broken.wav"
+        broken.write_text("no sound", encoding="utf-8")
+        late = replace(pairs[2], a=replace(pairs[2].a, clip_id="broken", path=broken))
+        rows = run_pairs(subject, load_intervention("patch"), [*pairs[:2], late], layers=[0])
+        assert len([next(rows), next(rows)]) == 2
+        with pytest.raises(UserError, match="broken.wav"):
+            next(rows)
