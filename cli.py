@@ -202,7 +202,8 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     """
     if json_file and not json_file.resolve().parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)
-    from interventions.core.bench import make_case, run_bench, shown
+    from interventions.core.bench import run_bench, shown
+    from interventions.core.bench_case import make_case
 
     result = run_bench(make_case(**options), rounds)
     click.echo(shown(result))

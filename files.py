@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,12 @@ def remove_partial(folder: Path) -> None:
             path.unlink()
 
 
-def whole_lines(path: Path) -> list[str]:
+def whole_lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file, but for a torn last one; a kill may leave half of a character."""
-    return [line.decode() for line in path.read_bytes().split(b"\n")[:-1]]
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line[:-1].decode()
 
 
 def read_json(path: Path) -> dict[str, Any]:

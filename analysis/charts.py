@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from analysis import plots
 from analysis.metrics import read_pairs, read_records
 from analysis.tables import unpatched
+from pairs.shown import shown
 
 # What a curve counts, in words, in the order of the legend. For the last two what matters is that nothing changes.
 COUNTED = {
@@ -26,6 +28,7 @@ COUNTED = {
     "self": ("flip_from_base_rate", "leaves its own answer: A is its own donor"),
 }
 MATRICES = 4
+HEAT_MAP_ROWS = 150
 
 
 def read_metrics(run: Path, name: str) -> pd.DataFrame:
@@ -67,7 +70,9 @@ def _of_main(
     run: Path, config: dict[str, Any], name: str, metrics: pd.DataFrame, title: str, subtitle: list[str]
 ) -> dict[str, alt.TopLevelMixin]:
     records, pairs = read_records(run / f"patching_records_{name}.jsonl"), read_pairs(run / f"pair_list_{name}.jsonl")
-    charts = {f"pair_heat_map_{name}": plots.pair_heat_map(_states(records), title, subtitle)}
+    states, n_pairs = _thinned(_states(records)), records["pair_id"].nunique()
+    thinned = [f"{HEAT_MAP_ROWS} of {n_pairs} pairs, evenly spaced in their order"] if n_pairs > HEAT_MAP_ROWS else []
+    charts = {f"pair_heat_map_{name}": plots.pair_heat_map(states, title, [*subtitle, *thinned])}
     if metrics["recovery_n"].max() > 0:
         charts[f"recovery_curve_{name}"] = plots.recovery_curve(metrics, title, subtitle)
     label = f"{config['experiments'][name]['kind']}_label_a"
@@ -91,8 +96,17 @@ def _states(records: pd.DataFrame) -> pd.DataFrame:
     last = records["layer"].where(flips, -1).groupby(records["pair_id"]).max()
     last[records.groupby("pair_id")["eligible"].first().eq(False)] = -2  # at the foot
     order = {pair: row for row, pair in enumerate(last.sort_values(ascending=False, kind="stable").index)}
-    pair = records["clip_a"] + " ← " + records["clip_b"]
+    pair = records["clip_a"].map(shown) + " ← " + records["clip_b"].map(shown)  # an SVG holds no control characters
     return pd.DataFrame({"layer": records["layer"], "row": records["pair_id"].map(order), "state": state, "pair": pair})
+
+
+def _thinned(states: pd.DataFrame) -> pd.DataFrame:
+    """At most `HEAT_MAP_ROWS` pairs, evenly spaced in their order, so that a row can still be seen."""
+    rows = states["row"].unique()
+    if len(rows) <= HEAT_MAP_ROWS:
+        return states
+    kept = np.linspace(0, rows.max(), HEAT_MAP_ROWS).round().astype(int)
+    return states[states["row"].isin(kept)]
 
 
 def _matrices(records: pd.DataFrame) -> pd.DataFrame:
@@ -161,4 +175,4 @@ def _heading(config: dict[str, Any], name: str, metrics: pd.DataFrame) -> tuple[
 
 
 def _of_what(config: dict[str, Any]) -> str:
-    return f"model {config['model']['name']}, data {config['data']['name']}"
+    return f"model {shown(config['model']['name'])}, data {shown(config['data']['name'])}"

@@ -5,7 +5,6 @@
 Each run is taken as it was summarised: its metrics and its hand-over layers are read from its files.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,10 @@ import pandas as pd
 
 from analysis import plots
 from analysis.charts import read_metrics
+from analysis.summary import write_table
 from errors import UserError
+from files import CONFIG, read_config, read_json
+from pairs.shown import shown
 
 KINDS = ("prosody", "semantic")
 
@@ -33,8 +35,7 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
             curves.append(curve.assign(kind=kind, depth=curve["layer"] / max(1, n_layers - 1)))
             rows.append({"run": name, "kind": kind, "n_layers": n_layers} | _hand_over(run, kind, metrics, n_layers))
     table, tidy = pd.DataFrame(rows), pd.concat(curves)
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "hand_over.csv", index=False, float_format="%.6g")
+    write_table(out / "hand_over.csv", table)
     figures = []
     for kind, mine in tidy.groupby("kind"):
         title = f"{str(kind).capitalize()} pairs in {mine['run'].nunique()} runs, on relative depth"
@@ -45,18 +46,18 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
 
 def _names(runs: list[Path]) -> list[str]:
     """The directories' names, with their parents' where two are alike."""
-    names = [run.resolve().name for run in runs]
+    names = [shown(run.resolve().name) for run in runs]
     return [
-        f"{run.resolve().parent.name}/{name}" if names.count(name) > 1 else name
+        f"{shown(run.resolve().parent.name)}/{name}" if names.count(name) > 1 else name
         for run, name in zip(runs, names, strict=True)
     ]
 
 
 def _config(run: Path) -> dict[str, Any]:
-    path = run / "patching_config.json"
-    if not path.exists():
-        raise UserError(f"{run}: not a run directory, it has no patching_config.json")
-    return json.loads(path.read_text(encoding="utf-8"))
+    config = read_config(run)
+    if not config:
+        raise UserError(f"{run}: not a run directory, it has no {CONFIG}")
+    return config
 
 
 def _finished(run: Path, config: dict[str, Any]) -> list[str]:
@@ -71,8 +72,7 @@ def _finished(run: Path, config: dict[str, Any]) -> list[str]:
 
 
 def _hand_over(run: Path, kind: str, metrics: pd.DataFrame, n_layers: int) -> dict[str, Any]:
-    path = run / f"statistics_{kind}.json"
-    found = json.loads(path.read_text(encoding="utf-8"))["hand_over"] if path.exists() else {}
+    found = read_json(run / f"statistics_{kind}.json").get("hand_over", {})
     layer = found.get("layer")
     return {
         "hand_over_layer": layer,

@@ -5,12 +5,15 @@
 A figure states its n; its legend and axes are in words. Columns `…_low` and `…_high` of a table are drawn as bands.
 """
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import altair as alt
 import pandas as pd
+
+from files import write_whole
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; the same thing has the same one in every figure.
 BLUE, ORANGE, GREY, LIGHT_GREY = "#0072B2", "#D55E00", "#595959", "#A6A6A6"
@@ -306,15 +309,11 @@ def _styled(chart: alt.TopLevelMixin, title: str, subtitle: Sequence[str]) -> al
 
 def save(chart: alt.TopLevelMixin, path: Path) -> list[Path]:
     """Write `path`.png at print resolution and `path`.svg, each as a whole or not at all; gives the two."""
-    written = []
-    for form, settings in (("png", {"ppi": PIXELS_PER_INCH}), ("svg", {})):
-        target = path.with_name(f"{path.name}.{form}")
-        temporary = path.with_name(f"{target.name}.partial")
-        chart.save(temporary, format=form, **settings)
-        if form == "svg":
-            temporary.write_text(_renumbered(temporary.read_text(encoding="utf-8")), encoding="utf-8")
-        written.append(temporary.replace(target))
-    return written
+    png, svg = io.BytesIO(), io.StringIO()
+    chart.save(png, format="png", ppi=PIXELS_PER_INCH)
+    chart.save(svg, format="svg")
+    contents = {"png": png.getvalue(), "svg": _renumbered(svg.getvalue())}
+    return [write_whole(path.with_name(f"{path.name}.{form}"), content) for form, content in contents.items()]
 
 
 def _renumbered(svg: str) -> str:

@@ -15,6 +15,7 @@ from analysis import plots
 from analysis.charts import COUNTED, charts_of
 from analysis.metrics import layer_metrics, read_pairs, read_records
 from analysis.statistics import contrast, hand_over, layer_intervals
+from files import read_config, write_whole
 
 SHOWN = ["layer", "n_pairs", "eligible_count", "flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"]
 COLUMN_OF_RATE = {"flip_to_target_rate": "flip_to_target", "flip_from_base_rate": "flip_from_base"}
@@ -25,12 +26,12 @@ def summarise(run: Path, name: str) -> tuple[pd.DataFrame, list[Path]]:
 
     Where the run has the main experiment of that kind and controls, the contrasts between them are written too.
     """
-    config = json.loads((run / "patching_config.json").read_text(encoding="utf-8"))
+    config = read_config(run)
     experiment = config["experiments"][name]
     records, pairs = _read(run, name)
     seed = experiment["pair_sampling_seed"]
     metrics = layer_metrics(records).merge(layer_intervals(records, pairs, seed), on=["layer", "patch_alpha"])
-    metrics.to_csv(run / f"patching_metrics_{name}.csv", index=False, float_format="%.6g")
+    write_table(run / f"patching_metrics_{name}.csv", metrics)
     kind = experiment["kind"]
     if config["experiments"].get(kind, {}).get("finished"):
         _write_statistics(run, config, kind, seed)
@@ -48,6 +49,11 @@ def shown(metrics: pd.DataFrame) -> str:
     return metrics[[*SHOWN, *doses]].to_string(index=False, float_format="{:.3f}".format)
 
 
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a CSV file with six digits, as a whole or not at all."""
+    write_whole(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
 def _read(run: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return read_records(run / f"patching_records_{name}.jsonl"), read_pairs(run / f"pair_list_{name}.jsonl")
 
@@ -56,8 +62,7 @@ def _write_statistics(run: Path, config: dict[str, Any], kind: str, seed: int) -
     suffix = f"suffix-{kind}"
     mirror = _read(run, suffix) if config["experiments"].get(suffix, {}).get("finished") else None
     content = {"hand_over": hand_over(*_read(run, kind), mirror, seed), "seed": seed}
-    path = run / f"statistics_{kind}.json"
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(run / f"statistics_{kind}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_contrast(run: Path, kind: str, name: str, intervention: str, seed: int) -> None:
@@ -68,4 +73,4 @@ def _write_contrast(run: Path, kind: str, name: str, intervention: str, seed: in
         return
     main, control = (table[table["layer"].isin(layers)] for table in (main, control))
     table = contrast(main, control, main_pairs, control_pairs, column, seed)
-    table.to_csv(run / f"contrast_{kind}_vs_{name}.csv", index=False, float_format="%.6g")
+    write_table(run / f"contrast_{kind}_vs_{name}.csv", table)

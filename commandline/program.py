@@ -23,6 +23,7 @@ from interventions.core.registry import Entry, add_plugin, catalogue
 INTERRUPTED = 130
 # What writing to a pipe or a terminal gives that is no longer there.
 NOBODY_READS = (errno.EPIPE, errno.EIO)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Program(click.Group):
@@ -88,6 +89,10 @@ class Program(click.Group):
                 ctx.exit(INTERRUPTED)
             if ctx.meta.get("debug"):
                 raise
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                what = error.filename or "a file, or the output"
+                _tell(f"error: {what}: cannot be written ({error.strerror}); free the disk and start the command again")
+                ctx.exit(BAD_INPUT)
             line = str(error).splitlines()[0] if str(error) else ""
             _tell(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)")
             ctx.exit(BAD_INPUT)

@@ -65,7 +65,7 @@ def made_up_readings(texts: list[Text], rng: np.random.Generator) -> tuple[list[
 def write_clips(folder: Path, rows: list[dict], sounds: list[np.ndarray]) -> None:
     """`text.jsonl` beside one folder a prosody."""
     folder.mkdir(parents=True)
-    (folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
     paths = [folder / label / f"{row['text_id']}.flac" for row in rows for label in PROSODIES]
     for path, sound in zip(paths, sounds, strict=True):
         path.parent.mkdir(exist_ok=True)
@@ -156,7 +156,7 @@ def main(out: Path, device: str, workers: int, n_texts: int, steps: int, seed: i
 
     io = write_io(checkpoint, [text.text for text in texts], recipe.window_seconds)
     config = checkpoint_config(recipe, len(io.tokenizer))
-    (checkpoint / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (checkpoint / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
     model = build_model(config, read_ctranslate2(Path(get_model_path()) / "model.bin"), seed).to(device)
     taught = encode_clips(model, io, taught_sounds, taught_answers)
     for step, loss in train(model, io.input_ids(), taught, recipe, seed):
@@ -171,7 +171,9 @@ def main(out: Path, device: str, workers: int, n_texts: int, steps: int, seed: i
     given = answers_alone(checkpoint, other_sounds, "held-out clips")
     held_out = accuracies(given, other_answers, [text.explicit for text in in_every_prosody(others)])
 
-    (checkpoint / "README.md").write_text(model_card(recipe, n_texts, seed, demo, held_out), encoding="utf-8")
+    (checkpoint / "README.md").write_text(
+        model_card(recipe, n_texts, seed, demo, held_out), encoding="utf-8", newline="\n"
+    )
     click.echo(f"demo texts {demo}, other held-out sentences {held_out}")
 
 

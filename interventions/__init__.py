@@ -9,7 +9,7 @@ the causal path from the sound to the answer. An experiment is one function with
         \"\"\"A's audio span is emptied.\"\"\"
         logits = []
         for group in lm.passes(layers):
-            with lm.trace(pair.a):
+            with lm.trace(pair.a, known=(pair.a, pair.a_span.start)):
                 for l in group:
                     lm.branch(l, pair.a_span, torch.zeros_like(lm.hidden(l)[:1, pair.a_span]))
                 readout = lm.readout().save()

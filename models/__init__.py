@@ -1,1 +1,1 @@
-"""What is studied: the model (`opens2s`), its input (`opens2s_io`) and its answer tokens (`labels`)."""
+"""What is studied: the model (`opens2s`), its files (`checkpoint`), its input (`opens2s_io`) and answers (`labels`)."""

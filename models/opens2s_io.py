@@ -8,6 +8,7 @@ The one place that knows the system turn, the chat template and the audio placeh
 the *expanded* sequence, in which each audio frame has taken a place of its own (SPEC sections 1 and 4).
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,8 +207,9 @@ def read_extractor(path: Path) -> WhisperFeatureExtractor:
         if settings.get(key, value) != value:
             raise UserError(f"{path}: {key} is {settings[key]!r}, but OpenS2S has {value!r}; fetch it again")
     try:
-        return WhisperFeatureExtractor(**values, sampling_rate=SAMPLE_RATE)
-    except (ArithmeticError, ValueError) as error:
+        with warnings.catch_warnings(category=UserWarning, action="error"):  # mel filters that hear nothing
+            return WhisperFeatureExtractor(**values, sampling_rate=SAMPLE_RATE)
+    except (ArithmeticError, ValueError, UserWarning) as error:
         raise UserError(f"{path}: gives no mel filters ({error}); fetch it again") from None
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL
 from interventions.core import checks
-from interventions.core.experiment import ALIGNMENTS
+from interventions.core.inputs import ALIGNMENTS
 from interventions.core.traced import ENGINES
 from models.opens2s import DTYPES
 

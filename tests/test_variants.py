@@ -67,7 +67,7 @@ def test_a_plugin_writes_every_file_and_its_options_reach_it(plugin, tmp_path):
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]["first-half-prosody"]
     assert ran["options"] == {"share": 0.25}
     assert "done already" in call("first-half", "--plugin", plugin, "--share", "0.25", "--out", out, *FEW)
-    assert "options was" in fails("first-half", "--plugin", plugin, "--out", out, *FEW, status=2)
+    assert "options.share was 0.25, is 0.5" in fails("first-half", "--plugin", plugin, "--out", out, *FEW, status=2)
 
 
 def test_control_takes_a_plugin_by_name_and_engines_agree(plugin, tmp_path):

@@ -24,6 +24,7 @@ from analysis.report.browser import browser_data
 from analysis.report.checks import checks
 from analysis.report.experiments import read_run
 from analysis.report.sounds import find_clips, sounds_of
+from files import write_whole
 
 HERE = Path(__file__).resolve().parent
 
@@ -57,11 +58,7 @@ def write_report(run: Path) -> Path:
         settings=overview.settings(content),
         commands=overview.commands(content),
     )
-    path = run / "report.html"
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(page, encoding="utf-8", newline="\n")
-    temporary.replace(path)
-    return path
+    return write_whole(run / "report.html", page)
 
 
 def _environment() -> Environment:

@@ -61,12 +61,13 @@ def _rows(experiment: Experiment) -> list[list[float]]:
 
 def _pairs(experiment: Experiment, labels: list[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     n_rows = len(_rows(experiment))
-    by_pair = dict(list(experiment.records.groupby("pair_id", sort=False)))
+    places = experiment.records.groupby("pair_id", sort=False).indices
     pairs = []
     for row in experiment.pairs:
-        records = by_pair.get(row["pair_id"])
-        if records is None or len(records) != n_rows:
+        place = places.get(row["pair_id"], ())
+        if len(place) != n_rows:
             continue
+        records = experiment.records.iloc[place]
         first = records.iloc[0]
         pairs.append(
             (

@@ -17,6 +17,7 @@ from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
 from analysis.tables import all_tables
 from errors import UserError
+from files import read_config, read_json, whole_lines
 
 Rows = list[dict[str, Any]]
 ABOUT = {
@@ -98,17 +99,17 @@ class Run:
 
 def read_run(run: Path) -> Run:
     """Read a run directory; `UserError` where it holds no run."""
-    config = _json(run / "patching_config.json")
+    config = read_config(run)
     if not config.get("experiments"):
         raise UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
     by_rank = sorted(config["experiments"].items(), key=lambda item: _rank(item[1]))  # stable: in the order begun
     album = Album()
     return Run(
         config=config,
-        tokens=_json(run / "tokenization_report.json"),
-        spans=_json(run / "sanity_check_audio_span.json"),
-        silent=_json(run / "sanity_check_self_patch.json"),
-        construction=_json(run / "pair_construction_report.json"),
+        tokens=read_json(run / "tokenization_report.json"),
+        spans=read_json(run / "sanity_check_audio_span.json"),
+        silent=read_json(run / "sanity_check_self_patch.json"),
+        construction=read_json(run / "pair_construction_report.json"),
         experiments=[_experiment(run, config, name, settings, album) for name, settings in by_rank],
         datasets=album.datasets,
     )
@@ -134,7 +135,7 @@ def _experiment(run: Path, config: dict[str, Any], name: str, settings: dict[str
         figures=album.take(charts_of(run, config, name), name) if summarised else [],
         tables=[table_of("Everything measured, by layer", metrics.dropna(axis="columns", how="all"))]
         + _tables(run, name, records, pairs),
-        hand_over=_json(run / f"statistics_{name}.json").get("hand_over"),
+        hand_over=read_json(run / f"statistics_{name}.json").get("hand_over"),
     )
 
 
@@ -153,12 +154,5 @@ def _tables(run: Path, name: str, records: pd.DataFrame, pairs: Rows) -> list[Ta
     return tables
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def _json_lines(path: Path) -> Rows:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    return [json.loads(line) for line in whole_lines(path)] if path.exists() else []

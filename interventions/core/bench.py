@@ -1,6 +1,6 @@
 """What a pair costs, by four procedures that compute the same numbers.
 
-    result = run_bench(random_case(), rounds=3)
+    result = run_bench(make_case(), rounds=3)
     result["seconds_per_pair"]["tail"]
 
 - `textbook`: plain forward hooks, one forward a layer, the encoder in every forward.
@@ -17,131 +17,32 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from tqdm import tqdm
 
 from errors import BAD_USAGE, UserError
+from interventions.core.bench_case import Case
 from interventions.core.inputs import align
-from interventions.core.subject import load_subject
 from interventions.core.textbook import textbook
 from interventions.core.traced import TracedLM
 from interventions.patch import patch
-from models.opens2s import OpenS2S, pick_device, pick_dtype
-from models.opens2s_io import PLACEHOLDER_ID, SAMPLE_RATE, ClipInput, embed, expand_ids, find_audio_span
+from models.opens2s_io import ClipInput
 
 ENGINE_OF = {"per_layer": "stepwise", "sweep": "sweep", "tail": "tail"}
 PROCEDURES = ("textbook", *ENGINE_OF)
 ONE_PAIR = ("textbook", "per_layer")  # slow, and they share nothing between pairs but the encoded clips
-CPU = torch.device("cpu")
-BEFORE, AFTER = 15, 38  # positions of the prompt around the span (OPENS2S's tokenizer)
-SPANS = (26, 19, 32, 23, 29)  # 3 to 5 seconds of sound
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy")
-
-# Narrow enough for two cores, with OpenS2S's depth and its proportions: 3 × hidden inside the MLP, 4 query heads to a
-# key head, a vocabulary of 37 × hidden, and an encoder of about 1.7 times the arithmetic of one decoder forward.
-NARROW = {
-    "audio_encoder_config": {
-        "model_type": "qwen2_audio_encoder", "num_mel_bins": 128, "d_model": 384, "encoder_layers": 3,
-        "encoder_attention_heads": 6, "encoder_ffn_dim": 1536, "max_source_positions": 1500,
-    },
-    "llm_config": {
-        "model_type": "qwen3", "vocab_size": 18_992, "hidden_size": 512, "intermediate_size": 1536,
-        "num_hidden_layers": 36, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
-        "tie_word_embeddings": False, "rope_theta": 1e6,
-    },
-    "conv_kernel_sizes": "5,5", "adapter_inner_dim": 64,
-}  # fmt: skip
-FULL_SIZE = {
-    "audio_encoder_config": {
-        "model_type": "qwen2_audio_encoder", "num_mel_bins": 128, "d_model": 1280, "encoder_layers": 32,
-        "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "max_source_positions": 1500,
-    },
-    "llm_config": {
-        "model_type": "qwen3", "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 12_288,
-        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
-        "tie_word_embeddings": False, "rope_theta": 1e6,
-    },
-    "conv_kernel_sizes": "5,5", "adapter_inner_dim": 512,
-}  # fmt: skip
-
-
 # torch counts every attention kernel but the processor's.
 _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *rest, **more: sdpa_flop_count(q, k, v)
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model and, for each clip, a function that encodes it and joins it with the prompt."""
-
-    name: str
-    model: OpenS2S
-    clips: tuple[Callable[[], ClipInput], ...]
-
-
-def random_case(
-    config: dict[str, Any] = NARROW,
-    device: torch.device = CPU,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> Case:
-    """A model of random weights, and clips of noise in a prompt of OpenS2S's length."""
-    torch.manual_seed(seed)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with device:
-            model = OpenS2S(config).eval().requires_grad_(False)
-    finally:
-        torch.set_default_dtype(default)
-    bins, frames = config["audio_encoder_config"]["num_mel_bins"], model.window_frames
-    sounds = [torch.randn(bins, frames) for _ in SPANS]
-    # Each position of the span is 16 frames of the mel: two convolutions of the adapter, one of the encoder, one pool.
-    clips = tuple(partial(_encoded, model, mel, 16 * span) for mel, span in zip(sounds, SPANS, strict=True))
-    return Case("random weights", model, clips)
-
-
-def make_case(
-    model: str | None = None,
-    full_size: bool = False,
-    device: str | None = None,
-    dtype: str | None = None,
-    seed: int = 0,
-) -> Case:
-    """What the options of `python cli.py bench` ask for; `UserError` where it cannot be had."""
-    if model and full_size:
-        raise UserError("--model and --full-size: choose one of them", BAD_USAGE)
-    if model:
-        return checkpoint_case(model, device, dtype, seed)
-    if full_size and not torch.cuda.is_available():
-        raise UserError("--full-size: needs a CUDA device of about 20 GiB, and there is none here", BAD_USAGE)
-    chosen = pick_device(device or ("cuda" if full_size else "cpu"))
-    return random_case(FULL_SIZE if full_size else NARROW, chosen, pick_dtype(dtype, chosen), seed)
-
-
-def _encoded(model: OpenS2S, mel: torch.Tensor, n_frames: int) -> ClipInput:
-    frames = model.encode(mel, n_frames)
-    expanded = expand_ids([*range(BEFORE), PLACEHOLDER_ID, *range(BEFORE, BEFORE + AFTER)], len(frames))
-    indices = find_audio_span(expanded)
-    return ClipInput(embed(model, expanded, indices, frames), expanded, indices)
-
-
-def checkpoint_case(source: str, device: str | None, dtype: str | None, seed: int = 0) -> Case:
-    """A checkpoint with its own prompt, and clips of noise."""
-    subject = load_subject(source, device=device, dtype=dtype)
-    generator = np.random.default_rng(seed)
-    waveforms = [0.1 * generator.standard_normal(int(SAMPLE_RATE * span / 6.25)).astype(np.float32) for span in SPANS]
-    clips = tuple(partial(subject.io.prepare, subject.model, waveform) for waveform in waveforms)
-    return Case(subject.name, subject.model, clips)
 
 
 def run_bench(case: Case, rounds: int = 3) -> dict[str, Any]:
@@ -317,6 +218,7 @@ def shown(result: dict[str, Any]) -> str:
         for name in PROCEDURES
     ]
     shape, where = result["shape"], result["machine"]
+    rate = result["multiply_adds_per_second_of_a_large_product"]
     place = where["device"] if where["device"] != "cpu" else f"{where['processor']}, {where['threads']} threads"
     return "\n".join(
         [
@@ -326,6 +228,6 @@ def shown(result: dict[str, Any]) -> str:
             f"largest |Δlogit| between them {result['max_abs_logit_difference']:.2g} (patching moves a logit by up to "
             f"{result['max_abs_effect_of_patching']:.2g})",
             f"tail takes {result['tail_over_its_arithmetic']:.1f} times what its arithmetic takes at the speed of a "
-            f"large matrix product here ({result['multiply_adds_per_second_of_a_large_product'] / 1e9:,.0f} G a second)",
+            f"large matrix product here ({rate / 1e9:,.0f} G a second)",
         ]
     )

@@ -26,6 +26,7 @@ from interventions.core.subject import Subject
 from models.labels import LABELS
 from models.opens2s_io import PROMPT, SYSTEM
 from pairs import Clip, Dataset, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs.shown import shown
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
 N_CHECK_CLIPS = 8
@@ -130,6 +131,7 @@ def run_checks(
     spans = span_check(subject, clips)
     run.write_json("sanity_check_audio_span.json", spans)
     table = pd.DataFrame(spans["clips"]).drop(columns=["ids_in_span"])
+    table["clip_id"] = table["clip_id"].map(shown)
     say("audio spans, in positions of the expanded sequence:\n" + table.to_string(index=False))
     _gate(spans["passed"], "an audio span is not where it should be", run, "sanity_check_audio_span.json")
     silent = self_patch_check(subject, clips, layers)

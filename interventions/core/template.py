@@ -19,11 +19,12 @@ from interventions import intervention
 def ATTRIBUTE(lm, pair, layers, alpha=1.0):
     """Say here in one line what is written where; it is the help of `python cli.py NAME`."""
     # pair.a is the recipient, pair.b the donor; pair.a_span and pair.b_span are the audio positions, equally many.
-    with lm.trace(pair.b):
+    with lm.unpatched(pair.b):  # B's own run
         donor = nnsight.save({layer: lm.hidden(layer)[:, pair.b_span].clone() for layer in layers})
     logits = []
-    for group in lm.passes(layers):  # sweep: all layers in one trace; stepwise: one trace a layer
-        with lm.trace(pair.a):
+    for group in lm.passes(layers):  # all layers in one trace, or with --engine stepwise one trace a layer
+        # Nothing before A's span is written, so nothing there is computed again; without known= everything is.
+        with lm.trace(pair.a, known=(pair.a, pair.a_span.start)):
             for layer in group:  # in the order in which the model runs them
                 value = donor[layer]  # [1, positions, hidden]: change it here
                 lm.branch(layer, pair.a_span, value, alpha)  # A goes on from here, patched at this layer

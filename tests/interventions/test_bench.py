@@ -9,14 +9,14 @@ from click.testing import CliRunner
 
 from cli import cli
 from commandline.options import DEMO_MODEL
-from interventions.core import bench
+from interventions.core import bench, bench_case
 
 N_LAYERS = 6
 
 
 @pytest.fixture(scope="module")
 def case():
-    config = deepcopy(bench.NARROW)
+    config = deepcopy(bench_case.NARROW)
     config["llm_config"] |= {
         "num_hidden_layers": N_LAYERS,
         "hidden_size": 64,
@@ -25,7 +25,7 @@ def case():
     }
     config["audio_encoder_config"] |= {"d_model": 32, "encoder_ffn_dim": 64, "encoder_attention_heads": 2}
     config["audio_encoder_config"] |= {"encoder_layers": 1, "max_source_positions": 300}
-    return bench.random_case(config)
+    return bench_case.random_case(config)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_it_names_every_procedure_and_what_it_ran_on(result):
     for key in ("seconds_per_pair", "arithmetic_per_pair", "times_as_fast_as_textbook"):
         assert list(result[key]) == ["textbook", "per_layer", "sweep", "tail"]
         assert all(value > 0 for value in result[key].values())
-    assert result["shape"]["n_layers"] == N_LAYERS and result["shape"]["positions_in_span"] == list(bench.SPANS)
+    assert result["shape"]["n_layers"] == N_LAYERS and result["shape"]["positions_in_span"] == list(bench_case.SPANS)
     assert (result["shape"]["positions_before_span"], result["shape"]["positions_after_span"]) == (15, 38)
     assert result["machine"]["cores"] and result["versions"]["torch"] == torch.__version__
     json.dumps(result, allow_nan=False)
@@ -71,7 +71,7 @@ def test_attention_on_the_processor_is_counted():
 
 
 def test_the_shapes_are_those_of_the_model_that_they_stand_for():
-    llm, narrow = bench.FULL_SIZE["llm_config"], bench.NARROW["llm_config"]
+    llm, narrow = bench_case.FULL_SIZE["llm_config"], bench_case.NARROW["llm_config"]
     assert llm["num_hidden_layers"] == narrow["num_hidden_layers"] == 36
     for key in ("intermediate_size", "vocab_size"):
         assert llm[key] / llm["hidden_size"] == pytest.approx(narrow[key] / narrow["hidden_size"], rel=0.01)

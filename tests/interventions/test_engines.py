@@ -12,7 +12,6 @@ from interventions.core.traced import ENGINES, TracedLM
 from interventions.patch import patch
 from tests.interventions.decoders import make_clip, make_llm, textbook
 
-
 DOSED = [item for item in catalogue().items() if "alpha" in item[1].options]
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from analysis.metrics import read_records
 from errors import UserError
 from interventions.core.rundir import RunDir
 
@@ -52,6 +53,26 @@ def test_a_torn_tail_is_cut_off_and_the_rest_is_kept(run, torn):
     assert run.records_file("prosody").read_text() == whole
 
 
+def test_a_tail_torn_in_the_midst_of_a_character_is_cut_off(run):
+    for i in range(2):
+        run.append("prosody", records(i))
+    whole = run.records_file("prosody").read_bytes()
+    run.records_file("prosody").write_bytes(whole + '{"pair_id": "p2", "clip_a": "é'.encode()[:-1])
+    assert len(read_records(run.records_file("prosody"))) == 4  # a report may be made before it is cut off
+    assert run.begin("prosody", SETTINGS, PAIRS) == 2
+    assert run.records_file("prosody").read_bytes() == whole
+
+
+def test_nothing_is_trusted_from_a_damaged_line_on(run):
+    for i in range(3):
+        run.append("prosody", records(i))
+    lines = run.records_file("prosody").read_bytes().splitlines(keepends=True)
+    lines[3] = b"\0" * len(lines[3][:-1]) + b"\n"
+    run.records_file("prosody").write_bytes(b"".join(lines))
+    assert run.begin("prosody", SETTINGS, PAIRS) == 1
+    assert run.records_file("prosody").read_bytes() == b"".join(lines[:2])
+
+
 @pytest.mark.parametrize("part", ["model", "data", "prompt", "labels"])
 def test_another_model_data_set_or_prompt_is_refused(run, part):
     with pytest.raises(UserError, match=f"another {part}"):
@@ -83,6 +104,34 @@ def test_overwriting_moves_the_old_files_aside(run):
     assert (run.path / "replaced-1" / run.records_file("prosody").name).read_text() == old
     assert not run.records_file("prosody").exists() and run.pairs_file("random-prosody").exists()
     assert run.config()["experiments"]["prosody"]["patch_alpha"] == 0.5
+
+
+def test_overwriting_takes_what_was_drawn_and_computed_with_it_along(run):
+    names = ("patching_metrics_prosody.csv", "controls_prosody.png", "contrast_prosody_vs_random-prosody.csv")
+    for name in (*names, "patching_metrics_random-prosody.csv"):
+        (run.path / name).write_text("old")
+    run.begin("prosody", SETTINGS | {"patch_alpha": 0.5}, PAIRS, overwrite=True)
+    assert all((run.path / "replaced-1" / name).exists() and not (run.path / name).exists() for name in names)
+    assert (run.path / "patching_metrics_random-prosody.csv").exists()
+
+
+def test_records_that_no_experiment_knows_are_moved_aside_not_deleted(run):
+    run.append("prosody", records(0))
+    old = run.records_file("prosody").read_bytes()
+    run.write_json("patching_config.json", IDENTITY | {"experiments": {}})  # killed while it was overwriting
+    assert run.begin("prosody", SETTINGS, PAIRS) == 0
+    assert (run.path / "replaced-1" / run.records_file("prosody").name).read_bytes() == old
+
+
+def test_a_name_that_differs_in_case_alone_is_refused(run):
+    with pytest.raises(UserError, match="the same to many systems"):
+        run.begin("Prosody", SETTINGS, PAIRS)
+
+
+def test_metrics_of_the_first_pairs_do_not_outlive_the_end(run):
+    run.file("patching_metrics", "prosody", ".csv").write_text("half of the pairs")
+    run.finish("prosody", {})
+    assert not run.file("patching_metrics", "prosody", ".csv").exists()
 
 
 def test_finishing_keeps_the_settings(run):

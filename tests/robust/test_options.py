@@ -1,0 +1,269 @@
+"""Whatever is asked on the command line or in the settings file, the program does it or says in one line why not."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cli import cli
+from commandline.config_file import CONFIG_KEYS
+from commandline.options import ROOT
+from errors import BAD_INPUT, BAD_USAGE
+
+FEW = ("--max-pairs", "2", "--device", "cpu")
+
+
+def call(*args):
+    """Status and lines of a command; a traceback is a failure of the test."""
+    result = CliRunner().invoke(cli, [str(arg) for arg in args])
+    assert isinstance(result.exception, (SystemExit, type(None))), (args, result.exception)
+    assert "Traceback" not in result.output and "a bug in the program" not in result.output, (args, result.output)
+    return result.exit_code, result.output.strip().splitlines()
+
+
+def refused(*args, status=BAD_USAGE):
+    """The one line with which a command is refused."""
+    found, lines = call(*args)
+    assert found == status, (args, lines)
+    assert sum(line.lower().startswith("error") for line in lines) == 1, lines
+    assert lines[-1].lower().startswith("error"), lines
+    return lines[-1]
+
+
+# --- each option by itself
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["99", "-1", "5-2", "a,b", "", ",", "1,", "1--2", "1-2-3", "1.5", " ", "1;2", "1-", "-", "9" * 5000, "0-9" * 9],
+)
+def test_layers_that_are_none_are_refused(tmp_path, value):
+    line = refused("patch", "--kind", "prosody", "--out", tmp_path / "run", f"--layers={value}", *FEW)
+    assert "--layers" in line and not (tmp_path / "run" / "patching_config.json").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "-0.5", "1.5", "nan", "inf", "half", "", "1,0"])
+def test_a_dose_that_is_none_is_refused(tmp_path, value):
+    assert "--alpha" in refused("patch", "--kind", "prosody", "--out", tmp_path, "--alpha", value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("--max-pairs", v) for v in ("0", "-1", "many", "1.5", "")],
+        *[("--seed", v) for v in ("x", "1.5", "", "9" * 5000)],
+        *[("--align", v) for v in ("resample", "", "truncate")],
+        *[("--engine", v) for v in ("warp", "")],
+        *[("--dtype", v) for v in ("int8", "float64", "")],
+        *[("--device", v) for v in ("toaster", "", "cuda", "cuda:0", "cuda:-1", "cpu:7", "meta", "mps:3", "a\nb")],
+        ("--kind", "semantik"),
+        ("--colour", "red"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take_is_refused(tmp_path, monkeypatch, option, value):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    args = ("patch", "--kind", "prosody", "--out", tmp_path / "run", option, value)
+    assert option in refused(*args)
+
+
+def test_data_of_an_impossible_name_are_refused():
+    assert "--data" in refused("pairs", "--kind", "prosody", "--data", "a" * 300)
+
+
+@pytest.mark.parametrize("command", ["patch", "pairs", "control"])
+def test_an_experiment_must_be_named(command):
+    assert "--kind" in refused(command)
+
+
+def test_float16_runs_on_the_cpu(tmp_path):
+    assert call("check", "--out", tmp_path / "run", "--device", "cpu", "--dtype", "float16")[0] == 0
+
+
+# --- where the run lands
+
+
+@pytest.mark.parametrize("place", ["file/run", "/proc/run", "/dev/null/run", "a" * 300])
+def test_a_place_where_nothing_can_be_written_is_refused(tmp_path, place):
+    """A folder below a file and one in /proc, since a test that runs as root may write everywhere else."""
+    (tmp_path / "file").write_text("")
+    found, lines = call("pairs", "--kind", "prosody", "--out", tmp_path / place)
+    assert found in (BAD_INPUT, BAD_USAGE) and lines[-1].lower().startswith("error"), lines
+
+
+def test_a_file_is_no_run_directory(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    assert "--out" in refused("pairs", "--kind", "prosody", "--out", tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+    """The disk fills up at the third write of the run, as `write` and `fsync` report it."""
+    out, sync, left = tmp_path / "run", os.fsync, iter(range(3))
+
+    def full(descriptor):
+        if next(left, None) is None:
+            raise OSError(28, os.strerror(28))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = refused("patch", "--kind", "prosody", "--out", out, *FEW, status=BAD_INPUT)
+    assert "No space left" in line and str(out) in line
+    config = json.loads((out / "patching_config.json").read_text()) if (out / "patching_config.json").exists() else {}
+    assert not any(experiment["finished"] for experiment in config.get("experiments", {}).values())
+    assert not (out / "report.html").exists()
+    monkeypatch.undo()
+    assert call("patch", "--kind", "prosody", "--out", out, *FEW)[0] == 0
+
+
+def test_an_output_that_takes_no_more_is_said_in_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, ROOT / "cli.py", "pairs", "--kind", "prosody", "--out", tmp_path / "run"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ended.returncode == BAD_INPUT
+    assert ended.stderr.count("\n") == 1 and "No space left" in ended.stderr and "bug" not in ended.stderr
+
+
+# --- the settings file
+
+WRONG = {
+    "layers_to_patch": ["{}", "1.5", "true", "[]", "[[1]]", "[1.5]", "[true]", "[-1]", "5-2", "2020-01-01"],
+    "layers": ["{a: 1}", "x"],
+    "patch_all_layers": ["yes please", "1", "[true]"],
+    "patch_alpha": ["[1]", "true", "{}", "half", ".nan", "2", "2020-01-01"],
+    "alpha": ["0"],
+    **dict.fromkeys(
+        ("max_pairs", "max_pairs_prosody", "max_pairs_semantic"), ["0", "-1", "many", "1.5", "true", "[1]", f"{2**64}"]
+    ),
+    **dict.fromkeys(("pair_sampling_seed", "seed"), ["x", "1.5", "true", "[1]", "0x" + "F" * 2000]),
+    **dict.fromkeys(("max_rows", "store_mb"), ["x", "-1", "1.5", "true"]),
+    **dict.fromkeys(("model", "data", "out", "kind", "align", "device", "dtype", "engine"), ["[x]", "5", "true", "{}"]),
+    **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), ["maybe", "1", "[true]"]),
+}
+
+
+def test_every_key_of_the_settings_file_has_wrong_values_here():
+    assert set(WRONG) == set(CONFIG_KEYS)
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+def test_a_setting_of_the_wrong_type_is_named(tmp_path, key, value):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"{key}: {value}\n")
+    line = refused("patch", "--kind", "prosody", "--config", config, "--out", tmp_path / "run")
+    names = {key, CONFIG_KEYS[key], f"--{CONFIG_KEYS[key].replace('_', '-')}"}
+    assert any(name in line for name in names), line
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (BOMB + "seed: *a59", "aliases"),
+        (BOMB + "<<: *a59", "aliases"),
+        ("seed: &a [*a]", "aliases"),
+        ("seed: " + "[" * 30_000, "nested"),
+        ("[" * 60_000, "nested"),
+        ("seed: 0x" + "F" * 50_000, "too long"),
+        ("#" * 70_000, "too long"),
+        ("alpha: 1\nalpha: 0.5", "'alpha' is there twice"),
+        ("alpha: 1\npatch_alpha: 0.5", "alpha and patch_alpha"),
+        ("layers: [1]\nlayers_to_patch: [2]", "keep one"),
+        ("seed: 1\npair_sampling_seed: 2", "keep one"),
+        ("max_pairs: 1\nmax_pairs_prosody: 2", "contradict"),
+        ("max_pair: 1", "did you mean max_pairs"),
+        ("1: 2", "unknown key 1"),
+        ('"a\\nb": 2', "unknown key"),
+        ("seed: !!python/object/apply:os.system [true]", "not valid YAML"),
+        ("seed: !!python/name:os.system", "not valid YAML"),
+        ("seed: !!int x", "not valid YAML"),
+        ("seed: 2020-99-99", "not valid YAML"),
+        ("\x00\x01", "not valid YAML"),
+        ("? [a]\n: 1", "not valid YAML"),
+        ("just text", "key: value"),
+        ('out: "a\\0b"', "control characters"),
+        ('data: "a\\ud800"', "control characters"),
+    ],
+)
+def test_a_settings_file_of_another_sort_is_refused(tmp_path, content, word):
+    config = tmp_path / "config.yaml"
+    config.write_text(content)
+    line = refused("pairs", "--kind", "prosody", "--config", config, "--out", tmp_path / "run")
+    assert str(config) in line and word in line
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", os.urandom(3000), b"\x80"])
+def test_a_binary_settings_file_is_refused(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    assert "config.yaml" in refused("pairs", "--kind", "prosody", "--config", tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("place", ["nowhere.yaml", ".", "/dev/zero"])
+def test_a_settings_file_that_is_none_is_refused(tmp_path, place):
+    assert "--config" in refused("pairs", "--kind", "prosody", "--config", tmp_path / place)
+
+
+def test_a_dose_in_scientific_notation_is_a_number(tmp_path):
+    """YAML takes 1e-1 for text."""
+    config = tmp_path / "config.yaml"
+    config.write_text("patch_alpha: 1e-1\nlayers_to_patch: 2-3\nmax_pairs: 1\ndevice: cpu\n")
+    assert call("patch", "--kind", "prosody", "--config", config, "--out", tmp_path / "run")[0] == 0
+    ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]["prosody"]
+    assert (ran["patch_alpha"], ran["layers_to_patch"]) == (0.1, [2, 3])
+
+
+# --- a checkpoint, seen from the command line
+
+
+def test_the_line_about_a_checkpoint_is_one_line_whatever_its_files_hold(tmp_path):
+    folder = tmp_path / "two\nlines\x1b[31m"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"llm_config": {"model_type": "a\nb\u2028c\ud800"}}))
+    line = refused("check", "--model", folder, "--out", tmp_path / "run", "--device", "cpu", status=BAD_INPUT)
+    assert "config.json" in line and line.isprintable()
+
+
+# --- any words at all
+
+WORDS = st.one_of(
+    st.sampled_from(("--kind", "prosody", "semantic", "--max-pairs", "--seed", "--any-speaker", "--both-directions")),
+    st.sampled_from(
+        ("--data", "--model", "--config", "--out=", "--debug", "--", "-1", "0", "nan", "--kind=", "--help")
+    ),
+    st.text(st.characters(blacklist_categories=("Cs",)), max_size=12),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(words=st.lists(WORDS, max_size=6), command=st.sampled_from(("pairs", "list", "report", "new", "compare")))
+def test_any_words_end_in_a_result_or_one_line(tmp_path, words, command):
+    where = {"pairs": ("--out", tmp_path / "run"), "new": ("--in", tmp_path), "compare": ("--out", tmp_path / "both")}
+    if any(word.startswith(("--out", "--debug", "--in", "--plugin")) for word in words):
+        words = [word for word in words if not word.startswith(("--out", "--debug", "--in", "--plugin"))]
+    status, lines = call(command, *where.get(command, ()), *words)
+    assert status in (0, BAD_INPUT, BAD_USAGE)
+    assert status == 0 or lines[-1].lower().startswith("error"), (words, lines)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pairs=st.integers(-3, 10**12), seed=st.integers(), alpha=st.floats(), layers=st.text(max_size=8))
+def test_any_number_is_a_setting_or_refused(tmp_path, pairs, seed, alpha, layers):
+    status, lines = call("pairs", "--kind", "prosody", "--out", tmp_path, f"--max-pairs={pairs}", f"--seed={seed}")
+    assert (status == 0) == (pairs > 0), lines
+    dosed = 0 < alpha <= 1 and not math.isnan(alpha)
+    args = ("--kind", "prosody", "--data", "nowhere", f"--alpha={alpha}", f"--layers={layers}")
+    status, lines = call("patch", *args)
+    assert status == BAD_USAGE or dosed and "nowhere" in lines[-1], lines

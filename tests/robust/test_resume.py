@@ -1,0 +1,161 @@
+"""What would change the results is noticed before an experiment goes on, and named; what would not is let through."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from cli import cli
+from commandline.options import DEMO_MODEL
+from errors import UserError
+from interventions.core import run as run_module
+from interventions.core.rundir import RunDir
+
+FEW = ("patch", "--kind", "prosody", "--max-pairs", "3", "--device", "cpu")
+LAYERS = ("--layers", "0-1")
+OF_THE_EXPERIMENT = {
+    "alpha": (["--alpha", "0.5"], "patch_alpha was 1.0, is 0.5"),
+    "layers": (["--layers", "0-2"], "layers_to_patch was [0, 1], is [0, 1, 2]"),
+    "seed": (["--seed", "7"], "pair_sampling_seed was 42, is 7"),
+    "dtype": (["--dtype", "bfloat16"], "dtype was float32, is bfloat16"),
+    "engine": (["--engine", "stepwise"], "is stepwise"),
+    "pairs": (["--max-pairs", "4"], "max_pairs_prosody was 3, is 4"),
+    "speakers": (["--any-speaker"], "same_speaker was True, is False"),
+    "directions": (["--both-directions"], "both_directions was False, is True"),
+}
+
+
+def call(out, *words, status=0):
+    result = CliRunner().invoke(cli, [*FEW, *LAYERS, "--out", str(out), *map(str, words)])
+    assert result.exit_code == status, result.output
+    return result.output.splitlines()[-1]
+
+
+def files(run):
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def silent():
+    """No metrics and figures: they are not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cli._summarise", lambda *_: None)
+        patch.setattr("cli._report", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(silent, tmp_path_factory):
+    """A run of which the last pair is missing."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    call(out)
+    interrupt(out)
+    return out
+
+
+def interrupt(out):
+    records, config = out / "patching_records_prosody.jsonl", out / "patching_config.json"
+    records.write_bytes(b"".join(records.read_bytes().splitlines(keepends=True)[:-2]))
+    content = json.loads(config.read_text(encoding="utf-8"))
+    content["experiments"]["prosody"]["finished"] = False
+    config.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+
+
+@pytest.mark.parametrize("setting", OF_THE_EXPERIMENT)
+def test_another_setting_is_refused_by_name_and_changes_no_file(made, setting):
+    words, change = OF_THE_EXPERIMENT[setting]
+    before = files(made)
+    line = call(made, *words, status=2)
+    assert "begun with other settings" in line and change in line and "--overwrite" in line
+    assert files(made) == before
+
+
+def test_another_version_of_a_library_that_computes_is_refused(made, monkeypatch):
+    real = run_module.version
+    monkeypatch.setattr(run_module, "version", lambda name: "0.0" if name == "torch" else real(name))
+    assert f"versions.torch was {real('torch')}, is 0.0" in call(made, status=2)
+
+
+def test_other_code_of_an_intervention_is_refused_but_not_another_comment(silent, tmp_path):
+    plugin = tmp_path / "mine.py"
+    text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
+    text = text.replace("def patch(", "def mine(")
+    plugin.write_text(text, encoding="utf-8")
+    words = ["mine", "--plugin", str(plugin), *FEW[3:], *LAYERS, "--out", str(tmp_path / "run")]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    plugin.write_text(text + "# another comment\n", encoding="utf-8")
+    assert "done already" in CliRunner().invoke(cli, words).output
+    plugin.write_text(text + "\nother = 1\n", encoding="utf-8")
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 2 and "code_sha256 was" in result.output.splitlines()[-1]
+
+
+def test_another_model_of_the_same_name_is_refused(made, tmp_path):
+    model = tmp_path / DEMO_MODEL.name
+    shutil.copytree(DEMO_MODEL, model)
+    config = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (model / "tokenizer_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    line = call(made, "--model", model, status=1)
+    assert "another model (sha256 was " in line and ", is " in line
+
+
+def test_another_prompt_is_refused(made, monkeypatch):
+    monkeypatch.setattr(run_module, "PROMPT", "And now?")
+    assert "another prompt (user was What is the emotion" in call(made, status=1)
+
+
+@pytest.mark.parametrize("words", [["--store-mb", "0"], ["--max-rows", "1"], ["--overwrite"]], ids=lambda w: w[0])
+def test_what_changes_no_result_lets_it_go_on(made, tmp_path, words):
+    """`--overwrite` too: the same command, called again after an interruption, must not begin anew."""
+    out = tmp_path / "run"
+    shutil.copytree(made, out)
+    kept = (out / "patching_records_prosody.jsonl").read_bytes()
+    call(out, *words)
+    records = (out / "patching_records_prosody.jsonl").read_bytes()
+    assert records.startswith(kept) and records.count(b"\n") == 6
+    assert not list(out.glob("replaced-*"))
+
+
+def test_what_draws_the_figures_may_be_another_version(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "run")
+    real = run_module.version
+    monkeypatch.setattr(run_module, "version", lambda name: "0.0" if name in ("altair", "pandas") else real(name))
+    call(tmp_path / "run")
+
+
+def test_overwriting_keeps_the_old_experiment_and_what_it_ran_with(made, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(made, out)
+    before = files(out)
+    call(out, "--overwrite", "--alpha", "0.5")
+    aside = files(out / "replaced-1")
+    for name in ("patching_config.json", "pair_list_prosody.jsonl", "patching_records_prosody.jsonl"):
+        assert aside[name] == before[name]
+    assert RunDir(out).config()["experiments"]["prosody"]["patch_alpha"] == 0.5
+
+
+def test_interrupted_after_its_last_pair_it_is_finished_all_the_same(made, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(made, out)
+    call(out)
+    config = RunDir(out).config()
+    interrupted = json.loads(json.dumps(config))
+    interrupted["experiments"]["prosody"]["finished"] = False
+    RunDir(out).write_json("patching_config.json", interrupted)
+    call(out)
+    assert RunDir(out).config() == config
+
+
+def test_a_pair_report_without_a_model_leaves_that_of_the_experiment(made):
+    before = files(made)
+    result = CliRunner().invoke(cli, ["pairs", "--kind", "prosody", "--seed", "7", "--out", str(made)])
+    assert result.exit_code == 0 and "kept" in result.output.splitlines()[-1]
+    assert files(made) == before
+
+
+def test_a_configuration_that_leads_elsewhere_is_refused(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.write_json("patching_config.json", {"experiments": {"../../evil": {}}})
+    with pytest.raises(UserError, match="cannot be part of a file's name"):
+        run.config()

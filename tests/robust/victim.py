@@ -1,0 +1,141 @@
+"""Commands of the program in processes that may be killed: imported once, then forked, so that each starts at once.
+
+with Victims() as victims:
+    pid = victims.start("patch", "--kind", "prosody", "--out", out)
+    os.kill(pid, signal.SIGINT)
+    assert victims.wait(pid) == 130
+"""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+class Victims:
+    """The process that forks them. `start` takes the words of a command, and:
+
+    output: path of a file, a FIFO or a terminal for what it says; crash_at: it is killed at its so manieth change of
+    the disk, in the midst of it; limit: bytes that a file may have, as if the disk were full; figures: without, no
+    metrics and figures follow.
+    """
+
+    def __enter__(self):
+        command = [sys.executable, "-m", "tests.robust.victim"]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *error):
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+    def start(self, *words, out, output=os.devnull, crash_at=None, limit=None, figures=False):
+        words = [*map(str, words), "--out", str(out), "--device", "cpu"]
+        job = {"words": words, "out": str(out), "output": str(output)}
+        return self._ask(job | {"crash_at": crash_at, "limit": limit, "figures": figures})
+
+    def wait(self, pid):
+        """The exit status, or minus the signal that ended it."""
+        return self._ask({"wait": pid})
+
+    def run(self, *words, **how):
+        return self.wait(self.start(*words, **how))
+
+    def _ask(self, job):
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+def serve():
+    import analysis.report
+    import analysis.summary  # noqa: F401
+    import cli
+    import interventions.core.run
+    import interventions.core.subject  # noqa: F401
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        if "wait" in job:
+            answer = os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                child(cli, job)
+        print(answer, flush=True)
+
+
+def child(cli, job):
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs these tests may ignore it
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if not job["figures"]:
+        cli._summarise = cli._report = lambda *_: None
+    if job["limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
+    crash = Crash(job["out"], job["crash_at"])
+    try:
+        cli.cli.main(job["words"])
+    except SystemExit as ended:
+        sys.stdout.flush()
+        crash.tell()
+        os._exit(ended.code or 0)
+    finally:
+        os._exit(70)
+
+
+class Crash:
+    """Counts the changes that a process makes in `out`, and kills it at one of them."""
+
+    def __init__(self, out, at):
+        self.out, self.at, self.count, self.sizes = os.path.realpath(out), at, 0, {}
+        self.draw, self.fsync = random.Random(at), os.fsync
+        os.fsync = self.synchronise
+        sys.addaudithook(self.audit)
+
+    def tell(self):
+        if os.path.isdir(os.path.dirname(self.out)):
+            Path(f"{self.out}.changes").write_text(str(self.count), encoding="utf-8", newline="\n")
+
+    def audit(self, event, args):
+        """Before a file is made, renamed or removed."""
+        if event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"):
+            return
+        if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        if isinstance(args[0], (str, os.PathLike)) and os.path.realpath(args[0]).startswith(self.out):
+            self.tick()
+
+    def synchronise(self, file):
+        """A write that was torn: the disk has some of what came since the last time, and no more."""
+        size = os.fstat(file).st_size
+        before = self.sizes.get(os.fstat(file).st_ino, 0)
+        self.sizes[os.fstat(file).st_ino] = size
+        if self.count + 1 == self.at:
+            os.ftruncate(file, self.draw.randint(min(before, size), size))
+        self.tick()
+        self.fsync(file)
+
+    def tick(self):
+        self.count += 1
+        if self.count == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    serve()
