@@ -125,7 +125,8 @@ def check(**options: Any) -> None:
     from interventions.core.run import claim, layers_of, run_checks
 
     claim(subject, dataset, run)
-    run_checks(subject, dataset, run, options["seed"], layers_of(subject, options["layers"]), click.echo)
+    layers, skip = layers_of(subject, options["layers"]), options["on_bad_clip"] == "skip"
+    run_checks(subject, dataset, run, options["seed"], layers, click.echo, skip)
     click.echo(f"all checks passed: {run.path}")
 
 
@@ -224,7 +225,8 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         kind=kind,
         max_pairs=max_pairs(kind, options["max_pairs"]),
         **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
-        **{key: options[key] for key in ("layers", "alpha", "align", "overwrite")},
+        **{key: options[key] for key in ("layers", "alpha", "align", "overwrite", "max_failed")},
+        skip_bad_clips=options["on_bad_clip"] == "skip",
     )
     for name in names:
         own = {key: options.get(key, default) for key, default in catalogue()[name].options.items() if key != "alpha"}

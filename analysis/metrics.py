@@ -20,6 +20,8 @@ from files import whole_lines
 
 # Below this many logits between B's and A's margin a recovery is noise divided by noise; such pairs are left out.
 MIN_MARGIN_GAP = 1.0
+# Logits; for a run whose configuration has no `near_tie_margin`. Float32 on another device moves a logit by less.
+NEAR_TIE_MARGIN = 1e-3
 
 
 def read_records(path: Path) -> pd.DataFrame:
@@ -50,15 +52,28 @@ def _sharing(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {sys.intern(key): sys.intern(value) if isinstance(value, str) else value for key, value in items}
 
 
-def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
+def near_tie_margin(settings: dict[str, Any]) -> float:
+    """How far apart, in logits, an experiment's best two labels must be for its answer to stand out from noise."""
+    return settings.get("near_tie_margin", NEAR_TIE_MARGIN)
+
+
+def near_ties(logits: pd.Series, margin: float) -> np.ndarray:
+    """Whether the best two labels of each row are equal, or less than `margin` logits apart."""
+    values = np.sort([list(row.values()) for row in logits], axis=1)
+    apart = values[:, -1] - values[:, -2]
+    return (apart < margin) | (apart == 0)
+
+
+def layer_metrics(records: pd.DataFrame, margin: float = NEAR_TIE_MARGIN) -> pd.DataFrame:
     """Rates and means per layer (and, where the records have several, per dose `patch_alpha`).
 
     `flip_to_target_rate` and `flip_from_base_rate` are over all pairs, `…_eligible` over those whose unpatched answer
     is not the target. Logit differences are target − A's own answer, over eligible pairs; `normalised_recovery_mean` is
     (m_patch − m_A) / (m_B − m_A) over the `recovery_n` of them with |m_B − m_A| of at least 1 logit. KL is of B's 5-way
-    distribution from the patched one, in nats.
+    distribution from the patched one, in nats. `near_tie_count` is of patched answers whose best two labels are less
+    than `margin` logits apart.
     """
-    frame = records.assign(**derived(records))
+    frame = records.assign(**derived(records), near_tie=near_ties(records["logits_patch"], margin))
     by = ["layer", "patch_alpha"]
     eligible, layers = frame[frame["eligible"]].groupby(by), frame.groupby(by)
     table = pd.DataFrame(
@@ -85,6 +100,7 @@ def layer_metrics(records: pd.DataFrame) -> pd.DataFrame:
     )
     table = table.fillna({"recovery_n": 0}).astype({"recovery_n": int}).reset_index()
     table["patch_alpha"] = table.pop("patch_alpha")  # behind the columns whose order is fixed
+    table["near_tie_count"] = layers["near_tie"].sum().to_numpy()
     return table
 
 

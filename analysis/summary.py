@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis import plots
 from analysis.charts import COUNTED, charts_of
-from analysis.metrics import layer_metrics, read_pairs, read_records
+from analysis.metrics import layer_metrics, near_tie_margin, read_pairs, read_records
 from analysis.statistics import contrast, hand_over, layer_intervals
 from files import read_config, write_whole
 
@@ -30,10 +30,11 @@ def summarise(run: Path, name: str) -> tuple[pd.DataFrame, list[Path]]:
     experiment = config["experiments"][name]
     records, pairs = _read(run, name)
     seed = experiment["pair_sampling_seed"]
-    metrics = layer_metrics(records).merge(layer_intervals(records, pairs, seed), on=["layer", "patch_alpha"])
+    metrics = layer_metrics(records, near_tie_margin(experiment))
+    metrics = metrics.merge(layer_intervals(records, pairs, seed), on=["layer", "patch_alpha"])
     write_table(run / f"patching_metrics_{name}.csv", metrics)
     kind = experiment["kind"]
-    if config["experiments"].get(kind, {}).get("finished"):
+    if _can_be_read(run, config, kind):
         _write_statistics(run, config, kind, seed)
         if experiment["control"] and experiment["finished"]:
             _write_contrast(run, kind, name, experiment["intervention"], seed)
@@ -54,13 +55,19 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_whole(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
+def _can_be_read(run: Path, config: dict[str, Any], name: str) -> bool:
+    """Whether an experiment is finished, and not all of its pairs failed."""
+    finished = config["experiments"].get(name, {}).get("finished")
+    return bool(finished and (run / f"patching_records_{name}.jsonl").exists())
+
+
 def _read(run: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return read_records(run / f"patching_records_{name}.jsonl"), read_pairs(run / f"pair_list_{name}.jsonl")
 
 
 def _write_statistics(run: Path, config: dict[str, Any], kind: str, seed: int) -> None:
     suffix = f"suffix-{kind}"
-    mirror = _read(run, suffix) if config["experiments"].get(suffix, {}).get("finished") else None
+    mirror = _read(run, suffix) if _can_be_read(run, config, suffix) else None
     content = {"hand_over": hand_over(*_read(run, kind), mirror, seed), "seed": seed}
     write_whole(run / f"statistics_{kind}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

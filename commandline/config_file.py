@@ -29,10 +29,10 @@ TEXT = (str,), "text, in quotes where YAML takes it for something else"
 
 # Parameter of the command, or key of the file that only stands for some -> what it may be.
 VALUES = {
-    **dict.fromkeys(("model", "data", "out", "kind", "align", "device", "dtype", "engine"), TEXT),
+    **dict.fromkeys(("model", "data", "out", "kind", "align", "device", "dtype", "engine", "on_bad_clip"), TEXT),
     "layers": LAYERS,
     "patch_all_layers": SWITCH,
-    "alpha": NUMBER,
+    **dict.fromkeys(("alpha", "max_failed"), NUMBER),
     **dict.fromkeys(("max_pairs", "max_pairs_prosody", "max_pairs_semantic", "seed", "max_rows", "store_mb"), WHOLE),
     **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), SWITCH),
 }

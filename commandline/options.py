@@ -102,6 +102,12 @@ def _place(ctx: click.Context, param: click.Parameter, value: Path | None) -> Pa
     return value
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("it is not a number")
+    return value
+
+
 def run_path(out: Path | None, model: str, data_name: str) -> Path:
     """`--out`, or a directory under results/ that the model's and the data's names give."""
     if out:
@@ -226,6 +232,21 @@ experiment_options = _stack(
         "--store-mb",
         type=click.IntRange(min=0),
         help="MiB of the device that recorded clips may take between pairs.  [default: half of what is free]",
+    ),
+    click.option(
+        "--on-bad-clip",
+        type=click.Choice(["stop", "skip"]),
+        default="stop",
+        show_default=True,
+        help="A clip that cannot be read stops the run, or its pairs are left out and listed.",
+    ),
+    click.option(
+        "--max-failed",
+        type=click.FloatRange(0, 1),
+        default=0.01,
+        show_default=True,
+        callback=_number,
+        help="Stop when more than this share of the pairs gave numbers that are not finite.",
     ),
     click.option("--overwrite", is_flag=True, help="Run a finished experiment again; the old files are moved aside."),
 )

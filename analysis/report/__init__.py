@@ -19,7 +19,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report import overview, words
+from analysis.report import evidence, overview, words
 from analysis.report.browser import browser_data
 from analysis.report.checks import checks
 from analysis.report.experiments import read_run
@@ -46,6 +46,8 @@ def write_report(run: Path) -> Path:
         question=words.question(content),
         glance=overview.glance(content),
         checks=checks(content),
+        evidence=evidence.by_experiment(content),
+        lost_pairs=evidence.lost_pairs(content),
         hand_over=words.hand_over,
         hand_over_means=words.hand_over_means(content),
         figures={"specs": {figure.stem: figure.spec for figure in figures}, "datasets": content.datasets},

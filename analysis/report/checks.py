@@ -4,9 +4,13 @@ for check in checks(run):
     check.light, check.name, check.figures     # "passed", "note" or "failed"
 """
 
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
+from typing import Any
 
+from analysis.metrics import near_tie_margin
 from analysis.report.experiments import Experiment, Run
+from pairs.shown import shown
 
 # Below this share of the model's probability on the five labels, a restricted 5-way answer says little.
 ENOUGH_MASS = 0.5
@@ -26,10 +30,14 @@ def checks(run: Run) -> list[Check]:
     return [
         *_spans(run),
         *_silence(run),
+        _engine(run),
+        _sounds(run),
         *_labels(run),
         *_label_mass(run),
         *(check for experiment in run.experiments for check in _self_control(experiment)),
+        *_near_ties(run),
         *_pairs(run),
+        *_lost(run),
         _data(run),
         *(_unfinished(experiment) for experiment in run.experiments if not experiment.finished),
     ]
@@ -84,6 +92,82 @@ def _silence(run: Run) -> list[Check]:
     ]
 
 
+def _engine(run: Run) -> Check:
+    name = "The engine computes what the textbook procedure does"
+    found = of_experiments(run, run.engines)
+    if not found:
+        return Check(name, "missing", "sanity_check_engine.json is not there")
+    n_pairs = sum(len(entry["pairs"]) for entry in found.values())
+    differing = [pair for entry in found.values() for pair in entry["differing_predictions"]]
+    figures = (
+        f"{_each(entry['engine'] for entry in found.values())} against {_each(e['reference'] for e in found.values())} "
+        f"on {n_pairs} pairs of {_experiments(found)}: largest |Δlogit| "
+        f"{max(entry['max_abs_logit_difference'] for entry in found.values()):.2g}, tolerance "
+        f"{_each(format(entry['tolerance'], 'g') for entry in found.values())}; {len(differing)} of "
+        f"{sum(entry['n_predictions'] for entry in found.values())} answers differ"
+    )
+    if differing:
+        widest = max(pair["stepwise_margin"] for pair in differing)
+        figures += f", where the best two labels are at most {widest:.2g} logits apart"
+    light = "note" if differing or len(found) < len(run.experiments) else "passed"
+    return _by_experiment(Check(name, light, figures), run, found)
+
+
+def _sounds(run: Run) -> Check:
+    name = "Every clip can be read and holds sound"
+    found = of_experiments(run, run.sounds)
+    if not found:
+        return Check(name, "missing", "sanity_check_sounds.json is not there")
+    unreadable = {
+        clip["clip_id"]: f"{shown(clip['clip_id'])} ({reason(clip['reason'])})"
+        for entry in found.values()
+        for clip in entry["unreadable"]
+    }
+    silent = {clip: shown(clip) for entry in found.values() for clip in entry["silent"]}
+    parts = [
+        f"{len(clips)} {what}: {', '.join(_first(list(clips.values()), most))}"
+        for what, clips, most in (("cannot be read", unreadable, 3), ("digital silence", silent, 8))
+        if clips
+    ]
+    n_clips = [entry["n_clips"] for entry in found.values()]
+    all_well = f"all clips of {_experiments(found)} were read ({_range(n_clips)}), none is digital silence"
+    light = "note" if parts or len(found) < len(run.experiments) else "passed"
+    return _by_experiment(Check(name, light, "; ".join(parts) or all_well), run, found)
+
+
+def reason(text: str, most: int = 400) -> str:
+    """Why a clip or a pair failed, on one line; what went wrong may stand behind a long path."""
+    parts = [shown(text[start : start + 100]) for start in range(0, min(len(text), most), 100)]
+    return "".join(parts) + ("…" if len(text) > most else "")
+
+
+def of_experiments(run: Run, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a check that is made for each experiment found, in the report's order of experiments."""
+    return {experiment.name: entries[experiment.name] for experiment in run.experiments if experiment.name in entries}
+
+
+def _by_experiment(check: Check, run: Run, found: dict[str, dict[str, Any]]) -> Check:
+    """The check, red where it failed in an experiment; the experiments where it failed or was not made are named."""
+    failed = [name for name, entry in found.items() if not entry["passed"]]
+    unchecked = [experiment.name for experiment in run.experiments if experiment.name not in found]
+    remarks = [
+        f"{what}: {', '.join(names)}" for what, names in (("failed in", failed), ("not checked", unchecked)) if names
+    ]
+    return Check(check.name, "failed" if failed else check.light, "; ".join([check.figures, *remarks]))
+
+
+def _experiments(found: Sized) -> str:
+    return "1 experiment" if len(found) == 1 else f"{len(found)} experiments"
+
+
+def _each(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))
+
+
+def _range(numbers: list[int]) -> str:
+    return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)} in each"
+
+
 def _labels(run: Run) -> list[Check]:
     if not run.tokens:
         return [Check("Each label has a token of its own", "missing", "tokenization_report.json is not there")]
@@ -117,6 +201,39 @@ def _self_control(experiment: Experiment) -> list[Check]:
     return [Check(f"The control {experiment.name} is silent", _light(changed == 0), figures)]
 
 
+def _near_ties(run: Run) -> list[Check]:
+    measured = [experiment for experiment in run.experiments if experiment.near_ties]
+    if not measured:
+        return []
+    counts = [experiment.near_ties for experiment in measured]
+    tied, answers = sum(count.tied for count in counts), sum(count.answers for count in counts)
+    tied_clips = frozenset().union(*(count.tied_clips for count in counts))
+    clips = frozenset().union(*(count.clips for count in counts))
+    margin = _each(f"{near_tie_margin(experiment.settings):g}" for experiment in measured)
+    return [
+        Check(
+            "Answers stand clear of the arithmetic's noise",
+            _light(not tied and not tied_clips, "note"),
+            f"{len(tied_clips)} of {len(clips)} unpatched and {tied} of {answers} patched answers are near-ties "
+            f"(margin under {margin}): their best two labels are so close that the noise of another engine, device or "
+            "dtype can choose between them",
+        )
+    ]
+
+
+def _lost(run: Run) -> list[Check]:
+    ran = {experiment.name: experiment.n_measured + len(experiment.lost) for experiment in run.experiments}
+    total, lost = sum(ran.values()), sum(len(experiment.lost) for experiment in run.experiments)
+    if not total:
+        return []
+    name = "Every pair gave its records"
+    if not lost:
+        return [Check(name, "passed", f"all {total} pairs that ran, in {_experiments(ran)}")]
+    each = [f"{e.name} {len(e.lost)} of {ran[e.name]}" for e in run.experiments if e.lost]
+    figures = f"{lost} of {total} pairs gave no record and are in no curve or table: {', '.join(each)}; reasons below"
+    return [Check(name, "note", figures)]
+
+
 def _pairs(run: Run) -> list[Check]:
     found = []
     for kind, report in run.construction.items():
@@ -141,5 +258,6 @@ def _first(lines: list[str], most: int = 8) -> list[str]:
 
 
 def _unfinished(experiment: Experiment) -> Check:
-    figures = f"{experiment.n_measured} of {len(experiment.pairs)} pairs are in; the same command goes on with it"
+    lost = f", {len(experiment.lost)} gave no record" if experiment.lost else ""
+    figures = f"{experiment.n_measured} of {len(experiment.pairs)} pairs are in{lost}; the same command goes on with it"
     return Check(f"{experiment.name} is not finished", "note", figures)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.charts import charts_of, read_metrics
-from analysis.metrics import layer_metrics, read_records
+from analysis.metrics import layer_metrics, near_tie_margin, near_ties, read_records
 from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
 from analysis.tables import all_tables
@@ -36,20 +36,33 @@ KINDS = {"prosody": "same words, another voice", "semantic": "same voice, other 
 
 
 @dataclass(frozen=True)
+class NearTies:
+    """Patched answers whose best two labels are within noise of each other, and recipients whose own are."""
+
+    tied: int
+    answers: int
+    tied_clips: frozenset[str]
+    clips: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One experiment of the run; `records` is None while nothing of it can be shown.
 
-    `metrics` is the table by layer, at the largest dose where there are several.
+    `metrics` is the table by layer, at the largest dose where there are several. `lost` are pairs that gave no record
+    and never will, as pair_id → reason, in the order of the list.
     """
 
     name: str
     settings: dict[str, Any]
     pairs: Rows
+    lost: dict[str, str]
     records: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     hand_over: dict[str, Any] | None = None
+    near_ties: NearTies | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -84,6 +97,8 @@ class Run:
     tokens: dict[str, Any]
     spans: dict[str, Any]
     silent: dict[str, Any]
+    engines: dict[str, dict[str, Any]]
+    sounds: dict[str, dict[str, Any]]
     construction: dict[str, Any]
     experiments: list[Experiment]
     datasets: dict[str, dict[str, Any]]
@@ -109,6 +124,8 @@ def read_run(run: Path) -> Run:
         tokens=read_json(run / "tokenization_report.json"),
         spans=read_json(run / "sanity_check_audio_span.json"),
         silent=read_json(run / "sanity_check_self_patch.json"),
+        engines=read_json(run / "sanity_check_engine.json"),
+        sounds=read_json(run / "sanity_check_sounds.json"),
         construction=read_json(run / "pair_construction_report.json"),
         experiments=[_experiment(run, config, name, settings, album) for name, settings in by_rank],
         datasets=album.datasets,
@@ -122,20 +139,40 @@ def _rank(settings: dict[str, Any]) -> int:
 def _experiment(run: Path, config: dict[str, Any], name: str, settings: dict[str, Any], album: Album) -> Experiment:
     pairs = _json_lines(run / f"pair_list_{name}.jsonl")
     records = _records(run / f"patching_records_{name}.jsonl")
+    lost = _lost(pairs, records, _json_lines(run / f"failed_pairs_{name}.jsonl"), settings["finished"])
     if records is None:
-        return Experiment(name, settings, pairs)
+        return Experiment(name, settings, pairs, lost)
     summarised = (run / f"patching_metrics_{name}.csv").exists()  # not yet, where it was interrupted
-    metrics = read_metrics(run, name) if summarised else layer_metrics(records)
+    margin = near_tie_margin(settings)
+    metrics = read_metrics(run, name) if summarised else layer_metrics(records, margin)
     return Experiment(
         name,
         settings,
         pairs,
+        lost,
         records,
         metrics[metrics["patch_alpha"] == metrics["patch_alpha"].max()],
         figures=album.take(charts_of(run, config, name), name) if summarised else [],
         tables=[table_of("Everything measured, by layer", metrics.dropna(axis="columns", how="all"))]
         + _tables(run, name, records, pairs),
         hand_over=read_json(run / f"statistics_{name}.json").get("hand_over"),
+        near_ties=_near_ties(records, margin),
+    )
+
+
+def _lost(pairs: Rows, records: pd.DataFrame | None, failed: Rows, finished: bool) -> dict[str, str]:
+    """Of a finished experiment every pair without a record; before that, those of which it is known."""
+    reasons = {row["pair_id"]: row["reason"] for row in failed}
+    measured = set() if records is None else set(records["pair_id"])
+    without = [row["pair_id"] for row in pairs if row["pair_id"] not in measured]
+    return {pair: reasons.get(pair, "no reason is noted") for pair in without if finished or pair in reasons}
+
+
+def _near_ties(records: pd.DataFrame, margin: float) -> NearTies:
+    clips = records.drop_duplicates("clip_a")
+    tied = clips["clip_a"][near_ties(clips["logits_base"], margin)]
+    return NearTies(
+        int(near_ties(records["logits_patch"], margin).sum()), len(records), frozenset(tied), frozenset(clips["clip_a"])
     )
 
 

@@ -24,15 +24,16 @@ def glance(run: Run) -> Table:
 
 def _line(experiment: Experiment) -> dict[str, object]:
     line = {"experiment": experiment.name, "what it does": experiment.what}
+    n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
     if experiment.records is None:
-        return {**line, "pairs": "none yet"}
+        return {**line, "pairs": f"none of {n_pairs}" if experiment.finished else "none yet"}
     metrics = experiment.metrics
     rate = metrics["flip_to_target_rate"]
     best = metrics.loc[rate.idxmax()]
     hand_over = experiment.hand_over or {}
     return {
         **line,
-        "pairs": str(experiment.n_measured),
+        "pairs": str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}",
         "eligible": str(metrics["eligible_count"].max()),
         "gives the target, first layer": _percent(rate.iloc[0], metrics["layer"].iloc[0]),
         "at most": _percent(best["flip_to_target_rate"], best["layer"]),
@@ -138,4 +139,5 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     words += ["--seed", str(of["pair_sampling_seed"])]
     words += [] if of["same_speaker"] else ["--any-speaker"]
     words += ["--both-directions"] if of["both_directions"] else []
+    words += ["--on-bad-clip", "skip"] if run.sounds.get(experiment.name, {}).get("unreadable") else []
     return ["python", "cli.py", *words, "--engine", of["engine"], "--device", of["device"], "--dtype", of["dtype"]]

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-import soxr
 
 from errors import UserError
+from models.sound import SAMPLE_RATE, read_audio
 from pairs import Clip, dataset_hash, load_dataset
 
 # Every browser plays MP3. At 16 kHz and mono these levels are 24 and 16 kbit/s; the better one is taken where all fit.
-RATE = 16_000
 LEVELS = {0.9: 4_200, 0.95: 2_800}  # compression level -> characters that a second of sound costs here
 BUDGET = 2_200_000
 
@@ -41,7 +40,10 @@ def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
 def sounds_of(
     shown: list[dict[str, Any]], experiments: list[dict[str, Any]], clips: dict[str, Clip]
 ) -> tuple[dict[int, str], str]:
-    """Each clip once, as base64, for the first pairs of every experiment in turn until the budget is spent."""
+    """Each clip once, as base64, for the first pairs of every experiment in turn until the budget is spent.
+
+    The second is a remark on what is left out, or "". A clip that cannot be read is.
+    """
     numbers = [
         number for experiment in experiments for pair in experiment["pairs"] for number in (pair["a"], pair["b"])
     ]
@@ -49,34 +51,44 @@ def sounds_of(
     paths = {number: clips[shown[number]["id"]].path for number in wanted}
     level = _level(paths.values())
     sounds: dict[int, str] = {}
-    spent = 0
+    notes: list[str] = []
+    spent = unreadable = 0
     for count, (number, path) in enumerate(paths.items()):
-        sound = _mp3(path, path.stat().st_mtime_ns, level)
+        try:
+            sound = _mp3(path, path.stat().st_mtime_ns, level)
+        except UserError:
+            unreadable += 1
+            continue
         spent += len(sound)
         if spent > BUDGET:
             left_out = len(wanted) - count
-            return sounds, (
+            notes.append(
                 f"To keep this file small, {left_out} of the {len(wanted)} clips are left out: "
                 "those of the later pairs are silent here."
             )
+            break
         sounds[number] = sound
-    return sounds, ""
+    if unreadable:
+        notes.append(f"{unreadable} of the {len(wanted)} clips could not be read and are silent here.")
+    return sounds, " ".join(notes)
 
 
 def _level(paths: Iterable[Path]) -> float:
     """The best compression level at which everything fits, or the smallest."""
-    seconds = sum(soundfile.info(path).duration for path in paths)
+    seconds = sum(map(_seconds, paths))
     return next((level for level, cost in LEVELS.items() if seconds * cost <= BUDGET), max(LEVELS))
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return soundfile.info(path).duration
+    except soundfile.SoundFileError:
+        return 0.0  # it is left out
 
 
 @lru_cache(maxsize=1024)  # the page is made again after every experiment of one command
 def _mp3(path: Path, modified: int, level: float) -> str:
-    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = sound.mean(axis=1)
-    if rate != RATE:
-        mono = soxr.resample(mono, rate, RATE)
     file = io.BytesIO()
-    soundfile.write(
-        file, mono, RATE, format="MP3", subtype="MPEG_LAYER_III", compression_level=level, bitrate_mode="CONSTANT"
-    )
+    how = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": level, "bitrate_mode": "CONSTANT"}
+    soundfile.write(file, read_audio(path), SAMPLE_RATE, **how)
     return base64.b64encode(file.getvalue()).decode()

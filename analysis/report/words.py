@@ -122,6 +122,7 @@ def _sampling(run: Run, experiment: Experiment) -> str:
     return (
         f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "
         f"{speaker}, {direction}), {DIFFERS[kind]}."
+        + (f" Of these, {len(experiment.lost)} gave no record and are left out." if experiment.lost else "")
     )
 
 

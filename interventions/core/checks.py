@@ -3,17 +3,21 @@
     span_check(subject, clips)                  # sanity_check_audio_span.json
     self_patch_check(subject, clips, layers)    # sanity_check_self_patch.json
     engine_check(subject, experiment, pairs)    # sanity_check_engine.json
+    sound_check(clips)                          # sanity_check_sounds.json
 
 The span is where we think it is, silence stays silent, every curve has its floor and its ceiling, and the engine
 computes what the textbook procedure does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
+from errors import UserError
 from interventions.core.experiment import patched_logits
+from interventions.core.failures import BadClip, PairFailed, check_finite
 from interventions.core.inputs import ALIGNMENTS, Inputs, align
 from interventions.core.registry import Intervention
 from interventions.core.subject import Subject
@@ -21,6 +25,7 @@ from interventions.patch import patch
 from interventions.self import self as self_patch
 from models.opens2s import audio_length
 from models.opens2s_io import AUDIO_END, AUDIO_START, SAMPLE_RATE
+from models.sound import is_silent, read_audio
 from pairs import Clip, Pair
 
 # Largest |logit difference| that counts as noise of the arithmetic; logits are of the order of 10.
@@ -92,6 +97,42 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
     }
 
 
+def sound_check(clips: Sequence[Clip]) -> dict[str, Any]:
+    """Whether every clip's sound can be read, before a long run finds out; and which of them are silence."""
+    unreadable, silent = [], []
+    for clip in tqdm(clips, desc="reading sounds", unit="clip", delay=2, leave=False):
+        try:
+            waveform = read_audio(clip.path)
+        except UserError as error:
+            unreadable.append({"clip_id": clip.clip_id, "reason": str(error)})
+            continue
+        if is_silent(waveform):
+            silent.append(clip.clip_id)
+    return {"passed": not unreadable, "n_clips": len(clips), "unreadable": unreadable, "silent": silent}
+
+
+def usable(subject: Subject, clips: Iterable[Clip], n: int, skip_bad_clips: bool = False) -> tuple[list[Clip], list]:
+    """The first `n` clips that the model answers with finite numbers, and why others before them are left out.
+
+    Raises `UserError` for an unreadable clip, unless those are skipped, and where no clip is left.
+    """
+    good: list[Clip] = []
+    left_out: list[dict[str, str]] = []
+    for clip in clips:
+        if len(good) == n:
+            break
+        try:
+            check_finite(subject.lm, subject.clips.unpatched(clip).logits, [(clip, subject.clips.get(clip))])
+            good.append(clip)
+        except PairFailed as error:
+            if isinstance(error, BadClip) and not skip_bad_clips:
+                raise UserError(f"{error} (--on-bad-clip skip leaves its pairs out)") from None
+            left_out.append({"clip_id": clip.clip_id, "reason": str(error)})
+    if not good:
+        raise UserError(f"no clip can be used: {left_out[0]['reason']}")
+    return good, left_out
+
+
 def engine_check(
     subject: Subject,
     experiment: Intervention,
@@ -109,11 +150,18 @@ def engine_check(
     """
     plain, inputs = subject.with_engine("stepwise"), Inputs(subject, experiment.name, clips, align_how, seed)
     tolerance = NOISE[subject.model.llm_model.dtype]
-    difference, differing, total = 0.0, [], 0
-    for pair in pairs[:N_ENGINE_PAIRS]:
-        found, expected = (
-            patched_logits(by, experiment, inputs.of(pair), layers, options or {}) for by in (subject, plain)
-        )
+    difference, differing, total, compared = 0.0, [], 0, []
+    for pair in pairs:
+        if len(compared) == N_ENGINE_PAIRS:
+            break
+        try:
+            found, expected = (
+                patched_logits(by, experiment, inputs.of(pair), layers, options or {}) for by in (subject, plain)
+            )
+            check_finite(subject.lm, expected, [(pair.a, inputs.of(pair).a), (pair.b, inputs.of(pair).b)])
+        except PairFailed:  # listed when its turn comes
+            continue
+        compared.append(pair.pair_id)
         difference = max(difference, _distance(found, expected))
         answers, textbook = (logits[:, subject.labels.token_ids] for logits in (found, expected))
         rows = (answers.argmax(1) != textbook.argmax(1)).nonzero().flatten().tolist()
@@ -127,7 +175,7 @@ def engine_check(
         "passed": difference <= tolerance,
         "engine": subject.lm.engine,
         "reference": plain.lm.engine,
-        "pairs": [pair.pair_id for pair in pairs[:N_ENGINE_PAIRS]],
+        "pairs": compared,
         "layers": list(layers),
         "n_predictions": total,
         "n_differing_predictions": len(differing),

@@ -6,7 +6,7 @@
 An intervention and pairs go in, records come out, a pair at a time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from errors import UserError
+from interventions.core.failures import PairFailed, check_finite
 from interventions.core.inputs import ALIGNMENTS, Inputs, PairInput
 from interventions.core.memory import Say, is_out_of_memory, release_memory, with_fewer_rows
 from interventions.core.mistakes import explained
@@ -36,19 +37,28 @@ def run_pairs(
     options: Mapping[str, Any] | None = None,
     clips: Sequence[Clip] = (),
     say: Say = print,
+    failed: Callable[[Pair, PairFailed], None] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
 
     `layers` are all for None, `options` the intervention's own parameters, `clips` the data set, for interventions that
     look beyond their pair. Clips are dropped after their last pair, so memory does not grow with the number of pairs;
-    a sweep that does not fit is split, and `say` is told.
+    a sweep that does not fit is split, and `say` is told. A pair that fails (`PairFailed`) is told to `failed`, if
+    given, and yields no record.
     """
     layers = range(subject.lm.n_layers) if layers is None else layers
     inputs = Inputs(subject, experiment.name, clips, align_how, seed)
     records = partial(_pair_records, subject, experiment, layers=layers, options=options or {}, inputs=inputs)
     with subject.clips.serving(pairs):
         for pair in pairs:
-            yield with_fewer_rows(subject, partial(records, pair), say)
+            try:
+                found = with_fewer_rows(subject, partial(records, pair), say)
+            except PairFailed as error:
+                if failed is None:
+                    raise
+                failed(pair, error)
+                found = []
+            yield found
             subject.clips.done(pair)
             release_memory(subject.lm.llm.device)
 
@@ -63,6 +73,9 @@ def _pair_records(
 ) -> list[dict[str, Any]]:
     pair_input = inputs.of(pair)
     logits = patched_logits(subject, experiment, pair_input, layers, options)
+    heard = [(pair.a, pair_input.a), (pair.b, pair_input.b)]
+    check_finite(subject.lm, logits, heard)
+    check_finite(subject.lm, subject.clips.unpatched(pair.b).logits, heard[1:])
     return _records(subject, pair, pair_input, restrict(logits, subject.labels.token_ids))
 
 

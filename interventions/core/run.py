@@ -16,8 +16,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from errors import BAD_USAGE, CHECK_FAILED, UserError
-from interventions.core.checks import engine_check, self_patch_check, span_check
+from interventions.core.checks import engine_check, self_patch_check, sound_check, span_check, usable
 from interventions.core.experiment import run_pairs
+from interventions.core.failures import NEAR_TIE, Failures
 from interventions.core.inputs import ALIGNMENTS, check_alignment
 from interventions.core.interrupt import after_this_pair
 from interventions.core.registry import Intervention
@@ -25,7 +26,8 @@ from interventions.core.rundir import RunDir
 from interventions.core.subject import Subject
 from models.labels import LABELS
 from models.opens2s_io import PROMPT, SYSTEM
-from pairs import Clip, Dataset, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs.clips import listing
 from pairs.shown import shown
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
@@ -50,6 +52,8 @@ class Settings:
     same_speaker: bool = True
     both_directions: bool = False
     overwrite: bool = False
+    skip_bad_clips: bool = False
+    max_failed: float = 0.01
 
 
 def experiment_name(experiment: Intervention, kind: str) -> str:
@@ -99,7 +103,8 @@ def run_experiment(
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
     say(cost(len(pairs) - done, len(layers), subject))
-    run_checks(subject, dataset, run, settings.seed, layers, say)
+    _check_sounds(sound_check(_clips_of(pairs)), name, run, settings, say)
+    run_checks(subject, dataset, run, settings.seed, layers, say, settings.skip_bad_clips)
     how = {
         "layers": layers,
         "align_how": settings.align,
@@ -108,12 +113,17 @@ def run_experiment(
         "clips": dataset.clips,
     }
     _check_engine(engine_check(subject, experiment, pairs, **how), name, run, say)
-    rows = run_pairs(subject, experiment, pairs[done:], **how, say=tqdm.write)
+    failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
+    rows = run_pairs(subject, experiment, pairs[done:], **how, say=tqdm.write, failed=failures.note)
     with after_this_pair() as pause:
         for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
-            run.append(name, records)
+            if records:
+                run.append(name, records)
             pause()
     run.finish(name, {"n_pairs": len(pairs)})
+    n_failed = len(run.failures(name))
+    if n_failed:
+        say(f"warning: {n_failed} of {len(pairs)} pairs gave no record: {run.failures_file(name)}")
     return name
 
 
@@ -122,13 +132,37 @@ def _options(experiment: Intervention, settings: Settings) -> dict[str, Any]:
     return {**dose, **settings.options}
 
 
+def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
+    return list({clip.clip_id: clip for pair in pairs for clip in (pair.a, pair.b)}.values())
+
+
+def _check_sounds(found: dict[str, Any], name: str, run: RunDir, settings: Settings, say: Say) -> None:
+    run.update_json("sanity_check_sounds.json", name, found)
+    unreadable, silent = found["unreadable"], found["silent"]
+    if silent:
+        say(f"warning: {len(silent)} of {found['n_clips']} clips are silence: {listing(silent)}")
+    if not unreadable:
+        return
+    what = f"{len(unreadable)} of {found['n_clips']} clips cannot be read: clip {shown(unreadable[0]['clip_id'])}: "
+    what += f"{unreadable[0]['reason']}; all are in {run.path / 'sanity_check_sounds.json'}"
+    if not settings.skip_bad_clips or len(unreadable) == found["n_clips"]:
+        raise UserError(f"{what} (--on-bad-clip skip leaves their pairs out)")
+    say(f"warning: {what}; their pairs are left out")
+
+
 def run_checks(
-    subject: Subject, dataset: Dataset, run: RunDir, seed: int, layers: Sequence[int], say: Say = print
+    subject: Subject,
+    dataset: Dataset,
+    run: RunDir,
+    seed: int,
+    layers: Sequence[int],
+    say: Say = print,
+    skip_bad_clips: bool = False,
 ) -> None:
     """The checks of SPEC section 7 on some clips, into their files and as a table; status 3 when one fails."""
     run.write_json("tokenization_report.json", subject.labels.report())
-    clips = _check_clips(dataset, seed)
-    spans = span_check(subject, clips)
+    clips, left_out = usable(subject, _in_random_order(dataset, seed), N_CHECK_CLIPS, skip_bad_clips)
+    spans = span_check(subject, clips) | {"left_out": left_out}
     run.write_json("sanity_check_audio_span.json", spans)
     table = pd.DataFrame(spans["clips"]).drop(columns=["ids_in_span"])
     table["clip_id"] = table["clip_id"].map(shown)
@@ -160,9 +194,9 @@ def _check_engine(found: dict[str, Any], name: str, run: RunDir, say: Say) -> No
     _gate(found["passed"], "the engine does not compute what stepwise does", run, "sanity_check_engine.json")
 
 
-def _check_clips(dataset: Dataset, seed: int) -> list[Clip]:
+def _in_random_order(dataset: Dataset, seed: int) -> list[Clip]:
     clips = sorted(dataset.clips, key=lambda clip: clip.clip_id)
-    return random.Random(f"{seed}:checks").sample(clips, min(N_CHECK_CLIPS, len(clips)))
+    return random.Random(f"{seed}:checks").sample(clips, len(clips))
 
 
 def _gate(passed: bool, what: str, run: RunDir, filename: str) -> None:
@@ -215,6 +249,7 @@ def _recorded(subject: Subject, experiment: Intervention, settings: Settings, la
         "device": subject.model.llm_model.device.type,
         "dtype": str(subject.model.llm_model.dtype).removeprefix("torch."),
         "use_cache": False,
+        "near_tie_margin": NEAR_TIE[subject.model.llm_model.dtype],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
 

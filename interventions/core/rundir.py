@@ -45,6 +45,9 @@ class RunDir:
     def pairs_file(self, name: str) -> Path:
         return self.file("pair_list", name, ".jsonl")
 
+    def failures_file(self, name: str) -> Path:
+        return self.file("failed_pairs", name, ".jsonl")
+
     def has_records(self, name: str) -> bool:
         """Whether an experiment has a whole record."""
         path = self.records_file(name)
@@ -110,6 +113,15 @@ class RunDir:
         """Add one pair's records, all of them or, when interrupted, a torn tail that `begin` cuts off."""
         append(self.records_file(name), "".join(_line(record) for record in records))
 
+    def append_failure(self, name: str, row: Row) -> None:
+        """Add a pair that gave no record, with the reason."""
+        append(self.failures_file(name), _line(row))
+
+    def failures(self, name: str) -> list[Row]:
+        """The pairs of an experiment that gave no record."""
+        path = self.failures_file(name)
+        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
+
     def finish(self, name: str, notes: Row) -> None:
         """Mark an experiment as finished, unless it is, and keep what was noticed about it."""
         config = self.config()
@@ -159,22 +171,30 @@ class RunDir:
         self.write_json(CONFIG, config)
 
     def _complete_pairs(self, name: str, pair_ids: list[str]) -> int:
-        """Whole pairs at the head of the records file; what comes after them is cut off.
+        """Pairs at the head of the list that are whole or have failed; what comes after them is cut off.
 
         All pairs have as many records as the first, which counts as whole when a second one follows it.
         """
         path = self.records_file(name)
-        if not path.exists():
-            return 0
-        content = path.read_bytes()
+        content = path.read_bytes() if path.exists() else b""
         lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
         counts = Counter(itertools.takewhile(lambda pair_id: pair_id is not None, map(_pair_id, lines)))
-        expected = counts[pair_ids[0]] if len(counts) > 1 else -1
-        done = sum(1 for _ in itertools.takewhile(lambda pair_id: counts[pair_id] == expected, pair_ids))
-        kept = b"".join(lines[: done * expected]) if done else b""
+        expected = next(iter(counts.values())) if len(counts) > 1 else -1
+        failures = self.failures(name)
+        failed = {row["pair_id"] for row in failures}
+        done = [
+            *itertools.takewhile(lambda pair_id: pair_id in failed or counts[pair_id] == expected, pair_ids),
+        ]
+        n_measured = sum(pair_id not in failed for pair_id in done)
+        self._cut(path, content, b"".join(lines[: n_measured * expected]) if n_measured else b"")
+        kept = [row for row in failures if row["pair_id"] in set(done)]
+        path = self.failures_file(name)
+        self._cut(path, path.read_bytes() if path.exists() else b"", "".join(map(_line, kept)).encode())
+        return len(done)
+
+    def _cut(self, path: Path, content: bytes, kept: bytes) -> None:
         if kept != content:
             write_whole(path, kept)
-        return done
 
     def _move_aside(self, name: str) -> None:
         """Move an experiment's files, and what was drawn and computed with it, to `replaced-N/` with its settings."""

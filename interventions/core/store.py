@@ -16,16 +16,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import psutil
 import torch
 
+from errors import UserError
+from interventions.core.failures import BadClip
 from interventions.core.traced import TracedLM
 from models.opens2s import OpenS2S
 from models.opens2s_io import SAMPLE_RATE, ClipInput, OpenS2SIO, read_audio
 from pairs import Clip, Pair
 
-N_AHEAD = 4  # clips whose sound and features are prepared while the model is busy with others
+N_AHEAD = 4  # clips that are prepared while the decoder is busy with others
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,13 @@ def restrict(logits: torch.Tensor, label_ids: list[int]) -> Answer:
 
 @dataclass(frozen=True)
 class Sound:
-    """A clip as the encoder reads it: mel `[bins, padded frames]`, how many frames are sound, and samples at 16 kHz."""
+    """A clip as far as it can be prepared ahead, and how many samples at 16 kHz it has.
 
-    mel: torch.Tensor
-    n_frames: int
+    `encode()` gives its audio frames `[n_audio, hidden]`. On the processor that has been done already: the encoder's
+    large products fill what the decoder's small ones leave idle. A GPU works on one thing at a time.
+    """
+
+    encode: Callable[[], torch.Tensor]
     n_samples: int
 
 
@@ -128,8 +134,20 @@ class ClipStore:
             held.pop(clip_id, None)
 
     def _sound(self, clip: Clip) -> Sound:
-        waveform = read_audio(clip.path)
-        return Sound(*self._io.features(waveform), len(waveform))
+        try:
+            waveform = read_audio(clip.path)
+        except UserError as error:
+            raise BadClip(clip, error) from None
+        mel, n_frames = self._io.features(waveform)
+        encode = partial(self._encode, mel, n_frames)
+        if self._model.llm_model.device.type == "cpu":
+            frames = encode()
+            encode = lambda: frames  # noqa: E731
+        return Sound(encode, len(waveform))
+
+    def _encode(self, mel: torch.Tensor, n_frames: int) -> torch.Tensor:
+        with torch.inference_mode():  # of its own: the mode is the thread's
+            return self._model.encode(mel, n_frames)
 
     def frames(self, clip: Clip) -> torch.Tensor:
         """The clip's audio frames `[n_audio, hidden]`."""
@@ -140,8 +158,8 @@ class ClipStore:
         """The clip as the decoder reads it; with `n_audio`, only that many of its first frames."""
         if clip.clip_id not in self._inputs:
             sound = self._ahead.get(clip)
+            frames = sound.encode()
             with torch.inference_mode():
-                frames = self._model.encode(sound.mel, sound.n_frames)
                 self._inputs[clip.clip_id] = self._io.join(self._model, self._ids, frames)
             self._frames[clip.clip_id], self._n_samples[clip.clip_id] = frames, sound.n_samples
         if n_audio is None:
@@ -165,7 +183,7 @@ class ClipStore:
 
 
 class _Ahead:
-    """Sounds read in a thread, a few clips before the model asks for them.
+    """Sounds prepared in a thread, a few clips before the decoder asks for them.
 
     An error is raised where the clip is asked for, not where it happened.
     """
@@ -180,7 +198,9 @@ class _Ahead:
     def of(self, clips: Iterator[Clip]) -> Iterator[None]:
         """Inside, `clips` are read in this order, up to `N_AHEAD` of them before they are asked for."""
         self._coming = clips
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sound")
+        # As many threads of arithmetic as here: another number would round another way.
+        as_here = partial(torch.set_num_threads, torch.get_num_threads())
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sound", initializer=as_here)
         self._fill()
         try:
             yield

@@ -180,7 +180,8 @@ class TracedLM:
         is_known = max(0, min(n - start, new.shape[1]))  # how many of the new positions lie before n
         if is_known:
             past = self._tail.past.streams[layer][:, start : start + is_known]
-            self._unlike.append((new[:, :is_known] != past).any())
+            unlike = new[:, :is_known] != past
+            self._unlike.append((unlike & ~(new[:, :is_known].isnan() & past.isnan())).any())
         row = row[:, n:].clone()
         row[:, start + is_known - n : start + new.shape[1] - n] = new[:, is_known:]
         return row

@@ -141,6 +141,8 @@ WRONG = {
     "patch_all_layers": ["yes please", "1", "[true]"],
     "patch_alpha": ["[1]", "true", "{}", "half", ".nan", "2", "2020-01-01"],
     "alpha": ["0"],
+    "max_failed": [".nan", "-0.1", "1.5", "some", "[1]", "true"],
+    "on_bad_clip": ["ignore", "5", "[skip]"],
     **dict.fromkeys(
         ("max_pairs", "max_pairs_prosody", "max_pairs_semantic"), ["0", "-1", "many", "1.5", "true", "[1]", f"{2**64}"]
     ),

@@ -1,0 +1,171 @@
+"""Many runs in one process, and many pairs in one run, take no more of the machine than few."""
+
+import gc
+import os
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from commandline.options import DEMO_DATA, DEMO_MODEL
+from interventions import load_intervention, load_subject, run_table
+from interventions.core import run as run_module
+from interventions.core import store as store_module
+from interventions.core.experiment import run_pairs
+from interventions.core.lock import only_user
+from interventions.core.run import Settings, run_experiment
+from interventions.core.rundir import RunDir
+from interventions.core.store import ClipStore
+from interventions.core.subject import Subject
+from interventions.core.traced import TracedLM
+from pairs import Clip, Pair, build_pairs, load_dataset
+from tests.interventions.decoders import make_clip, make_llm
+
+N_RUNS = 10
+WARM = 2  # runs after which every cache has been filled
+NOISE = 20  # objects, of the hundreds of thousands there are, that come and go with the interpreter's own work
+
+
+def alive():
+    """What a process may lose track of: tensors, their bytes, objects, open files and sockets, threads."""
+    gc.collect()
+    objects = gc.get_objects()
+    tensors = [thing for thing in objects if issubclass(type(thing), torch.Tensor)]
+    return {
+        "tensors": len(tensors),
+        "bytes": sum(tensor.nbytes for tensor in tensors),
+        "objects": len(objects),
+        "files": len(os.listdir("/dev/fd")) if Path("/dev/fd").is_dir() else len(psutil.Process().open_files()),
+        "threads": threading.active_count(),
+    }
+
+
+def alive_after_a_run():
+    """`alive`, when the thread that reads ahead has ended: it is told to, and not waited for."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("sound"):
+            thread.join(10)
+    return alive()
+
+
+def assert_nothing_has_grown(before, after):
+    assert after["objects"] < before["objects"] + NOISE
+    for what in ("tensors", "bytes", "files", "threads"):
+        assert after[what] <= before[what], what
+
+
+# --- many runs in one process
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load_subject(DEMO_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset(DEMO_DATA)
+
+
+@pytest.fixture(scope="module")
+def sample(data):
+    return build_pairs(data.clips, "prosody", max_pairs=2)
+
+
+def test_ten_tables_on_one_model_leave_nothing_behind(demo, sample):
+    counts = []
+    for _ in range(N_RUNS):
+        run_table(demo, load_intervention("patch"), sample.pairs)
+        counts.append(alive_after_a_run())
+    assert_nothing_has_grown(counts[WARM], counts[-1])
+
+
+def test_a_model_that_is_loaded_again_takes_the_place_of_the_old_one(sample):
+    counts = []
+    for _ in range(N_RUNS):
+        subject = load_subject(DEMO_MODEL, device="cpu")
+        run_table(subject, load_intervention("patch"), sample.pairs, layers=[0, 9])
+        counts.append(alive_after_a_run())
+    assert_nothing_has_grown(counts[WARM], counts[-1])
+
+
+def test_ten_runs_with_their_checks_and_files_leave_nothing_behind(demo, data, sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "N_CHECK_CLIPS", 1)
+    counts = []
+    for number in range(N_RUNS):
+        run = RunDir(tmp_path / str(number))
+        with only_user(run.path):
+            run_experiment(demo, data, run, load_intervention("patch"), sample, Settings("prosody", layers=(0,)))
+        counts.append(alive_after_a_run())
+    assert_nothing_has_grown(counts[WARM], counts[-1])
+
+
+# --- many pairs in one run
+
+N_PAIRS = 300
+N_CLIPS = 60
+N_FRAMES = 12
+ROOM = 5  # clips that the store may hold between two pairs
+
+
+class StandIn:
+    """Model and input of one decoder layer that hears random frames: a pair costs it a few milliseconds."""
+
+    def __init__(self):
+        self.llm_model = make_llm(n_layers=1)
+
+    def input_ids(self):
+        return []
+
+    def features(self, waveform):
+        return waveform, N_FRAMES
+
+    def encode(self, waveform, n_frames):
+        return waveform.expand(n_frames, 1).clone()
+
+    def join(self, model, ids, frames):
+        return make_clip(len(frames), seed=int(frames[0]))
+
+
+@pytest.fixture
+def subject(monkeypatch):
+    # The name of a clip's file is a number, and that number is its sound.
+    monkeypatch.setattr(store_module, "read_audio", lambda path: torch.tensor([float(path.name)]))
+    model = StandIn()
+    lm, labels = TracedLM(model.llm_model), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
+    return Subject("", "", model, model, labels, lm, ClipStore(model, model, lm, labels.token_ids))
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Each clip is in ten pairs, which lie far apart: without a bound, all would be held at once."""
+    clips = [Clip(str(i), Path(str(i)), f"text {i}", "Text.", "happy", "sad") for i in range(N_CLIPS)]
+    couples = [(clips[i % N_CLIPS], clips[(i + 1 + i // N_CLIPS) % N_CLIPS]) for i in range(N_PAIRS)]
+    return [Pair(f"{a.clip_id}->{b.clip_id}", "semantic", a, b, "happy") for a, b in couples]
+
+
+def test_a_run_of_many_pairs_holds_no_more_at_its_end_than_at_its_beginning(subject, many):
+    store = subject.clips
+    with torch.inference_mode():
+        subject.lm.record(store.get(many[0].a))
+    one, store.limit = store.nbytes, ROOM * store.nbytes
+    counts = []
+    for number, _ in enumerate(run_pairs(subject, load_intervention("patch"), many)):
+        assert store.nbytes <= store.limit + 2 * one, "the limit and the pair at hand"
+        assert set(store._inputs) <= {clip.clip_id for pair in many[number:] for clip in (pair.a, pair.b)}
+        if number % 30 == 29:
+            counts.append(alive())
+    first, last = counts[: len(counts) // 2], counts[len(counts) // 2 :]
+    for what, some in {"tensors": store_module.N_AHEAD, "objects": 100, "files": 0, "threads": 0}.items():
+        assert max(count[what] for count in last) <= max(count[what] for count in first) + some, what
+    assert store.nbytes == 0
+
+
+def test_without_a_bound_the_store_holds_what_later_pairs_need_and_at_the_end_nothing(subject, many):
+    held = []
+    for _ in run_pairs(subject, load_intervention("patch"), many[: 2 * N_CLIPS]):
+        held.append(len(subject.clips._inputs))
+    assert max(held) == N_CLIPS and held[-1] <= 2 and subject.clips.nbytes == 0

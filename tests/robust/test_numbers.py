@@ -1,0 +1,229 @@
+"""A number that is none, a clip that cannot be read, and silence: said with the place, listed, never in a metric."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+
+from cli import cli
+from commandline.options import DEMO_DATA, DEMO_MODEL
+from errors import UserError
+from interventions import load_intervention, load_subject
+from interventions.core.experiment import run_pairs
+from interventions.core.failures import NotFinite
+from interventions.core.run import Settings, _in_random_order, run_experiment
+from interventions.core.rundir import RunDir
+from interventions.core.store import ClipStore
+from pairs import build_pairs, load_dataset
+
+LAYERS = (0, 5)
+HUGE = 1e9
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset(DEMO_DATA)
+
+
+@pytest.fixture(scope="module")
+def sample(data):
+    return build_pairs(data.clips, "prosody", max_pairs=12, both_directions=True)
+
+
+@pytest.fixture(params=["tail", "sweep", "stepwise"])
+def engine(request):
+    return request.param
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Gives a model whose layer 3 makes NaN of one clip's stream, and knows that clip by its huge frames."""
+
+    def make(clip_id, engine="tail"):
+        sound = ClipStore._sound
+
+        def loud(store, clip):
+            heard = sound(store, clip)
+            if clip.clip_id != clip_id:
+                return heard
+            frames = heard.encode() * HUGE
+            return type(heard)(lambda: frames, heard.n_samples)
+
+        def to_nan(module, args):  # before the block: what it gives has been read before a hook behind it could act
+            return torch.where(args[0].abs() > HUGE / 1e3, torch.nan, args[0]), *args[1:]
+
+        monkeypatch.setattr(ClipStore, "_sound", loud)
+        subject = load_subject(DEMO_MODEL, device="cpu", engine=engine)
+        subject.model.llm_model.model.layers[3].register_forward_pre_hook(to_nan)
+        return subject
+
+    return make
+
+
+def run(subject, data, sample, out, **settings):
+    said = []
+    made = Settings("prosody", max_pairs=12, layers=LAYERS, **settings)
+    run_experiment(subject, data, RunDir(out), load_intervention("patch"), sample, made, said.append)
+    return said
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def of_two_pairs(sample):
+    """A clip of exactly two pairs, neither of them among the first two, and the ids of those pairs."""
+    for clip in (clip for pair in sample.pairs[2:] for clip in (pair.a, pair.b)):
+        users = [pair for pair in sample.pairs if clip.clip_id in (pair.a.clip_id, pair.b.clip_id)]
+        if len(users) == 2 and not set(users) & set(sample.pairs[:2]):
+            return clip.clip_id, [pair.pair_id for pair in users]
+    raise AssertionError("the sample has no such clip")
+
+
+@pytest.mark.parametrize("role", ["a", "b"])
+def test_a_stream_that_is_not_finite_is_named_with_clip_and_layer(sample, poisoned, engine, role):
+    pair = sample.pairs[0]
+    clip_id = getattr(pair, role).clip_id
+    with pytest.raises(NotFinite, match=f"clip {clip_id}: its residual stream is not finite from layer 3 on"):
+        list(run_pairs(poisoned(clip_id, engine), load_intervention("patch"), [pair], layers=LAYERS))
+
+
+def test_a_readout_that_only_the_patch_spoils_is_named_with_its_layer(sample):
+    subject, pair = load_subject(DEMO_MODEL, device="cpu", engine="sweep"), sample.pairs[0]
+
+    def spoil(module, args):
+        hidden = args[0].clone()
+        hidden[2:] = torch.nan  # the row that began at layer 5
+        return hidden
+
+    subject.model.llm_model.lm_head.register_forward_pre_hook(spoil)
+    with pytest.raises(NotFinite, match=f"clip {pair.a.clip_id}, patched at layer 5: its readout is not finite"):
+        list(run_pairs(subject, load_intervention("patch"), [pair], layers=LAYERS))
+
+
+def test_a_pair_that_fails_is_recorded_and_the_others_go_on(data, sample, poisoned, tmp_path):
+    clip_id, users = of_two_pairs(sample)
+    said = run(poisoned(clip_id), data, sample, tmp_path, max_failed=2 / 12)
+    failed = rows(tmp_path / "failed_pairs_prosody.jsonl")
+    assert [row["pair_id"] for row in failed] == users
+    assert all(f"clip {clip_id}" in row["reason"] and "layer 3" in row["reason"] for row in failed)
+    measured = [row["pair_id"] for row in rows(tmp_path / "patching_records_prosody.jsonl")]
+    expected = [pair.pair_id for pair in sample.pairs if pair.pair_id not in users]
+    assert measured == [pair_id for pair_id in expected for _ in LAYERS]
+    assert RunDir(tmp_path).config()["experiments"]["prosody"]["finished"]
+    assert "2 of 12 pairs gave no record" in said[-1]
+
+
+def test_too_many_failed_pairs_stop_the_run(data, sample, poisoned, tmp_path):
+    clip_id, users = of_two_pairs(sample)
+    with pytest.raises(UserError, match=r"2 of 12 pairs failed, more than 10.00% \(--max-failed\): clip") as caught:
+        run(poisoned(clip_id), data, sample, tmp_path, max_failed=0.1)
+    assert caught.value.status == 1
+    assert [row["pair_id"] for row in rows(tmp_path / "failed_pairs_prosody.jsonl")] == users
+    assert not RunDir(tmp_path).config()["experiments"]["prosody"]["finished"]
+    assert rows(tmp_path / "patching_records_prosody.jsonl"), "what was computed before is kept"
+
+
+def test_a_resumed_run_with_failed_pairs_equals_an_undisturbed_one(data, sample, poisoned, tmp_path, monkeypatch):
+    clip_id, _ = of_two_pairs(sample)
+    run(poisoned(clip_id), data, sample, tmp_path / "whole", max_failed=1)
+    files = ("patching_records_prosody.jsonl", "failed_pairs_prosody.jsonl", "pair_list_prosody.jsonl")
+    subject = poisoned(clip_id)
+
+    for stop_after in (1, 3, 5, 8):
+        out, count = tmp_path / str(stop_after), [0]
+
+        def stop(method, count=count, stop_after=stop_after):
+            def write(self, *args):
+                method(self, *args)
+                count[0] += 1
+                if count[0] == stop_after:
+                    raise KeyboardInterrupt
+
+            return write
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            for name in ("append", "append_failure"):
+                patched.setattr(RunDir, name, stop(getattr(RunDir, name)))
+            run(subject, data, sample, out, max_failed=1)
+        for file in files[:2]:  # and torn in the midst of a line
+            with (out / file).open("a", encoding="utf-8") as torn:
+                torn.write('{"pair_id": "pros')
+        run(subject, data, sample, out, max_failed=1)
+        for file in files:
+            assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), (stop_after, file)
+
+
+class TestClips:
+    @pytest.fixture
+    def corpus(self, tmp_path):
+        """Two texts of the demo in all voices, one of whose clips is spoilt by the test."""
+        folder = tmp_path / "corpus"
+        texts = [row for row in rows(DEMO_DATA / "text.jsonl")][:3]
+        folder.mkdir()
+        (folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+        for row in texts:
+            for path in DEMO_DATA.glob(f"*/{row['text_id']}.flac"):
+                (folder / path.parent.name).mkdir(exist_ok=True)
+                shutil.copy(path, folder / path.parent.name)
+        return folder, texts[0]["text_id"]
+
+    def call(self, folder, out, *options, status=0):
+        arguments = ["patch", "--kind", "prosody", "--data", folder, "--out", out, "--layers", "0,5", *options]
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    def test_an_unreadable_clip_stops_the_run_before_it_begins(self, corpus, tmp_path):
+        folder, text = corpus
+        for voice in ("happy", "sad"):
+            (folder / voice / f"{text}.flac").write_bytes(b"fLaC, but no more")
+        line = self.call(folder, tmp_path / "run", status=1).strip().splitlines()[-1]
+        assert line.startswith("error: 2 of 15 clips cannot be read: clip") and "--on-bad-clip skip" in line
+        found = json.loads((tmp_path / "run" / "sanity_check_sounds.json").read_text(encoding="utf-8"))["prosody"]
+        assert [f"{text}.flac" in clip["reason"] for clip in found["unreadable"]] == [True, True]
+        assert not (tmp_path / "run" / "patching_records_prosody.jsonl").exists()
+
+    def test_with_skip_its_pairs_are_left_out_and_listed(self, corpus, tmp_path):
+        folder, text = corpus
+        (folder / "happy" / f"{text}.flac").write_bytes(b"")
+        said = self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
+        assert "warning: 1 of 15 clips cannot be read" in said and "4 of 30 pairs gave no record" in said
+        failed = rows(tmp_path / "run" / "failed_pairs_prosody.jsonl")
+        assert len(failed) == 4 and all(row["skipped"] and f"{text}.flac" in row["reason"] for row in failed)
+        measured = {row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_prosody.jsonl")}
+        assert len(measured) == 26 and not measured & {row["pair_id"] for row in failed}
+        assert "done already" in self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
+
+    def test_a_run_that_was_stopped_by_a_clip_goes_on_with_skip(self, corpus, tmp_path):
+        folder, text = corpus
+        (folder / "happy" / f"{text}.flac").write_bytes(b"")
+        self.call(folder, tmp_path / "run", status=1)
+        assert "4 of 30 pairs gave no record" in self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
+
+    def test_no_readable_clip_is_no_run(self, corpus, tmp_path):
+        folder, _ = corpus
+        for path in folder.glob("*/*.flac"):
+            path.write_bytes(b"")
+        line = self.call(folder, tmp_path / "run", "--on-bad-clip", "skip", status=1).strip().splitlines()[-1]
+        assert line.startswith("error: 15 of 15 clips cannot be read")
+
+    def test_silence_is_allowed_and_warned_of(self, corpus, tmp_path):
+        folder, text = corpus
+        soundfile.write(folder / "happy" / f"{text}.flac", np.zeros(32_000), 16_000)
+        said = self.call(folder, tmp_path / "run")
+        assert "warning: 1 of 15 clips are silence: " in said
+        found = json.loads((tmp_path / "run" / "sanity_check_sounds.json").read_text(encoding="utf-8"))["prosody"]
+        assert found["passed"] and len(found["silent"]) == 1
+        assert not (tmp_path / "run" / "failed_pairs_prosody.jsonl").exists()
+
+
+def test_clips_that_give_no_number_are_left_out_of_the_checks(data, sample, poisoned, tmp_path):
+    first = _in_random_order(data, 42)[0].clip_id
+    run(poisoned(first), data, sample, tmp_path, max_failed=1)
+    spans = json.loads((tmp_path / "sanity_check_audio_span.json").read_text(encoding="utf-8"))
+    assert [clip["clip_id"] for clip in spans["left_out"]] == [first] and len(spans["clips"]) == 8
