@@ -52,6 +52,8 @@ def test_patch_writes_every_file_of_a_run(run):
         "pair_construction_report.json",
         "sanity_check_audio_span.json",
         "sanity_check_self_patch.json",
+        "sanity_check_engine.json",
+        "sanity_check_sounds.json",
         "pair_list_prosody.jsonl",
         "patching_records_prosody.jsonl",
         "patching_metrics_prosody.csv",

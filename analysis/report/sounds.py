@@ -69,7 +69,7 @@ def sounds_of(
             break
         sounds[number] = sound
     if unreadable:
-        notes.append(f"{unreadable} of the {len(wanted)} clips could not be read and are silent here.")
+        notes.append(f"Silent here, since they could not be read: {unreadable} of the {len(wanted)} clips.")
     return sounds, " ".join(notes)
 
 

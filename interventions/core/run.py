@@ -99,7 +99,7 @@ def run_experiment(
     if not shadows:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)
     if done == len(pairs):
-        run.finish(name, {"n_pairs": done})  # once more, where it was interrupted between its last pair and this mark
+        _finish(run, name, done)  # once more, where it was interrupted between its last pair and this mark
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
     say(cost(len(pairs) - done, len(layers), subject))
@@ -120,11 +120,16 @@ def run_experiment(
             if records:
                 run.append(name, records)
             pause()
-    run.finish(name, {"n_pairs": len(pairs)})
-    n_failed = len(run.failures(name))
+    n_failed = _finish(run, name, len(pairs))
     if n_failed:
         say(f"warning: {n_failed} of {len(pairs)} pairs gave no record: {run.failures_file(name)}")
     return name
+
+
+def _finish(run: RunDir, name: str, n_pairs: int) -> int:
+    n_failed = len(run.failures(name))
+    run.finish(name, {"n_pairs": n_pairs, "n_failed": n_failed})
+    return n_failed
 
 
 def _options(experiment: Intervention, settings: Settings) -> dict[str, Any]:

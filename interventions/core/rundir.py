@@ -182,12 +182,10 @@ class RunDir:
         expected = next(iter(counts.values())) if len(counts) > 1 else -1
         failures = self.failures(name)
         failed = {row["pair_id"] for row in failures}
-        done = [
-            *itertools.takewhile(lambda pair_id: pair_id in failed or counts[pair_id] == expected, pair_ids),
-        ]
+        done = list(itertools.takewhile(lambda pair_id: pair_id in failed or counts[pair_id] == expected, pair_ids))
         n_measured = sum(pair_id not in failed for pair_id in done)
         self._cut(path, content, b"".join(lines[: n_measured * expected]) if n_measured else b"")
-        kept = [row for row in failures if row["pair_id"] in set(done)]
+        kept = [row for row in failures if row["pair_id"] in done]
         path = self.failures_file(name)
         self._cut(path, path.read_bytes() if path.exists() else b"", "".join(map(_line, kept)).encode())
         return len(done)

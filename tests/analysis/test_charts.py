@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from analysis import charts, plots
 from analysis.charts import charts_of
 from analysis.compare import compare
 from analysis.summary import summarise
@@ -89,6 +90,60 @@ def test_the_heat_map_has_a_row_a_pair_with_the_ineligible_at_the_foot(run):
     assert set(rows.query("row == 9")["state"]) == {"not eligible: gave the target unpatched"}
     assert set(rows.query("row < 9 and layer <= 1")["state"]) == {"gives the target"}
     assert set(rows.query("row < 9 and layer == 2")["state"]) == {"keeps A's own answer"}
+
+
+def heat_map(run):
+    """The rows that the heat map of `run` shows, each with its pair, and its subtitle."""
+    chart = charts_of(run[0], run[1], "prosody")["pair_heat_map_prosody"]
+    pairs = rows_of(chart).groupby("row")["pair"].first()
+    return pairs, " ".join(chart.to_dict()["title"]["subtitle"])
+
+
+@pytest.mark.parametrize(("most", "kept"), [(4, [0, 3, 6, 9]), (2, [0, 9]), (7, [0, 2, 3, 4, 6, 8, 9])])
+def test_of_many_pairs_the_heat_map_keeps_some_evenly_with_the_first_and_the_last(run, monkeypatch, most, kept):
+    every, _ = heat_map(run)
+    monkeypatch.setattr(charts, "HEAT_MAP_ROWS", most)
+    shown, subtitle = heat_map(run)
+    assert shown.index.tolist() == kept and shown.to_dict() == every[kept].to_dict()
+    assert f"{most} of 10 pairs, evenly spaced" in subtitle
+
+
+@pytest.mark.parametrize("most", [10, 150])
+def test_a_heat_map_with_room_for_every_pair_leaves_none_out_and_says_nothing_of_it(run, monkeypatch, most):
+    monkeypatch.setattr(charts, "HEAT_MAP_ROWS", most)
+    shown, subtitle = heat_map(run)
+    assert shown.index.tolist() == list(range(10)) and "evenly" not in subtitle
+
+
+def test_a_thinned_heat_map_keeps_every_layer_of_the_pairs_that_it_shows(run, monkeypatch):
+    monkeypatch.setattr(charts, "HEAT_MAP_ROWS", 4)
+    rows = rows_of(charts_of(run[0], run[1], "prosody")["pair_heat_map_prosody"])
+    assert rows.groupby("row")["layer"].apply(list).tolist() == [list(LAYERS)] * 4
+
+
+def test_the_metrics_count_near_ties_by_the_margin_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda chart, path: [])
+    folder, config = make_run(tmp_path / "run")
+    counts = pd.read_csv(folder / "patching_metrics_prosody.csv")["near_tie_count"]
+    assert counts.tolist() == [0, 0, 0]
+    config["experiments"]["prosody"]["near_tie_margin"] = 4.5  # every answer leads by 4
+    (folder / "patching_config.json").write_text(json.dumps(config))
+    summarise(folder, "prosody")
+    assert pd.read_csv(folder / "patching_metrics_prosody.csv")["near_tie_count"].tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize("without", ["some", "all"])
+def test_pairs_that_gave_no_record_are_in_no_rate_and_stop_no_summary(tmp_path, monkeypatch, without):
+    monkeypatch.setattr(plots, "save", lambda chart, path: [])
+    folder, _ = make_run(tmp_path / "run", control=True)
+    records = folder / "patching_records_prosody.jsonl"
+    lines = [line for line in records.read_text().splitlines(keepends=True) if '"prosody3"' not in line]
+    records.write_text("".join(lines)) if without == "some" else records.unlink()
+    summarise(folder, "random-prosody")
+    if without == "some":
+        assert summarise(folder, "prosody")[0]["n_pairs"].tolist() == [9, 9, 9]
+        contrast = pd.read_csv(folder / "contrast_prosody_vs_random-prosody.csv")
+        assert contrast["n_pairs"].tolist() == [9, 9, 9]
 
 
 def test_the_label_matrix_counts_pairs_from_label_to_label(run):

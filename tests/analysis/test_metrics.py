@@ -1,12 +1,13 @@
 """Metrics of records written by hand, whose values can be read off."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.metrics import layer_metrics, read_records
+from analysis.metrics import layer_metrics, near_tie_margin, near_ties, read_records
 from errors import UserError
 
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
@@ -92,6 +93,31 @@ def test_a_layer_without_an_eligible_pair_has_no_eligible_rate(records):
     assert table["flip_to_target_rate_eligible"].isna().all() and table["recovery_n"].item() == 0
 
 
+@pytest.mark.parametrize(
+    ("best", "second", "tie"), [(4, 4, True), (4, 3.9995, True), (4, 3.998, False), (-4, -4.0005, True)]
+)
+def test_an_answer_is_a_near_tie_when_its_best_two_labels_are_within_the_margin(best, second, tie):
+    far = dict.fromkeys(LABELS, -9.0)
+    for one, other in (("sad", "happy"), ("neutral", "surprised"), ("surprised", "angry")):
+        assert near_ties(pd.Series([far | {one: best, other: second}]), 1e-3).tolist() == [tie]
+
+
+def test_two_equal_labels_are_a_near_tie_at_any_margin():
+    assert near_ties(pd.Series([logits(sad=1, happy=1), logits(sad=1)]), 0.0).tolist() == [True, False]
+
+
+def test_near_ties_are_counted_by_layer_over_patched_answers_alone(records):
+    assert layer_metrics(records)["near_tie_count"].tolist() == [0, 0]
+    # The angry answer of layer 0 leads by 1 logit, that of layer 3 by 2; A's own and B's stay as clear as they were.
+    assert layer_metrics(records, 1.5)["near_tie_count"].tolist() == [1, 0]
+    assert layer_metrics(records, 2.5)["near_tie_count"].tolist() == [1, 1]
+    assert layer_metrics(records, 4.5)["near_tie_count"].tolist() == [4, 1]
+
+
+def test_the_margin_is_the_runs_own_or_one_thousandth():
+    assert near_tie_margin({"near_tie_margin": 0.125}) == 0.125 and near_tie_margin({}) == 1e-3
+
+
 def test_records_are_read_back(tmp_path, records):
     path = tmp_path / "patching_records_prosody.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in records.to_dict("records")))
@@ -99,6 +125,38 @@ def test_records_are_read_back(tmp_path, records):
     with path.open("a") as file:
         file.write('{"pair_id": "torn')
     assert len(read_records(path)) == len(records)
+
+
+def test_each_value_lands_in_its_row_and_column_whatever_the_order_of_keys(tmp_path):
+    path = tmp_path / "patching_records_prosody.jsonl"
+    path.write_text(
+        '{"pair_id": "p", "layer": 1, "logits_base": {"sad": 2}}\n{"layer": 3, "logits_base": {}, "pair_id": "q"}\n'
+    )
+    expected = {"pair_id": ["p", "q"], "layer": [1, 3], "logits_base": [{"sad": 2}, {}]}
+    assert read_records(path).to_dict("list") == expected
+
+
+@pytest.mark.parametrize("torn", [b'{"layer": 7}', b'{"layer": 7, "clip": "\xc3', b"{"])
+def test_a_last_line_without_its_end_is_dropped_even_where_it_is_whole_json(tmp_path, torn):
+    path = tmp_path / "patching_records_prosody.jsonl"
+    path.write_bytes(b'{"layer": 1}\n{"layer": 2}\n' + torn)
+    assert read_records(path)["layer"].tolist() == [1, 2]
+
+
+def test_records_are_read_without_holding_a_dict_a_row(tmp_path):
+    path = tmp_path / "patching_records_prosody.jsonl"
+    row = {f"a column of some name, number {i}": i % 2 == 0 for i in range(24)}
+    path.write_text((json.dumps(row) + "\n") * 3000)
+
+    def peak(read):
+        tracemalloc.start()
+        read()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    as_dicts = peak(lambda: [json.loads(line) for line in path.read_text().splitlines()])
+    assert peak(lambda: read_records(path)) < as_dicts / 2
 
 
 def test_missing_and_empty_records_are_named(tmp_path):

@@ -4,16 +4,20 @@ import json
 import random
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from analysis import plots
 from analysis.metrics import layer_metrics, read_records
 from analysis.report import sounds, write_report
 from analysis.summary import summarise
 from errors import UserError
+from models.sound import read_audio
 from pairs import build_pairs, dataset_identity, load_dataset, pair_row
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "synthetic-clips"
@@ -298,6 +302,202 @@ def test_a_failed_check_is_red_and_a_remark_is_a_note(run):
     assert light(page, "Each label has a token of its own") == "note" and "angry (ang | ry)" in page.text
     (run / "sanity_check_audio_span.json").unlink()
     assert light(Page(write_report(run)), "The audio span is where it should be") == "missing"
+
+
+def engine_found(**changes):
+    found = {"passed": True, "engine": "tail", "reference": "stepwise", "pairs": ["p", "q"], "layers": [0, 1, 2, 3]}
+    found |= {"n_predictions": 10, "n_differing_predictions": 0, "differing_predictions": []}
+    return found | {"max_abs_logit_difference": 2e-6, "tolerance": 1e-3} | changes
+
+
+def sounds_found(unreadable=(), silent=()):
+    entries = [{"clip_id": clip, "reason": reason} for clip, reason in unreadable]
+    return {"passed": not entries, "n_clips": 12, "unreadable": entries, "silent": list(silent)}
+
+
+def figures(page, name):
+    """What the card of a check says."""
+    return re.search(rf"{re.escape(name)}(.*)", page.text)[1]
+
+
+def lose(run, name="prosody", pairs=(1,), reasons=True):
+    """Take the records of some pairs away; gives their ids, which failed_pairs_NAME.jsonl lists with a reason."""
+    ids = [json.loads(line)["pair_id"] for line in (run / f"pair_list_{name}.jsonl").read_text().splitlines()]
+    ids = [ids[number] for number in pairs]
+    path = run / f"patching_records_{name}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write_lines(path, [row for row in rows if row["pair_id"] not in ids])
+    if reasons:
+        failed = [{"pair_id": one, "reason": f"reason {n}: not finite", "skipped": False} for n, one in enumerate(ids)]
+        write_lines(run / f"failed_pairs_{name}.jsonl", failed)
+    return ids
+
+
+ENGINE = "The engine computes what the textbook procedure does"
+SOUNDS = "Every clip can be read and holds sound"
+LOST = "Every pair gave its records"
+NEAR_TIES = "Answers stand clear of the arithmetic's noise"
+
+
+def plain_light(page, name):
+    return light(page, name.replace("'", "&#39;"))
+
+
+def test_the_engines_check_is_shown_with_its_figures(tmp_path):
+    run = make_run(tmp_path / "run", ("prosody", "random-prosody"))
+    assert light(Page(write_report(run)), ENGINE) == "missing"
+    close = [{"pair_id": "p", "row": 2, "stepwise_margin": 4e-4}]
+    found = {"prosody": engine_found(), "random-prosody": engine_found(max_abs_logit_difference=3e-5)}
+    write_json(run / "sanity_check_engine.json", found)
+    page = Page(write_report(run))
+    assert light(page, ENGINE) == "passed"
+    for words in ("4 pairs of 2 experiments", "largest |Δlogit| 3e-05", "tolerance 0.001", "0 of 20 answers differ"):
+        assert words in figures(page, ENGINE), words
+    assert page.text.count("0 of 10") == 2  # the table, an experiment a row
+
+    found["prosody"] |= {"n_differing_predictions": 1, "differing_predictions": close}
+    write_json(run / "sanity_check_engine.json", found)
+    page = Page(write_report(run))
+    assert light(page, ENGINE) == "note"
+    assert "1 of 20 answers differ, where the best two labels are at most 0.0004" in figures(page, ENGINE)
+
+    write_json(run / "sanity_check_engine.json", {"prosody": engine_found(passed=False)})
+    page = Page(write_report(run))
+    assert light(page, ENGINE) == "failed"
+    assert "failed in: prosody; not checked: random-prosody" in figures(page, ENGINE)
+
+
+def test_clips_that_cannot_be_read_or_hold_no_sound_are_named(run):
+    assert light(Page(write_report(run)), SOUNDS) == "missing"
+    write_json(run / "sanity_check_sounds.json", {"prosody": sounds_found()})
+    page = Page(write_report(run))
+    assert light(page, SOUNDS) == "passed" and "all clips of 1 experiment were read (12)" in figures(page, SOUNDS)
+    assert "--on-bad-clip" not in page.text
+    write_json(run / "sanity_check_sounds.json", {"prosody": sounds_found(silent=["quiet"])})
+    page = Page(write_report(run))
+    assert light(page, SOUNDS) == "note" and "1 digital silence: quiet" in figures(page, SOUNDS)
+    write_json(run / "sanity_check_sounds.json", {"prosody": sounds_found([("bad", "/data/bad.wav: no sound")])})
+    page = Page(write_report(run))
+    assert light(page, SOUNDS) == "failed"
+    assert "1 cannot be read: bad (/data/bad.wav: no sound)" in figures(page, SOUNDS)
+    assert "--on-bad-clip skip" in page.text  # the command that makes it again would stop without
+
+
+def test_pairs_without_a_record_are_counted_and_listed_with_their_reason(run):
+    page = Page(write_report(run))
+    assert light(page, LOST) == "passed" and "all 6 pairs that ran" in figures(page, LOST)
+    assert "Pairs without a record" not in page.text and "gave no record" not in page.text
+    lost = lose(run, pairs=(1, 4))
+    with (run / "failed_pairs_prosody.jsonl").open("a") as file:
+        file.write('{"pair_id": "torn", "rea')
+    page = Page(write_report(run))
+    assert light(page, LOST) == "note"
+    assert "2 of 6 pairs gave no record" in figures(page, LOST) and "prosody 2 of 6" in figures(page, LOST)
+    listed = page.source[page.source.index('<div id="lost">') : page.source.index("Checks by experiment")]
+    assert listed.count("<tr>") == 3 and "torn" not in listed
+    for number, pair in enumerate(lost):
+        assert pair in unescape(listed) and f"reason {number}: not finite" in listed
+    assert "4 of 6" in page.text  # at a glance
+    assert "Of these, 2 gave no record and are left out." in page.text  # methods
+    assert len(page.data["pairs-data"]["experiments"][0]["pairs"]) == 4
+
+
+def test_a_finished_experiment_cannot_hide_a_pair_for_which_no_reason_was_noted(run):
+    lose(run, pairs=(2,), reasons=False)
+    page = Page(write_report(run))
+    assert "1 of 6 pairs gave no record" in figures(page, LOST) and "no reason is noted" in page.text
+
+
+def test_a_pair_that_failed_once_and_gave_records_later_is_not_lost(run):
+    first = json.loads((run / "pair_list_prosody.jsonl").read_text().splitlines()[0])["pair_id"]
+    write_lines(run / "failed_pairs_prosody.jsonl", [{"pair_id": first, "reason": "once"}])
+    assert light(Page(write_report(run)), LOST) == "passed"
+
+
+def test_of_an_unfinished_experiment_only_known_failures_count_as_lost(run):
+    failed = lose(run, pairs=(1, 4, 5))
+    rows = [{"pair_id": failed[0], "reason": "not finite"}]
+    write_lines(run / "failed_pairs_prosody.jsonl", rows)
+    change(run, "patching_config.json", lambda config: config["experiments"]["prosody"].update(finished=False))
+    page = Page(write_report(run))
+    assert "1 of 4 pairs gave no record" in figures(page, LOST)
+    assert "3 of 6 pairs are in, 1 gave no record" in figures(page, "prosody is not finished")
+
+
+def test_an_experiment_of_which_every_pair_failed_is_shown_as_such(tmp_path):
+    run = make_run(tmp_path / "run", ("prosody", "semantic"))
+    lose(run, "semantic", range(6))
+    for path in ("patching_records_semantic.jsonl", "patching_metrics_semantic.csv"):
+        (run / path).unlink()
+    page = Page(write_report(run))
+    assert "6 of 12 pairs gave no record" in figures(page, LOST) and "none of 6" in page.text
+
+
+def test_of_many_lost_pairs_fifty_are_listed_and_the_others_counted(tmp_path):
+    run = make_run(tmp_path / "run", n_pairs=70)
+    lose(run, pairs=range(61))
+    page = Page(write_report(run))
+    assert "the first 50, and 11 more" in page.text and "61 of 70 pairs gave no record" in page.text
+    assert page.text.count(": not finite") == 50
+
+
+def test_near_ties_are_counted_with_what_they_mean(run):
+    page = Page(write_report(run))
+    assert plain_light(page, NEAR_TIES) == "passed"
+    clips = len(read_records(run / "patching_records_prosody.jsonl")["clip_a"].unique())
+    assert f"0 of {clips} unpatched and 0 of 24 patched answers are near-ties" in figures(page, NEAR_TIES)
+    assert "margin under 0.001" in figures(page, NEAR_TIES)
+
+    path = run / "patching_records_prosody.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[:2]:  # of one pair
+        row["logits_patch"] = dict.fromkeys(LABELS, 3.0)
+    rows[0]["logits_base"] = rows[0]["logits_base"] | {"happy": 12.1234, "sad": 12.1233}
+    write_lines(path, rows)
+    page = Page(write_report(run))
+    assert plain_light(page, NEAR_TIES) == "note"
+    assert f"1 of {clips} unpatched and 2 of 24 patched answers" in figures(page, NEAR_TIES)
+    change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(near_tie_margin=20))
+    assert f"{clips} of {clips} unpatched and 24 of 24 patched" in figures(Page(write_report(run)), NEAR_TIES)
+
+
+@pytest.mark.parametrize("words", ["</script><script>hacked()</script>", "<b>bold</b>\nline\u2028\ud800", "x" * 5_000])
+def test_what_a_failure_says_stays_short_text(run, words):
+    plain = Page(write_report(run))
+    pair = lose(run)[0]
+    write_lines(run / "failed_pairs_prosody.jsonl", [{"pair_id": pair, "reason": words}])
+    write_json(run / "sanity_check_sounds.json", {"prosody": sounds_found([(words, words)], silent=[words])})
+    page = Page(write_report(run))
+    assert page.scripts == plain.scripts and set(page.tags) - set(plain.tags) <= {"div"}
+    assert "hacked" not in words or page.text.count(words) == 4
+    assert "\u2028" not in page.text and "x" * 401 not in page.text
+
+
+def test_a_clip_sounds_on_the_page_as_the_model_hears_it(tmp_path, monkeypatch):
+    heard = []
+    write = soundfile.write
+    monkeypatch.setattr(
+        soundfile, "write", lambda file, sound, *args, **how: heard.append(sound) or write(file, sound, *args, **how)
+    )
+    path = tmp_path / "clip.wav"
+    time = np.arange(44_100) / 44_100
+    write(path, np.stack([np.sin(2000 * time), 0 * time], axis=1) / 2, 44_100)
+    sounds._mp3(path, 0, 0.9)
+    assert heard[0].dtype == np.float32 and np.array_equal(heard[0], read_audio(path))
+    assert len(heard[0]) == 16_000 and np.abs(heard[0]).max() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("harm", ["cut short", "no sound at all"])
+def test_a_clip_that_cannot_be_read_is_silent_alone_and_the_page_says_so(tmp_path, harm):
+    data = tmp_path / "data"
+    shutil.copytree(DEMO, data)
+    bad = build_pairs(load_dataset(data).clips, "prosody", 6).pairs[2].b
+    bad.path.write_bytes(bad.path.read_bytes()[:3_000] if harm == "cut short" else b"no sound" * 50)
+    page = Page(write_report(make_run(tmp_path / "run", data=data)))
+    clips = page.data["pairs-data"]["clips"]
+    sounding = {clips[int(number)]["id"] for number in page.data["sounds-data"]}
+    assert {clip["id"] for clip in clips} - sounding == {bad.clip_id}
+    assert f"could not be read: 1 of the {len(clips)} clips." in page.text
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed"])
