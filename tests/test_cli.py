@@ -151,6 +151,20 @@ def test_check_runs_the_checks_alone(tmp_path):
     assert not list((tmp_path / "run").glob("patching_records*"))
 
 
+def test_an_engine_that_differs_from_stepwise_stops_before_anything_is_measured(tmp_path, monkeypatch):
+    of_stepwise = checks.patched_logits
+
+    def off(subject, *rest):
+        return of_stepwise(subject, *rest) + (0.01 if subject.lm.engine == "tail" else 0)
+
+    monkeypatch.setattr(checks, "patched_logits", off)  # a constant: patching a clip with itself is silent still
+    line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
+    assert "the engine does not compute what stepwise does" in line
+    found = json.loads((tmp_path / "run" / "sanity_check_engine.json").read_text(encoding="utf-8"))["prosody"]
+    assert not found["passed"] and found["max_abs_logit_difference"] == pytest.approx(0.01, rel=0.01)
+    assert not list((tmp_path / "run").glob("patching_records*"))
+
+
 def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "audio_length", lambda *args: 1)
     line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)

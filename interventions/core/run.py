@@ -121,6 +121,8 @@ def run_experiment(
                 run.append(name, records)
             pause()
     n_failed = _finish(run, name, len(pairs))
+    if n_failed == len(pairs):
+        raise UserError(f"{name}: none of the {n_failed} pairs gave a record; see {run.failures_file(name)}")
     if n_failed:
         say(f"warning: {n_failed} of {len(pairs)} pairs gave no record: {run.failures_file(name)}")
     return name

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,13 @@ def test_too_many_failed_pairs_stop_the_run(data, sample, poisoned, tmp_path):
     assert [row["pair_id"] for row in rows(tmp_path / "failed_pairs_prosody.jsonl")] == users
     assert not RunDir(tmp_path).config()["experiments"]["prosody"]["finished"]
     assert rows(tmp_path / "patching_records_prosody.jsonl"), "what was computed before is kept"
+
+
+def test_a_run_without_a_single_record_says_so(data, sample, poisoned, tmp_path):
+    clip_id, users = of_two_pairs(sample)
+    theirs = replace(sample, pairs=tuple(pair for pair in sample.pairs if pair.pair_id in users))
+    with pytest.raises(UserError, match="none of the 2 pairs gave a record; see .*failed_pairs_prosody.jsonl"):
+        run(poisoned(clip_id), data, theirs, tmp_path, max_failed=1)
 
 
 def test_a_resumed_run_with_failed_pairs_equals_an_undisturbed_one(data, sample, poisoned, tmp_path, monkeypatch):
