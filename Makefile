@@ -1,10 +1,12 @@
 # make demo: patch the demo model with both kinds of pair and say where the pictures are
-# make test: lint, format and tests
+# make test: lint, format and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
 PYTHON ?= python3
 VENV ?= .venv
+# Each loads torch, about 1 GB. A file's tests stay with one of them, for what they share, and files keep their order.
+WORKERS ?= 2
 BIN = $(VENV)/bin
 
 .PHONY: demo test browser-test format clean
@@ -15,7 +17,7 @@ demo: $(VENV)/run.done
 test: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 browser-test: $(VENV)/dev.done
 	$(BIN)/python -m pytest -m browser tests/browser

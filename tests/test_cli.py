@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(run, tmp_path):
     records.write_text("".join(lines[: len(lines) // 2]) + lines[0][:40])
     config = json.loads((out / "patching_config.json").read_text())
     config["experiments"]["prosody"] = {
-        key: value for key, value in config["experiments"]["prosody"].items() if key != "n_pairs"
+        key: value for key, value in config["experiments"]["prosody"].items() if key not in ("n_pairs", "n_failed")
     } | {"finished": False}
     (out / "patching_config.json").write_text(json.dumps(config))
     call("patch", "--kind", "prosody", "--out", out, *FEW)

@@ -315,7 +315,7 @@ def test_the_span_must_be_between_the_tokenizers_own_tokens(model, io, frames, r
 def test_a_prepared_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):
     """With a table large enough for the tokenizer; the rows beyond the model's own are made up."""
     table = torch.nn.Embedding.from_pretrained(torch.arange(400.0)[:, None].expand(400, 48).contiguous())
-    monkeypatch.setattr(model.llm_model.model, "embed_tokens", table)
+    monkeypatch.setitem(model.llm_model.model._modules, "embed_tokens", table)  # setattr would lose the model's own
     clip = io.prepare(model, noise(32_000), "Which emotion?")
     assert clip.n_audio == 13
     assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*io.features(noise(32_000))))

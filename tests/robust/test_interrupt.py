@@ -139,6 +139,7 @@ PAIR = """
 import signal, sys, time
 from interventions.core.interrupt import after_this_pair, stoppable
 signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[1] == "ignored" else signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
 try:
     with stoppable(), after_this_pair():
         print("in a pair", flush=True)
