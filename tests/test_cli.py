@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from commandline.options import DEMO_DATA, DEMO_MODEL
+from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
 from interventions.core import checks
 from interventions.core.inputs import ALIGNMENTS
 from interventions.core.traced import ENGINES
@@ -163,6 +165,14 @@ def test_an_engine_that_differs_from_stepwise_stops_before_anything_is_measured(
     found = json.loads((tmp_path / "run" / "sanity_check_engine.json").read_text(encoding="utf-8"))["prosody"]
     assert not found["passed"] and found["max_abs_logit_difference"] == pytest.approx(0.01, rel=0.01)
     assert not list((tmp_path / "run").glob("patching_records*"))
+
+
+@pytest.mark.parametrize("command", ["--help", "patch --help", "list", "pairs --kind prosody --out {new}", "report {run}"])
+def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
+    without = "import sys; sys.modules['torch'] = None; from cli import cli; cli()"
+    words = command.format(new=tmp_path / "new", run=run).split()
+    result = subprocess.run([sys.executable, "-c", without, *words], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
