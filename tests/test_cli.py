@@ -167,7 +167,9 @@ def test_an_engine_that_differs_from_stepwise_stops_before_anything_is_measured(
     assert not list((tmp_path / "run").glob("patching_records*"))
 
 
-@pytest.mark.parametrize("command", ["--help", "patch --help", "list", "pairs --kind prosody --out {new}", "report {run}"])
+@pytest.mark.parametrize(
+    "command", ["--help", "patch --help", "list", "pairs --kind prosody --out {new}", "report {run}"]
+)
 def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
     without = "import sys; sys.modules['torch'] = None; from cli import cli; cli()"
     words = command.format(new=tmp_path / "new", run=run).split()
