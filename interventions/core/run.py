@@ -21,6 +21,7 @@ from interventions.core.experiment import run_pairs
 from interventions.core.failures import NEAR_TIE, Failures
 from interventions.core.inputs import ALIGNMENTS, check_alignment
 from interventions.core.interrupt import after_this_pair
+from interventions.core.memory import with_fewer_rows
 from interventions.core.registry import Intervention
 from interventions.core.rundir import RunDir
 from interventions.core.subject import Subject
@@ -112,7 +113,8 @@ def run_experiment(
         "options": _options(experiment, settings),
         "clips": dataset.clips,
     }
-    _check_engine(engine_check(subject, experiment, pairs, **how), name, run, say)
+    compared = with_fewer_rows(subject, lambda: engine_check(subject, experiment, pairs, **how), say)
+    _check_engine(compared, name, run, say)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
     rows = run_pairs(subject, experiment, pairs[done:], **how, say=tqdm.write, failed=failures.note)
     with after_this_pair() as pause:
@@ -175,7 +177,7 @@ def run_checks(
     table["clip_id"] = table["clip_id"].map(shown)
     say("audio spans, in positions of the expanded sequence:\n" + table.to_string(index=False))
     _gate(spans["passed"], "an audio span is not where it should be", run, "sanity_check_audio_span.json")
-    silent = self_patch_check(subject, clips, layers)
+    silent = with_fewer_rows(subject, lambda: self_patch_check(subject, clips, layers), say)
     run.write_json("sanity_check_self_patch.json", silent)
     say(
         f"self-patch: {silent['prediction_agreement']:.0%} of {silent['n_predictions']} answers unchanged, largest "

@@ -7,7 +7,9 @@ from commandline.options import DEMO_MODEL
 from errors import UserError
 from interventions import load_intervention, load_subject
 from interventions.core.experiment import run_pairs
-from pairs import build_pairs
+from interventions.core.run import Settings, run_experiment
+from interventions.core.rundir import RunDir
+from pairs import PairSample, build_pairs
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,16 @@ def test_rows_are_halved_until_they_fit(pairs, engine, error):
             assert {key: row[key] for key in ("pair_id", "layer", "pred_base", "pred_patch", "stream_shift")} == {
                 key: other[key] for key in ("pair_id", "layer", "pred_base", "pred_patch", "stream_shift")
             }
+
+
+def test_the_checks_before_a_run_are_done_in_parts_too(demo_data, pairs, tmp_path):
+    subject, said = load_subject(DEMO_MODEL, device="cpu"), []
+    tight(subject, 3, torch.OutOfMemoryError("CUDA out of memory"))
+    sample, settings = PairSample(pairs, {"warnings": []}), Settings("prosody", max_pairs=3)
+    run_experiment(subject, demo_data, RunDir(tmp_path), load_intervention("patch"), sample, settings, said.append)
+    assert (
+        any("--max-rows 2" in line for line in said) and RunDir(tmp_path).config()["experiments"]["prosody"]["finished"]
+    )
 
 
 @pytest.mark.parametrize("engine", ["tail", "stepwise"])
