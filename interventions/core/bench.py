@@ -218,7 +218,8 @@ def shown(result: dict[str, Any]) -> str:
         for name in PROCEDURES
     ]
     shape, where = result["shape"], result["machine"]
-    rate = result["multiply_adds_per_second_of_a_large_product"]
+    rate, peaks = result["multiply_adds_per_second_of_a_large_product"], result["peak_device_memory_mib"]
+    memory = [f"peak of the device's memory: tail {peaks['tail']:,.0f} MiB"] if peaks else []
     place = where["device"] if where["device"] != "cpu" else f"{where['processor']}, {where['threads']} threads"
     return "\n".join(
         [
@@ -229,5 +230,6 @@ def shown(result: dict[str, Any]) -> str:
             f"{result['max_abs_effect_of_patching']:.2g})",
             f"tail takes {result['tail_over_its_arithmetic']:.1f} times what its arithmetic takes at the speed of a "
             f"large matrix product here ({rate / 1e9:,.0f} G a second)",
+            *memory,
         ]
     )

@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_it_names_every_procedure_and_what_it_ran_on(result):
         assert all(value > 0 for value in result[key].values())
     assert result["shape"]["n_layers"] == N_LAYERS and result["shape"]["positions_in_span"] == list(bench_case.SPANS)
     assert (result["shape"]["positions_before_span"], result["shape"]["positions_after_span"]) == (15, 38)
-    assert result["machine"]["cores"] and result["versions"]["torch"] == torch.__version__
+    assert result["machine"]["cores"] and result["versions"]["torch"] == version("torch")
     json.dumps(result, allow_nan=False)
 
 
@@ -62,6 +63,12 @@ def test_arithmetic_is_what_the_procedures_are_known_to_take(case, result):
     assert result["arithmetic_per_pair"]["textbook"] == pytest.approx(with_encoder, rel=0.01)
     found = result["arithmetic_per_pair"]
     assert found["tail"] < found["sweep"] < found["per_layer"] < found["textbook"]
+
+
+def test_the_peak_of_a_devices_memory_is_shown_where_there_is_one(result):
+    assert "memory" not in bench.shown(result)
+    peaks = dict.fromkeys(bench.PROCEDURES, 17_000.0)
+    assert "peak of the device's memory: tail 17,000 MiB" in bench.shown(result | {"peak_device_memory_mib": peaks})
 
 
 def test_attention_on_the_processor_is_counted():
