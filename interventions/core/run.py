@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from errors import BAD_USAGE, CHECK_FAILED, UserError
-from interventions.core.checks import engine_check, self_patch_check, sound_check, span_check, usable
+from interventions.core.checks import NOISE, engine_check, self_patch_check, sound_check, span_check, usable
 from interventions.core.experiment import run_pairs
 from interventions.core.failures import NEAR_TIE, Failures
 from interventions.core.inputs import ALIGNMENTS, check_alignment
@@ -258,6 +258,7 @@ def _recorded(subject: Subject, experiment: Intervention, settings: Settings, la
         "device": subject.model.llm_model.device.type,
         "dtype": str(subject.model.llm_model.dtype).removeprefix("torch."),
         "use_cache": False,
+        "engine_tolerance": NOISE[subject.model.llm_model.dtype],
         "near_tie_margin": NEAR_TIE[subject.model.llm_model.dtype],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }

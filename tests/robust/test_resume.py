@@ -77,6 +77,11 @@ def test_another_version_of_a_library_that_computes_is_refused(made, monkeypatch
     assert f"versions.torch was {real('torch')}, is 0.0" in call(made, status=2)
 
 
+def test_another_tolerance_of_the_engines_is_refused(made, monkeypatch):
+    monkeypatch.setattr(run_module, "NOISE", dict.fromkeys(run_module.NOISE, 0.5))
+    assert "engine_tolerance was 0.001, is 0.5" in call(made, status=2)
+
+
 def test_other_code_of_an_intervention_is_refused_but_not_another_comment(silent, tmp_path):
     plugin = tmp_path / "mine.py"
     text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
