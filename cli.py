@@ -28,13 +28,13 @@ from commandline.options import (
 from commandline.program import Program, debug_option
 from errors import BAD_USAGE, UserError
 from files import write_whole
-from interventions.core.registry import Entry, catalogue, load_intervention
-from interventions.core.rundir import RunDir
-from interventions.core.template import write_template
+from registry.catalogue import Entry, catalogue, load_intervention
+from runs.directory import RunDir
+from registry.template import write_template
 from pairs import KINDS, Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
 
 if TYPE_CHECKING:
-    from interventions.core.subject import Subject
+    from engine.subject import Subject
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -122,7 +122,7 @@ def check(**options: Any) -> None:
     run = _run_dir(options, dataset)
     subject = _load_model(options)
 
-    from interventions.core.run import claim, layers_of, run_checks
+    from runs.experiment import claim, layers_of, run_checks
 
     claim(subject, dataset, run)
     layers, skip = layers_of(subject, options["layers"]), options["on_bad_clip"] == "skip"
@@ -203,8 +203,8 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     """
     if json_file and not json_file.resolve().parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)
-    from interventions.core.bench import run_bench, shown
-    from interventions.core.bench_case import make_case
+    from engine.bench import run_bench, shown
+    from engine.bench_case import make_case
 
     result = run_bench(make_case(**options), rounds)
     click.echo(shown(result))
@@ -219,7 +219,7 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     run = _run_dir(options, dataset)
     subject = _load_model(options)
 
-    from interventions.core.run import Settings, run_experiment
+    from runs.experiment import Settings, run_experiment
 
     settings = Settings(
         kind=kind,
@@ -260,7 +260,7 @@ def _sample(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSample:
 
 def _load_model(options: dict[str, Any]) -> "Subject":
     click.echo(f"loading {options['model']} ...", err=True)
-    from interventions.core.subject import load_subject
+    from engine.subject import load_subject
 
     how = {key: options[key] for key in ("device", "dtype", "engine", "max_rows", "store_mb")}
     return load_subject(options["model"], **how)

@@ -18,7 +18,7 @@ import click
 
 from commandline.config_file import DEFAULT_MAX_PAIRS, load_config
 from commandline.program import debug_option
-from interventions.core.registry import Entry, catalogue
+from registry.catalogue import Entry, catalogue
 from pairs import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from errors import BAD_INPUT, UserError
-from interventions.core.interrupt import stoppable
-from interventions.core.registry import Entry, add_plugin, catalogue
+from runs.interrupt import stoppable
+from registry.catalogue import Entry, add_plugin, catalogue
 
 INTERRUPTED = 130
 # What writing to a pipe or a terminal gives that is no longer there.

@@ -24,11 +24,12 @@ there.
 
 from typing import TYPE_CHECKING, Any
 
-from interventions.core.registry import Intervention, catalogue, intervention, load_intervention
+from registry.catalogue import catalogue, load_intervention
+from registry.intervention import Intervention, intervention
 
 if TYPE_CHECKING:
-    from interventions.core.experiment import run_table
-    from interventions.core.subject import load_subject
+    from engine.subject import load_subject
+    from runs.pair_loop import run_table
 
 __all__ = ["Intervention", "catalogue", "intervention", "load_intervention", "load_subject", "run_table"]
 
@@ -36,11 +37,11 @@ __all__ = ["Intervention", "catalogue", "intervention", "load_intervention", "lo
 def __getattr__(name: str) -> Any:
     # These two need torch, which `python cli.py --help` should not wait for.
     if name == "load_subject":
-        from interventions.core.subject import load_subject
+        from engine.subject import load_subject
 
         return load_subject
     if name == "run_table":
-        from interventions.core.experiment import run_table
+        from runs.pair_loop import run_table
 
         return run_table
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,34 +3,30 @@
 import nnsight
 import torch
 
-from interventions.core.registry import intervention
+from interventions import intervention
 
 
-def class_mean(lm, clips, layers):
-    """Mean residual stream `[1, longest span, hidden]` at each layer, over the clips that reach each position."""
+def class_means(lm, clips):
+    """Mean residual stream after each block, `[1, longest span, hidden]`, over the clips that reach each position."""
     longest = max(clip.n_audio for clip in clips)
-    total, count = {}, torch.zeros(longest, 1)
+    total, count = [0] * lm.n_layers, torch.zeros(longest, 1)
     for clip in clips:
-        with lm.unpatched(clip):
-            spans = nnsight.save({layer: lm.hidden(layer)[:, clip.span].clone() for layer in layers})
+        with lm.trace(clip):
+            spans = nnsight.save([lm.layers_output[at][:, clip.span].float() for at in range(lm.n_layers)])
         count[: clip.n_audio] += 1
-        for layer, span in spans.items():
-            padded = torch.nn.functional.pad(span.float(), (0, 0, 0, longest - clip.n_audio))
-            total[layer] = total.get(layer, 0) + padded
-    return {layer: (summed / count.to(summed.device)).to(span.dtype) for layer, summed in total.items()}
+        padded = [torch.nn.functional.pad(span, (0, 0, 0, longest - clip.n_audio)) for span in spans]
+        total = [summed + span for summed, span in zip(total, padded, strict=True)]
+    return [summed / count.to(summed.device) for summed in total]
 
 
 @intervention
-def mean(lm, pair, layers, alpha=1.0):
+def mean(lm, pair, layer, alpha=1.0):
     """The span is replaced by the mean over clips with the target label, position by position."""
-    means = pair.once(lambda: class_mean(lm, pair.target_clips(), layers))
-    length = min(pair.a.n_audio, next(iter(means.values())).shape[1])
+    means = pair.once(lambda: class_means(lm, pair.target_clips()))
+    length = min(pair.a.n_audio, means[layer].shape[1])
     span = slice(pair.a.span.start, pair.a.span.start + length)
-    logits = []
-    for group in lm.passes(layers):
-        with lm.trace(pair.a, known=(pair.a, span.start)):
-            for layer in group:
-                lm.branch(layer, span, means[layer][:, :length], alpha)
-            readout = lm.readout().save()
-        logits.append(readout)
-    return torch.cat(logits)
+    with lm.trace(pair.a):
+        stream = lm.layers_output[layer]
+        stream[:, span] = torch.lerp(stream[:, span], means[layer][:, :length].to(stream.dtype), alpha)
+        logits = lm.logits.save()
+    return logits

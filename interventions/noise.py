@@ -2,24 +2,21 @@
 
 import torch
 
-from interventions.core.registry import intervention
+from interventions import intervention
 
 
 @intervention
-def noise(lm, pair, layers, alpha=1.0, scale=1.0):
-    """Gaussian noise with the norm of A's own stream replaces the span, position by position.
+def noise(lm, pair, layer, alpha=1.0, scale=1.0):
+    """Gaussian noise with the norm of A's own stream replaces the span, position by position; the same at every layer.
 
     scale: norm of the noise, as a multiple of A's own
     """
     generator = torch.Generator().manual_seed(pair.rng.getrandbits(63))
-    logits = []
-    for group in lm.passes(layers):
-        with lm.trace(pair.a, known=(pair.a, pair.a_span.start)):
-            for layer in group:
-                own = lm.hidden(layer)[:1, pair.a_span]
-                random = torch.randn(own.shape, generator=generator).to(own)
-                norm = scale * own.norm(dim=-1, keepdim=True)
-                lm.branch(layer, pair.a_span, random / random.norm(dim=-1, keepdim=True) * norm, alpha)
-            readout = lm.readout().save()
-        logits.append(readout)
-    return torch.cat(logits)
+    with lm.trace(pair.a):
+        stream = lm.layers_output[layer]
+        own = stream[:, pair.a_span]
+        random = torch.randn(own.shape, generator=generator).to(own)
+        as_large = random * (scale * own.norm(dim=-1, keepdim=True) / random.norm(dim=-1, keepdim=True))
+        stream[:, pair.a_span] = torch.lerp(own, as_large, alpha)
+        logits = lm.logits.save()
+    return logits

@@ -1,9 +1,8 @@
 """Is it the sound (SPEC section 6)? As many positions of the prompt's text must not follow the main curve."""
 
-import nnsight
 import torch
 
-from interventions.core.registry import intervention
+from interventions import intervention
 
 
 def prompt_run(pair):
@@ -20,17 +19,14 @@ def prompt_run(pair):
     return slice(start, start + n), slice(start + shift, start + shift + n)
 
 
-@intervention(control=True)
-def non_audio(lm, pair, layers, alpha=1.0):
+@intervention(control=True, silent=True)  # before the span nothing can move, and few pairs may all draw that side
+def non_audio(lm, pair, layer, alpha=1.0):
     """Positions of the prompt's text outside the span are patched instead, the same ones at every layer."""
     a_run, b_run = prompt_run(pair)
-    with lm.unpatched(pair.b):
-        donor = nnsight.save({layer: lm.hidden(layer)[:, b_run].clone() for layer in layers})
-    logits = []
-    for group in lm.passes(layers):
-        with lm.trace(pair.a, known=(pair.a, a_run.start)):
-            for layer in group:
-                lm.branch(layer, a_run, donor[layer], alpha)
-            readout = lm.readout().save()
-        logits.append(readout)
-    return torch.cat(logits)
+    with lm.trace(pair.b):
+        donor = lm.layers_output[layer][:, b_run].save()
+    with lm.trace(pair.a):
+        stream = lm.layers_output[layer]
+        stream[:, a_run] = torch.lerp(stream[:, a_run], donor, alpha)
+        logits = lm.logits.save()
+    return logits

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
-from interventions.core import checks
-from interventions.core.inputs import ALIGNMENTS
-from interventions.core.traced import ENGINES
+from runs import checks
+from engine.pair_input import ALIGNMENTS
+from engine.lm import ENGINES
 from models.opens2s import DTYPES
 
 FEW = ("--max-pairs", "5", "--device", "cpu")

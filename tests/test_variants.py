@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from interventions import catalogue
-from interventions.core import registry, template
+from registry import catalogue as registry
+from registry import template
 from tests.test_cli import call, fails, rows
 
 FEW = ("--max-pairs", "3", "--device", "cpu", "--layers", "0,3")

@@ -6,8 +6,8 @@ import soundfile
 
 from commandline.options import DEMO_DATA, DEMO_MODEL
 from interventions import load_intervention
-from interventions.core.experiment import run_table
-from interventions.core.subject import load_subject
+from runs.pair_loop import run_table
+from engine.subject import load_subject
 from models.labels import LABELS
 from pairs import build_pairs, load_dataset
 

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from transformers import Qwen3ForCausalLM
 
 from commandline.options import DEMO_DATA, DEMO_MODEL
-from interventions.core.inputs import align
-from interventions.core.subject import Subject, load_subject
+from engine.pair_input import align
+from engine.subject import Subject, load_subject
 from models.opens2s import load_model
 from models.opens2s_io import ClipInput, expand_ids, find_audio_span
 from pairs import Dataset, load_dataset

@@ -3,7 +3,7 @@
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from interventions.core import textbook as textbook_recipe
+from engine import textbook as textbook_recipe
 from models.opens2s_io import PLACEHOLDER_ID, ClipInput
 
 HIDDEN = 32

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from cli import cli
 from commandline.options import DEMO_MODEL
-from interventions.core import bench, bench_case
+from engine import bench
+from engine import bench_case
 
 N_LAYERS = 6
 

@@ -7,8 +7,9 @@ import torch
 
 from errors import UserError
 from interventions import load_intervention
-from interventions.core import checks, tape
-from interventions.core.traced import TracedLM
+from runs import checks
+from engine import recordings as tape
+from engine.lm import TracedLM
 from models.opens2s_io import ClipInput
 from pairs import build_pairs
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from interventions import catalogue, load_intervention
-from interventions.core.experiment import run_table
-from interventions.core.inputs import align
-from interventions.core.traced import TracedLM
+from runs.pair_loop import run_table
+from engine.pair_input import align
+from engine.lm import TracedLM
 from interventions.mean import class_mean
 from interventions.non_audio import prompt_run
 from pairs import build_pairs

@@ -7,8 +7,8 @@ import torch
 
 from errors import UserError
 from interventions import catalogue, load_intervention
-from interventions.core.inputs import align
-from interventions.core.traced import ENGINES, TracedLM
+from engine.pair_input import align
+from engine.lm import ENGINES, TracedLM
 from interventions.patch import patch
 from tests.interventions.decoders import make_clip, make_llm, textbook
 

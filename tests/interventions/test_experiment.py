@@ -5,9 +5,9 @@ import torch
 
 from errors import UserError
 from interventions import load_intervention
-from interventions.core.experiment import run_pairs
-from interventions.core.inputs import align
-from interventions.core.registry import Intervention
+from runs.pair_loop import run_pairs
+from engine.pair_input import align
+from registry.catalogue import Intervention
 from models.labels import LABELS
 from pairs import PairSample, build_pairs
 from tests.interventions.decoders import make_clip

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from interventions.core.inputs import align
-from interventions.core.traced import ENGINES, TracedLM
+from engine.pair_input import align
+from engine.lm import ENGINES, TracedLM
 from interventions.patch import patch
 from interventions.self import self as self_patch
 from tests.interventions.decoders import hooked, make_clip, make_llm

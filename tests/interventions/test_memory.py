@@ -6,9 +6,9 @@ import torch
 from commandline.options import DEMO_MODEL
 from errors import UserError
 from interventions import load_intervention, load_subject
-from interventions.core.experiment import run_pairs
-from interventions.core.run import Settings, run_experiment
-from interventions.core.rundir import RunDir
+from runs.pair_loop import run_pairs
+from runs.experiment import Settings, run_experiment
+from runs.directory import RunDir
 from pairs import PairSample, build_pairs
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.metrics import read_records
 from errors import UserError
-from interventions.core.rundir import RunDir
+from runs.directory import RunDir
 
 IDENTITY = {
     "model": {"name": "m", "sha256": "1"},

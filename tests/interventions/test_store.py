@@ -10,8 +10,8 @@ import torch
 from commandline.options import DEMO_MODEL
 from errors import UserError
 from interventions import load_intervention, load_subject
-from interventions.core import store as store_module
-from interventions.core.experiment import run_pairs
+from engine import clips as store_module
+from runs.pair_loop import run_pairs
 from pairs import build_pairs
 
 

@@ -137,7 +137,7 @@ def test_after_a_stop_the_same_command_goes_on_where_it_was(victims, calm, tmp_p
 
 PAIR = """
 import signal, sys, time
-from interventions.core.interrupt import after_this_pair, stoppable
+from runs.interrupt import after_this_pair, stoppable
 signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[1] == "ignored" else signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
 try:

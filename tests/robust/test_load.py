@@ -13,15 +13,15 @@ import torch
 
 from commandline.options import DEMO_DATA, DEMO_MODEL
 from interventions import load_intervention, load_subject, run_table
-from interventions.core import run as run_module
-from interventions.core import store as store_module
-from interventions.core.experiment import run_pairs
-from interventions.core.lock import only_user
-from interventions.core.run import Settings, run_experiment
-from interventions.core.rundir import RunDir
-from interventions.core.store import ClipStore
-from interventions.core.subject import Subject
-from interventions.core.traced import TracedLM
+from runs import experiment as run_module
+from engine import clips as store_module
+from runs.pair_loop import run_pairs
+from runs.lock import only_user
+from runs.experiment import Settings, run_experiment
+from runs.directory import RunDir
+from engine.clips import ClipStore
+from engine.subject import Subject
+from engine.lm import TracedLM
 from pairs import Clip, Pair, build_pairs, load_dataset
 from tests.interventions.decoders import make_clip, make_llm
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from cli import cli
 from errors import UserError
-from interventions.core.lock import LOCK, NOTE, only_user
+from runs.lock import LOCK, NOTE, only_user
 from tests.analysis.test_report import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
-HOLD = "import sys; from pathlib import Path; from interventions.core.lock import only_user\n"
+HOLD = "import sys; from pathlib import Path; from runs.lock import only_user\n"
 HOLD += "with only_user(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
 
 
@@ -143,6 +143,6 @@ def test_a_report_that_was_overtaken_by_the_end_of_the_run_is_made_again(tmp_pat
 def test_none_of_it_needs_what_only_posix_has():
     without = "import sys\nfor name in ('fcntl', 'resource', 'pwd', 'termios'): sys.modules[name] = None\n"
     without += "import signal; del signal.SIGHUP\n" if hasattr(signal, "SIGHUP") else ""
-    without += "import cli, files, interventions.core.interrupt as i, interventions.core.rundir, analysis.report\n"
+    without += "import cli, files, runs.interrupt as i, runs.directory, analysis.report\n"
     without += "with i.stoppable(), i.after_this_pair(): pass"
     subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=True)

@@ -14,11 +14,11 @@ from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL
 from errors import UserError
 from interventions import load_intervention, load_subject
-from interventions.core.experiment import run_pairs
-from interventions.core.failures import NotFinite
-from interventions.core.run import Settings, _in_random_order, run_experiment
-from interventions.core.rundir import RunDir
-from interventions.core.store import ClipStore
+from runs.pair_loop import run_pairs
+from runs.failures import NotFinite
+from runs.experiment import Settings, _in_random_order, run_experiment
+from runs.directory import RunDir
+from engine.clips import ClipStore
 from pairs import build_pairs, load_dataset
 
 LAYERS = (0, 5)

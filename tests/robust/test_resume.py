@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from cli import cli
 from commandline.options import DEMO_MODEL
 from errors import UserError
-from interventions.core import run as run_module
-from interventions.core.rundir import RunDir
+from runs import experiment as run_module
+from runs.directory import RunDir
 
 FEW = ("patch", "--kind", "prosody", "--max-pairs", "3", "--device", "cpu")
 LAYERS = ("--layers", "0-1")

@@ -61,8 +61,8 @@ def serve():
     import analysis.report
     import analysis.summary  # noqa: F401
     import cli
-    import interventions.core.run
-    import interventions.core.subject  # noqa: F401
+    import runs.experiment
+    import engine.subject  # noqa: F401
 
     for line in sys.stdin:
         job = json.loads(line)

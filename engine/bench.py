@@ -27,11 +27,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from tqdm import tqdm
 
+from engine.bench_case import Case
+from engine.lm import TracedLM
+from engine.pair_input import align
+from engine.textbook import textbook
 from errors import BAD_USAGE, UserError
-from interventions.core.bench_case import Case
-from interventions.core.inputs import align
-from interventions.core.textbook import textbook
-from interventions.core.traced import TracedLM
 from interventions.patch import patch
 from models.opens2s_io import ClipInput
 

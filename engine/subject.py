@@ -10,8 +10,8 @@ One model with its input and its answer tokens, and the clips that it has heard.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from interventions.core.store import ClipStore
-from interventions.core.traced import TracedLM
+from engine.clips import ClipStore
+from engine.engine import Engine
 from models.checkpoint import checkpoint_folder, checkpoint_hash, read_config
 from models.labels import LabelTokenizerHelper
 from models.opens2s import OpenS2S, check_config, load_model
@@ -20,19 +20,19 @@ from models.opens2s_io import OpenS2SIO
 
 @dataclass(frozen=True)
 class Subject:
-    """A loaded model, ready for traces."""
+    """A loaded model, ready for experiments."""
 
     name: str
     sha256: str
     model: OpenS2S
     io: OpenS2SIO
     labels: LabelTokenizerHelper
-    lm: TracedLM
+    engine: Engine
     clips: ClipStore
 
     def with_engine(self, engine: str) -> "Subject":
-        """The same model and clips, its traces made by another engine."""
-        return replace(self, lm=TracedLM(self.model.llm_model, engine))
+        """The same model and clips, experiments run by another engine."""
+        return replace(self, engine=Engine(self.model.llm_model, engine))
 
 
 def load_subject(
@@ -46,7 +46,7 @@ def load_subject(
 ) -> Subject:
     """Load a checkpoint folder or hub id; what is small comes first, since it fails faster than weights do.
 
-    `engine` and `max_rows` are those of `TracedLM`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`).
+    `engine` and `max_rows` are those of `Engine`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`).
     """
     folder = checkpoint_folder(source)
     check_config(read_config(folder))
@@ -54,7 +54,7 @@ def load_subject(
     labels = LabelTokenizerHelper(io.tokenizer)
     model = load_model(folder, device, dtype)
     io.check_fits(model)
-    lm = TracedLM(model.llm_model, engine, max_rows)
-    store = ClipStore(model, io, lm, labels.token_ids, None if store_mb is None else store_mb << 20)
+    made = Engine(model.llm_model, engine, max_rows)
+    store = ClipStore(model, io, made, labels.token_ids, None if store_mb is None else store_mb << 20)
     name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
-    return Subject(name, checkpoint_hash(folder), model, io, labels, lm, store)
+    return Subject(name, checkpoint_hash(folder), model, io, labels, made, store)

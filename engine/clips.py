@@ -1,6 +1,6 @@
 """The clips that are held, and what the model made of them.
 
-    store = ClipStore(model, io, lm, label_ids, limit=2 << 30)
+    store = ClipStore(model, io, engine, label_ids, limit=2 << 30)
     with store.serving(pairs):                # what is needed when
         for pair in pairs:
             store.get(pair.a)                 # decoded and encoded on first use
@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import psutil
 import torch
 
+from engine.engine import Engine
+from engine.failures import BadClip
+from engine.memory import free_memory
 from errors import UserError
-from interventions.core.failures import BadClip
-from interventions.core.traced import TracedLM
 from models.opens2s import OpenS2S
 from models.opens2s_io import SAMPLE_RATE, ClipInput, OpenS2SIO, read_audio
 from pairs import Clip, Pair
@@ -59,15 +59,15 @@ class Sound:
 
 
 class ClipStore:
-    """Clips by id, with their inputs, their unpatched runs (held by `lm`) and their answers.
+    """Clips by id, with their inputs, their unpatched runs (held by `engine`) and their answers.
 
     `limit` bounds the bytes held between pairs, on the model's device; the default is half of what is free there. When
     they are over it, the clip whose next pair is furthest away goes first. Outside `serving`, everything is kept up to
     the limit.
     """
 
-    def __init__(self, model: OpenS2S, io: OpenS2SIO, lm: TracedLM, label_ids: list[int], limit: int | None = None):
-        self._model, self._io, self._lm, self._label_ids = model, io, lm, label_ids
+    def __init__(self, model: OpenS2S, io: OpenS2SIO, engine: Engine, label_ids: list[int], limit: int | None = None):
+        self._model, self._io, self._engine, self._label_ids = model, io, engine, label_ids
         self.limit = free_memory(model.llm_model.device) // 2 if limit is None else limit
         self._ids = io.input_ids()
         self._inputs: dict[str, ClipInput] = {}
@@ -127,7 +127,7 @@ class ClipStore:
 
     def _bytes(self, clip_id: str) -> int:
         inputs = self._inputs[clip_id]
-        return self._frames[clip_id].nbytes + inputs.inputs_embeds.nbytes + self._lm.recorded_bytes(inputs)
+        return self._frames[clip_id].nbytes + inputs.inputs_embeds.nbytes + self._engine.recordings.nbytes(inputs)
 
     def _drop(self, clip_id: str) -> None:
         for held in (self._inputs, self._frames, self._n_samples, self._answers):
@@ -175,10 +175,7 @@ class ClipStore:
     def unpatched(self, clip: Clip) -> Answer:
         """The model's own answer to the clip, `rows` = 1."""
         if clip.clip_id not in self._answers:
-            with torch.inference_mode():
-                with self._lm.unpatched(self.get(clip)):
-                    logits = self._lm.readout().save()
-                self._answers[clip.clip_id] = restrict(logits, self._label_ids)
+            self._answers[clip.clip_id] = restrict(self._engine.record(self.get(clip)).logits, self._label_ids)
         return self._answers[clip.clip_id]
 
 
@@ -219,10 +216,3 @@ class _Ahead:
         if self._pool:
             for clip in itertools.islice(self._coming, N_AHEAD - len(self._futures)):
                 self._futures[clip.clip_id] = self._pool.submit(self._load, clip)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes free on the device, or in the machine where the device is the processor."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available

@@ -2,11 +2,11 @@
 
     span_check(subject, clips)                  # sanity_check_audio_span.json
     self_patch_check(subject, clips, layers)    # sanity_check_self_patch.json
-    engine_check(subject, experiment, pairs)    # sanity_check_engine.json
+    engine_check(subject, experiment, pairs, layers=layers, options=[{}])    # sanity_check_engine.json
     sound_check(clips)                          # sanity_check_sounds.json
 
 The span is where we think it is, silence stays silent, every curve has its floor and its ceiling, and the engine
-computes what the textbook procedure does.
+computes what the experiment does as it is written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,18 +15,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from engine.engine import Readouts
+from engine.failures import BadClip, PairFailed
+from engine.not_finite import check_finite
+from engine.pair_input import ALIGNMENTS, align
+from engine.subject import Subject
 from errors import UserError
-from interventions.core.experiment import patched_logits
-from interventions.core.failures import BadClip, PairFailed, check_finite
-from interventions.core.inputs import ALIGNMENTS, Inputs, align
-from interventions.core.registry import Intervention
-from interventions.core.subject import Subject
-from interventions.patch import patch
-from interventions.self import self as self_patch
 from models.opens2s import audio_length
 from models.opens2s_io import AUDIO_END, AUDIO_START, SAMPLE_RATE
 from models.sound import is_silent, read_audio
 from pairs import Clip, Pair
+from registry.catalogue import load_intervention
+from registry.intervention import Intervention
+from runs.inputs import Inputs
 
 # Largest |logit difference| that counts as noise of the arithmetic; logits are of the order of 10.
 N_ENGINE_PAIRS = 2
@@ -68,24 +69,24 @@ def _span_row(subject: Subject, clip: Clip) -> dict[str, Any]:
 def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[int]) -> dict[str, Any]:
     """Self-patching at `layers` is silent; the last layer is the floor (exactly 0), the embeddings are the ceiling (B).
 
-    The last two hold for any causal decoder, whatever its weights.
+    The last two hold for any causal decoder, whatever its weights. All of it runs as written, whatever the engine.
     """
+    engine, patch, self_patch = subject.engine, load_intervention("patch"), load_intervention("self")
     tolerance = NOISE[subject.model.llm_model.dtype]
     difference, agree, last_layer, embeddings = 0.0, 0, 0.0, 0.0
     label_ids = subject.labels.token_ids
     for clip, other in zip(clips, [*clips[1:], clips[0]], strict=True):
         a, b = subject.clips.get(clip), subject.clips.get(other)
-        logits = patched_logits(subject, self_patch, align(a, a), layers, {})
+        logits = engine.as_written(self_patch, align(a, a), layers, [{}]).logits
         difference = max(difference, _distance(logits[1:], logits[:1]))
         answers = logits[:, label_ids].argmax(1)
         agree += int((answers[1:] == answers[0]).sum())
-        logits = patched_logits(subject, patch, align(a, b), [subject.lm.n_layers - 1], {})
+        logits = engine.as_written(patch, align(a, b), [engine.n_layers - 1], [{}]).logits
         last_layer = max(last_layer, _distance(logits[1:], logits[:1]))
         embeddings = max(embeddings, _embedding_difference(subject, clip, other))
     total = len(clips) * len(layers)
     return {
         "passed": agree == total and difference <= tolerance and last_layer == 0 and embeddings <= tolerance,
-        "engine": subject.lm.engine,
         "clips": [clip.clip_id for clip in clips],
         "layers": list(layers),
         "n_predictions": total,
@@ -122,7 +123,7 @@ def usable(subject: Subject, clips: Iterable[Clip], n: int, skip_bad_clips: bool
         if len(good) == n:
             break
         try:
-            check_finite(subject.lm, subject.clips.unpatched(clip).logits, [(clip, subject.clips.get(clip))])
+            check_finite(subject.engine, subject.clips.unpatched(clip).logits, [(clip, subject.clips.get(clip))])
             good.append(clip)
         except PairFailed as error:
             if isinstance(error, BadClip) and not skip_bad_clips:
@@ -139,63 +140,78 @@ def engine_check(
     pairs: Sequence[Pair],
     *,
     layers: Sequence[int],
+    options: Sequence[Mapping[str, Any]],
     align_how: str = ALIGNMENTS[0],
     seed: int = 42,
-    options: Mapping[str, Any] | None = None,
     clips: Sequence[Clip] = (),
-) -> dict[str, Any]:
-    """The first pairs by the run's engine and by `stepwise`: whole readouts, and the answers read from them.
+) -> tuple[dict[str, Any], list[Readouts]]:
+    """The first pairs by the run's engine and as the experiment is written: whole readouts, and the answers in them.
 
-    Answers may differ where two labels are closer to each other than the arithmetic's noise; those are counted.
+    Answers may differ where two labels are closer to each other than the arithmetic's noise; those are counted. Gives
+    the report, and the engine's readouts. `options` are the combinations of swept values.
     """
-    plain, inputs = subject.with_engine("stepwise"), Inputs(subject, experiment.name, clips, align_how, seed)
+    engine, label_ids = subject.engine, subject.labels.token_ids
     tolerance = NOISE[subject.model.llm_model.dtype]
-    difference, differing, total, compared = 0.0, [], 0, []
+    difference, differing, total, compared, readouts = 0.0, [], 0, [], []
+    repeated = 0.0
     for pair in pairs:
         if len(compared) == N_ENGINE_PAIRS:
             break
         try:
-            found, expected = (
-                patched_logits(by, experiment, inputs.of(pair), layers, options or {}) for by in (subject, plain)
-            )
-            check_finite(subject.lm, expected, [(pair.a, inputs.of(pair).a), (pair.b, inputs.of(pair).b)])
+            # Inputs of its own for each, so that what an experiment keeps (`pair.once`) is made by both.
+            mine, plain = (Inputs(subject, experiment.name, clips, align_how, seed).of(pair) for _ in range(2))
+            found = engine.readouts(experiment, mine, layers, options)
+            expected = engine.as_written(experiment, plain, layers, options)
+            check_finite(engine, expected.logits, [(pair.a, plain.a), (pair.b, plain.b)], expected.notes)
         except PairFailed:  # listed when its turn comes
             continue
         compared.append(pair.pair_id)
-        difference = max(difference, _distance(found, expected))
-        answers, textbook = (logits[:, subject.labels.token_ids] for logits in (found, expected))
+        readouts.append(found)
+        apart = _distance(found.logits, expected.logits)
+        if apart > tolerance:
+            repeated = _distance(engine.as_written(experiment, plain, layers, options).logits, expected.logits)
+        difference = max(difference, apart)
+        answers, textbook = (logits[:, label_ids] for logits in (found.logits, expected.logits))
         rows = (answers.argmax(1) != textbook.argmax(1)).nonzero().flatten().tolist()
         best = textbook.topk(2, dim=1).values
         differing += [
             {"pair_id": pair.pair_id, "row": row, "stepwise_margin": (best[row, 0] - best[row, 1]).item()}
             for row in rows
         ]
-        total += len(found)
-    return {
+        total += len(answers)
+    report = {
         "passed": difference <= tolerance,
-        "engine": subject.lm.engine,
-        "reference": plain.lm.engine,
+        "engine": engine.name,
+        "reference": "stepwise",
+        "as_written": next((found.as_written for found in readouts if found.as_written), None),
         "pairs": compared,
         "layers": list(layers),
         "n_predictions": total,
         "n_differing_predictions": len(differing),
         "differing_predictions": differing,
         "max_abs_logit_difference": difference,
+        "max_abs_logit_difference_when_repeated": repeated,
         "tolerance": tolerance,
     }
+    return report, readouts
+
+
+def moves(readouts: Readouts) -> bool:
+    """Whether any call changed what stood where it wrote, or the readout."""
+    return any(note.shift > 0 for note in readouts.notes) or _distance(readouts.logits, readouts.logits[:1]) > 0
 
 
 def _embedding_difference(subject: Subject, clip: Clip, other: Clip) -> float:
     """How far A with all of B's frames written in at the embeddings is from B, both cut to the same length."""
     length = min(len(subject.clips.frames(clip)), len(subject.clips.frames(other)))
     a, b = subject.clips.get(clip, length), subject.clips.get(other, length)
-    lm = subject.lm
+    lm = subject.engine.written
     with torch.inference_mode():
-        with lm.unpatched(b):
-            donor = lm.readout().save()
+        with lm.trace(b):
+            donor = lm.logits.save()
         with lm.trace(a):
-            lm.write_embeddings(a.span, b.inputs_embeds[:, b.span])
-            patched = lm.readout().save()
+            lm.layers_input[0][:, a.span] = b.inputs_embeds[:, b.span]
+            patched = lm.logits.save()
     return _distance(patched, donor)
 
 

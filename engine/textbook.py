@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from interventions.core.tape import stream_of
+from engine.sites import first_of
 
 Hook = Callable[[int, torch.Tensor], torch.Tensor | None]
 
@@ -56,7 +56,7 @@ def hooked(llm: torch.nn.Module, hook: Hook) -> Iterator[None]:
 
     def forward_hook(layer: int) -> Callable[..., Any]:
         def see(module: torch.nn.Module, args: Any, output: Any) -> Any:
-            stream = hook(layer, stream_of(output))
+            stream = hook(layer, first_of(output))
             if stream is None:
                 return output
             return (stream, *output[1:]) if isinstance(output, tuple) else stream

@@ -7,7 +7,7 @@ Says what it costs, runs the checks that gate it, then the pairs that are not do
 
 import platform
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
@@ -15,39 +15,42 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from engine.failures import PairFailed
+from engine.pair_input import ALIGNMENTS, check_alignment
+from engine.subject import Subject
 from errors import BAD_USAGE, CHECK_FAILED, UserError
-from interventions.core.checks import NOISE, engine_check, self_patch_check, sound_check, span_check, usable
-from interventions.core.experiment import run_pairs
-from interventions.core.failures import NEAR_TIE, Failures
-from interventions.core.inputs import ALIGNMENTS, check_alignment
-from interventions.core.interrupt import after_this_pair
-from interventions.core.memory import with_fewer_rows
-from interventions.core.registry import Intervention
-from interventions.core.rundir import RunDir
-from interventions.core.subject import Subject
 from models.labels import LABELS
 from models.opens2s_io import PROMPT, SYSTEM
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
 from pairs.clips import listing
 from pairs.shown import shown
+from registry.intervention import ALL, Intervention
+from runs.checks import NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
+from runs.directory import RunDir
+from runs.failures import NEAR_TIE, Failures
+from runs.fewer_rows import with_fewer_rows
+from runs.inputs import Inputs
+from runs.interrupt import after_this_pair
+from runs.pair_loop import run_pairs, runs_as_written
+from runs.say import Say, once
+from runs.sweep import combinations, option_values, swept
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
-N_CHECK_CLIPS = 8
+N_CHECK_CLIPS = 5  # each patched at every layer, a trace each
 MAIN = "patch"
 # Settings of the sampling, under their names here and in the run's configuration.
 DRAWN = (("seed", "pair_sampling_seed"), ("same_speaker", "same_speaker"), ("both_directions", "both_directions"))
-Say = Callable[[str], None]
+SAMPLING = tuple(recorded for _, recorded in DRAWN)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an experiment runs with; `layers` None means all."""
+    """What an experiment runs with; `layers` None means all. `options` are its own: a value, several, or `ALL`."""
 
     kind: str
     max_pairs: int = 100
     seed: int = 42
     layers: tuple[int, ...] | None = None
-    alpha: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
     align: str = ALIGNMENTS[0]
     same_speaker: bool = True
@@ -79,11 +82,13 @@ def run_experiment(
     Raises `UserError` for layers that the model lacks, for a directory of another run, and, with status 3, when a
     check fails; then no record has been written.
     """
+    said: set[str] = set()
+    say = once(say, said)
     name = experiment_name(experiment, settings.kind)
     layers = layers_of(subject, settings.layers)
+    values = option_values(experiment, settings.options, subject.engine.written)
+    chosen = combinations(values)
     check_alignment(settings.align)
-    if settings.alpha != 1 and "alpha" not in experiment.options:
-        raise UserError(f"--alpha {settings.alpha:g}: {experiment.name} takes no alpha; leave it out", BAD_USAGE)
     claim(subject, dataset, run)
     main = run.config()["experiments"].get(settings.kind)
     shadows = experiment.name != MAIN and main
@@ -95,7 +100,7 @@ def run_experiment(
         sample = PairSample(pairs_from_rows(run.read_pairs(settings.kind), dataset.clips), report)
     pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
     done = run.begin(
-        name, _recorded(subject, experiment, settings, layers), [pair_row(p) for p in pairs], settings.overwrite
+        name, _recorded(subject, experiment, settings, layers, values), [pair_row(p) for p in pairs], settings.overwrite
     )
     if not shadows:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)
@@ -103,20 +108,18 @@ def run_experiment(
         _finish(run, name, done)  # once more, where it was interrupted between its last pair and this mark
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
-    say(cost(len(pairs) - done, len(layers), subject))
+    say(cost(len(pairs) - done, len(layers), len(chosen), subject))
     _check_sounds(sound_check(_clips_of(pairs)), name, run, settings, say)
     run_checks(subject, dataset, run, settings.seed, layers, say, settings.skip_bad_clips)
-    how = {
-        "layers": layers,
-        "align_how": settings.align,
-        "seed": settings.seed,
-        "options": _options(experiment, settings),
-        "clips": dataset.clips,
-    }
-    compared = with_fewer_rows(subject, lambda: engine_check(subject, experiment, pairs, **how), say)
-    _check_engine(compared, name, run, say)
+    how = {"layers": layers, "align_how": settings.align, "seed": settings.seed, "clips": dataset.clips}
+    compared = with_fewer_rows(subject, lambda: engine_check(subject, experiment, pairs, options=chosen, **how), say)
+    _check_engine(*compared, experiment, name, run, say)
+    if not (experiment.silent or any(map(moves, compared[1]))):
+        _check_moves(subject, experiment, pairs, chosen, name, **how)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
-    rows = run_pairs(subject, experiment, pairs[done:], **how, say=tqdm.write, failed=failures.note)
+    rows = run_pairs(
+        subject, experiment, pairs[done:], **how, options=values, say=once(tqdm.write, said), failed=failures.note
+    )
     with after_this_pair() as pause:
         for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
             if records:
@@ -130,15 +133,36 @@ def run_experiment(
     return name
 
 
+def refuse_early(
+    run: RunDir, dataset: Dataset, experiments: Sequence[Intervention], settings: Settings, given: Mapping[str, Any]
+) -> None:
+    """Raise `UserError` for what can be refused before a model is loaded.
+
+    That is data of another run, and an experiment that was begun with other settings; of `given`, the options of the
+    command, engine, device and dtype count where they are named.
+    """
+    check_alignment(settings.align)
+    run.check({"data": dataset_identity(dataset)})
+    if settings.overwrite:
+        return
+    for experiment in experiments:
+        values = {name: chosen for name, chosen in settings.options.items() if name in experiment.options}
+        named = {key: given[key] for key in ("engine", "dtype") if given.get(key) not in (None, "auto")}
+        if settings.layers is not None:
+            named["layers_to_patch"] = list(settings.layers)
+        if given.get("device"):
+            named["device"] = given["device"].partition(":")[0]
+        known = known_settings(experiment, settings, experiment.options | values)
+        known["options"] = {key: value for key, value in known["options"].items() if value is not ALL}
+        if experiment.name != MAIN and settings.kind in run.experiments():  # it shadows the main experiment
+            known = {key: value for key, value in known.items() if key not in SAMPLING and not key.startswith("max_")}
+        run.refuse_other_settings(experiment_name(experiment, settings.kind), known | named)
+
+
 def _finish(run: RunDir, name: str, n_pairs: int) -> int:
     n_failed = len(run.failures(name))
     run.finish(name, {"n_pairs": n_pairs, "n_failed": n_failed})
     return n_failed
-
-
-def _options(experiment: Intervention, settings: Settings) -> dict[str, Any]:
-    dose = {"alpha": settings.alpha} if "alpha" in experiment.options else {}
-    return {**dose, **settings.options}
 
 
 def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
@@ -193,14 +217,51 @@ def run_checks(
     )
 
 
-def _check_engine(found: dict[str, Any], name: str, run: RunDir, say: Say) -> None:
+def _check_engine(
+    found: dict[str, Any], readouts: list[Any], experiment: Intervention, name: str, run: RunDir, say: Say
+) -> None:
     run.update_json("sanity_check_engine.json", name, found)
     say(
         f"engine {found['engine']}, held against stepwise on {len(found['pairs'])} pairs: largest |Δlogit| "
         f"{found['max_abs_logit_difference']:.2g} (noise up to {found['tolerance']:g}), "
         f"{found['n_differing_predictions']} of {found['n_predictions']} answers differ"
     )
-    _gate(found["passed"], "the engine does not compute what stepwise does", run, "sanity_check_engine.json")
+    if found["as_written"]:
+        say(runs_as_written(experiment, found["as_written"]))
+    if found["max_abs_logit_difference_when_repeated"] > found["tolerance"]:
+        what = f"{experiment.name} gives other logits when it runs again; draw its random numbers from pair.rng"
+    else:
+        what = "the engine does not compute what stepwise does"
+    _gate(found["passed"], what, run, "sanity_check_engine.json")
+
+
+def _check_moves(
+    subject: Subject,
+    experiment: Intervention,
+    pairs: Sequence[Pair],
+    chosen: Sequence[Mapping[str, Any]],
+    name: str,
+    layers: Sequence[int],
+    align_how: str,
+    seed: int,
+    clips: Sequence[Clip],
+) -> None:
+    """Status 3 for an experiment that leaves every stream of every pair as it is: it would measure nothing."""
+    inputs = Inputs(subject, experiment.name, clips, align_how, seed)
+    with subject.clips.serving(pairs):
+        for pair in tqdm(pairs, desc=f"{name}: does it write anything new?", unit="pair", delay=2, leave=False):
+            try:
+                if moves(subject.engine.readouts(experiment, inputs.of(pair), layers, chosen)):
+                    return
+            except PairFailed:
+                continue
+            finally:
+                subject.clips.done(pair)
+    raise UserError(
+        f"check failed: {name} changes no value of any pair: it writes what stands there; nothing was measured. "
+        "Look at the positions and options that it writes with",
+        CHECK_FAILED,
+    )
 
 
 def _in_random_order(dataset: Dataset, seed: int) -> list[Clip]:
@@ -215,7 +276,7 @@ def _gate(passed: bool, what: str, run: RunDir, filename: str) -> None:
 
 def layers_of(subject: Subject, layers: Sequence[int] | None) -> list[int]:
     """The layers to patch in order, all of the model's for None; `UserError` for one that it lacks."""
-    n = subject.lm.n_layers
+    n = subject.engine.n_layers
     chosen = sorted(set(range(n) if layers is None else layers))
     if not chosen or chosen[0] < 0 or chosen[-1] >= n:
         raise UserError(f"--layers {','.join(map(str, chosen))}: the model has layers 0-{n - 1}", BAD_USAGE)
@@ -229,7 +290,7 @@ def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
             "model": {
                 "name": subject.name,
                 "sha256": subject.sha256,
-                "n_layers": subject.lm.n_layers,
+                "n_layers": subject.engine.n_layers,
                 "hidden_size": subject.model.llm_model.config.hidden_size,
             },
             "data": dataset_identity(dataset),
@@ -239,38 +300,59 @@ def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
     )
 
 
-def _recorded(subject: Subject, experiment: Intervention, settings: Settings, layers: list[int]) -> dict[str, Any]:
+def _recorded(
+    subject: Subject, experiment: Intervention, settings: Settings, layers: list[int], values: Mapping[str, tuple]
+) -> dict[str, Any]:
+    model = subject.model.llm_model
+    return {
+        **known_settings(experiment, settings, values),
+        "layers_to_patch": layers,
+        "patch_all_layers": len(layers) == subject.engine.n_layers,
+        "swept": swept(values),
+        "engine": subject.engine.name,
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "use_cache": False,
+        "engine_tolerance": NOISE[subject.model.llm_model.dtype],
+        "near_tie_margin": NEAR_TIE[subject.model.llm_model.dtype],
+    }
+
+
+def known_settings(experiment: Intervention, settings: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an experiment that are known before the model is."""
+    single = {name: _single(chosen) for name, chosen in values.items()}
     return {
         "intervention": experiment.name,
+        "doc": experiment.doc,
         "code_sha256": experiment.code_hash(),
         "control": experiment.control,
         "kind": settings.kind,
-        "layers_to_patch": layers,
-        "patch_all_layers": len(layers) == subject.lm.n_layers,
-        "patch_alpha": settings.alpha,
-        "options": dict(settings.options),
+        "patch_alpha": single.pop("alpha", 1.0),
+        "options": single,
         "align": settings.align,
         f"max_pairs_{settings.kind}": settings.max_pairs,
         "pair_sampling_seed": settings.seed,
         "same_speaker": settings.same_speaker,
         "both_directions": settings.both_directions,
-        "engine": subject.lm.engine,
-        "device": subject.model.llm_model.device.type,
-        "dtype": str(subject.model.llm_model.dtype).removeprefix("torch."),
-        "use_cache": False,
-        "engine_tolerance": NOISE[subject.model.llm_model.dtype],
-        "near_tie_margin": NEAR_TIE[subject.model.llm_model.dtype],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
 
 
-def cost(n_pairs: int, n_layers: int, subject: Subject) -> str:
+def _single(chosen: Any) -> Any:
+    """One value as itself, several as a list."""
+    if not isinstance(chosen, (tuple, list)):
+        return chosen
+    return chosen[0] if len(chosen) == 1 else list(chosen)
+
+
+def cost(n_pairs: int, n_layers: int, n_combinations: int, subject: Subject) -> str:
     """What is ahead, in forward passes as the textbook procedure counts them, and what the engine makes of it."""
-    n = n_layers + 2
-    line = f"{n_pairs} pairs × ({n_layers} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
+    times = f" × {n_combinations}" if n_combinations > 1 else ""
+    n = n_layers * n_combinations + 2
+    line = f"{n_pairs} pairs × ({n_layers}{times} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
     how = {
         "tail": "does a pair in one growing forward, over the positions that the patch can change",
-        "sweep": "does a pair in two forwards, of which one grows",
-        "stepwise": "does just those",
+        "sweep": "does a pair in one growing forward",
+        "stepwise": "runs each trace as it is written",
     }
-    return f"{line}; engine {subject.lm.engine} {how[subject.lm.engine]}"
+    return f"{line}; engine {subject.engine.name} {how[subject.engine.name]}"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.subject import load_subject
 from errors import BAD_USAGE, UserError
-from interventions.core.subject import load_subject
 from models.opens2s import OpenS2S, pick_device, pick_dtype
 from models.opens2s_io import PLACEHOLDER_ID, SAMPLE_RATE, ClipInput, embed, expand_ids, find_audio_span
 

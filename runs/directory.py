@@ -20,12 +20,12 @@ from typing import Any
 
 from errors import BAD_USAGE, UserError
 from files import CONFIG, append, cannot_be_written, check_name, read_config, read_json, whole_lines, write_whole
-from interventions.core.lock import only_user
+from runs.lock import only_user
 
 # What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
-# were found, and what draws the figures.
+# were found, what draws the figures, and what an experiment says of itself.
 PLACES = ("source",)
-NO_MATTER = ("versions.altair", "versions.pandas")
+NO_MATTER = ("versions.altair", "versions.pandas", "doc")
 Row = dict[str, Any]
 
 
@@ -90,14 +90,10 @@ class RunDir:
         config = self.config()
         self._refuse_twin(name, config)
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
-        before = config["experiments"].get(name)
+        before = self._begun(name, config)
         changed = self._changed(name, before, settings, pair_rows) if before else []
         if changed and not overwrite:
-            raise UserError(
-                f"{self.path}: experiment {name} was begun with other settings ({'; '.join(changed)}); "
-                "pass --overwrite to run it anew, or another --out",
-                BAD_USAGE,
-            )
+            raise self._other_settings(name, changed)
         # An interrupted experiment goes on even then: the same command, called again, must not begin anew.
         if before is None or (overwrite and (changed or before["finished"])):
             self._begin_anew(name, settings, pair_rows)
@@ -108,6 +104,16 @@ class RunDir:
             config["experiments"][name]["finished"] = False
             self.write_json(CONFIG, config)
         return self._complete_pairs(name, [row["pair_id"] for row in pair_rows])
+
+    def refuse_other_settings(self, name: str, settings: Row) -> None:
+        """`UserError` where an experiment was begun with other values of `settings`, which need not be all."""
+        before = self._begun(name, self.config())
+        settings = json.loads(json.dumps(settings))
+        changed = (
+            _changes({key: before.get(key) for key in settings}, settings, NO_MATTER, partly=True) if before else []
+        )
+        if changed:
+            raise self._other_settings(name, changed)
 
     def append(self, name: str, records: Sequence[Row]) -> None:
         """Add one pair's records, all of them or, when interrupted, a torn tail that `begin` cuts off."""
@@ -149,6 +155,19 @@ class RunDir:
         path = self.pairs_file(name)
         return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
 
+    def _begun(self, name: str, config: Row) -> Row | None:
+        """What an experiment was begun with. One that gave nothing yet may begin anew with other ones."""
+        before = config.get("experiments", {}).get(name)
+        gave_nothing = not self.has_records(name) and not self.failures(name)
+        return None if before and gave_nothing and not before["finished"] else before
+
+    def _other_settings(self, name: str, changed: Sequence[str]) -> UserError:
+        return UserError(
+            f"{self.path}: experiment {name} was begun with other settings ({'; '.join(changed)}); "
+            "pass --overwrite to run it anew, or another --out",
+            BAD_USAGE,
+        )
+
     def _refuse_twin(self, name: str, config: Row) -> None:
         for other in config["experiments"]:
             if other != name and other.casefold() == name.casefold():
@@ -163,8 +182,10 @@ class RunDir:
 
     def _begin_anew(self, name: str, settings: Row, pair_rows: Sequence[Row]) -> None:
         config = self.config()
-        if name in config["experiments"] or self.records_file(name).exists():
+        if self._begun(name, config) or self.has_records(name):
             self._move_aside(name)
+        for torn in (self.records_file(name), self.failures_file(name)):
+            self._remove(torn)
         config["experiments"].pop(name, None)
         self.write_rows(self.pairs_file(name), pair_rows)
         config["experiments"][name] = {**settings, "finished": False}
@@ -248,13 +269,13 @@ def _lasting(part: Any) -> Any:
     return {key: value for key, value in part.items() if key not in PLACES} if isinstance(part, dict) else part
 
 
-def _changes(before: Any, now: Any, ignored: Sequence[str] = (), name: str = "") -> list[str]:
-    """What differs, as "versions.torch was 2.9, is 2.10"; a value that is long is cut."""
+def _changes(before: Any, now: Any, ignored: Sequence[str] = (), name: str = "", partly: bool = False) -> list[str]:
+    """What differs, as "versions.torch was 2.9, is 2.10"; a value that is long is cut. `partly`: now may lack keys."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         return [
             line
-            for key in dict.fromkeys([*before, *now])
-            for line in _changes(before.get(key), now.get(key), ignored, f"{name}.{key}" if name else key)
+            for key in dict.fromkeys([*([] if partly else before), *now])
+            for line in _changes(before.get(key), now.get(key), ignored, f"{name}.{key}" if name else key, partly)
         ]
     return [] if before == now or name in ignored else [f"{name or 'it'} was {_cut(before)}, is {_cut(now)}"]
 

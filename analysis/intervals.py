@@ -1,0 +1,106 @@
+"""95 % intervals around the metrics of a cell, and the contrast between a main experiment and its control.
+
+    layer_intervals(records, pairs)                              # 95 % limits beside analysis.metrics.layer_metrics
+    contrast(records, control_records, pairs, control_pairs)     # contrast_NAME_vs_CONTROL.csv
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.cells import at_highest_dose, by_cell, swept_columns
+from analysis.clusters import (
+    RESAMPLES,
+    cluster_weights,
+    codes_of,
+    design_effect,
+    limits,
+    limits_of_difference,
+    mean_of,
+    resample,
+    sign_flips,
+    texts_of,
+)
+from analysis.metrics import derived
+from errors import UserError
+
+# What gets an interval: the column it is the mean of, and whether over eligible pairs alone.
+INTERVALS = {
+    "flip_to_target_rate": ("flip_to_target", False),
+    "flip_from_base_rate": ("flip_from_base", False),
+    "flip_to_target_rate_eligible": ("flip_to_target", True),
+    "delta_logit_target_mean": ("delta_logit_target", False),
+    "normalised_recovery_mean": ("recovery", True),
+}
+
+
+def layer_intervals(
+    records: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42, resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """95 % limits `…_low` and `…_high` of the metrics in INTERVALS, one row a layer and dose, as in `layer_metrics`.
+
+    The standard error is the bootstrap's. Around a mean the limits are Student's; around a rate they are Wilson's with
+    as many pairs as would, if independent, have that standard error (Korn & Graubard 1998, Survey Methodology 24:193;
+    Dean & Pagano 2015, J. Survey Stat. Methodol. 3:484). So a rate of 0 or 1 has a width as well: there the ratio of
+    pairs to effective pairs is that of the other layers together, and with no such layer the texts count instead of the
+    pairs. A mean that is the same in each pair, as Δlogit at the last layer, has limits of no width. NaN where fewer
+    than two texts have a say.
+    """
+    pairs = pairs.sort_values("pair_id")
+    weights = cluster_weights(pairs, resamples, seed)
+    records = records.assign(recovery=derived(records)["recovery"])
+    limits = {}
+    for metric, (column, eligible_only) in INTERVALS.items():
+        counted = records["eligible"] | (not eligible_only)
+        values = by_cell(records.assign(counted=records[column].astype(float).where(counted)), pairs, "counted")
+        mean = mean_of(values.to_numpy(), codes_of(texts_of(pairs)), weights)
+        limits[f"{metric}_low"], limits[f"{metric}_high"] = limits(
+            mean, column.startswith("flip"), design_effect(mean)
+        )
+    return pd.DataFrame(limits, index=values.columns).reset_index()
+
+
+def contrast(
+    main: pd.DataFrame,
+    control: pd.DataFrame,
+    main_pairs: pd.DataFrame,
+    control_pairs: pd.DataFrame,
+    column: str = "flip_to_target",
+    seed: int = 42,
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """Main − control in the mean of `column`, one row a layer that both have, each at its highest dose.
+
+    Columns: layer, difference, low, high (95 %), p, p_max, n_pairs. A `column` whose name begins with “flip” is a rate.
+    Where the control's pairs have the main pairs' recipients in the same order, the pairs that both have are compared;
+    else (`no-conflict`) the two means over all of each one's pairs.
+
+    The limits join each curve's own, less what the curves share through common texts (Newcombe 1998, Statistics in
+    Medicine 17:2635; Zou & Donner 2008, ibid. 27:1693). For p the sign of a text's whole contribution is flipped at
+    random; p_max compares with the largest of all layers, so that p_max < 0.05 at any layer happens in 5 % of runs
+    without an effect (Nichols & Holmes 2002, Human Brain Mapping 15:1). With one text a pair this is a permutation
+    test; with several it is its analogue, a multiplier bootstrap of deviations from the mean.
+    UserError where the two have no layer in common.
+    """
+    shadows = list(main_pairs["clip_a"]) == list(control_pairs["clip_a"])
+    texts, other_texts = texts_of(main_pairs), texts_of(control_pairs)
+    main, control = by_cell(_full_dose(main), main_pairs, column), by_cell(_full_dose(control), control_pairs, column)
+    layers = main.columns.intersection(control.columns).sort_values()
+    if layers.empty:
+        raise UserError("the main experiment and its control have no layer in common; run both at the same --layers")
+    x, y = main[layers].to_numpy(), control[layers].to_numpy()
+    if shadows:
+        x, y = (np.where(np.isnan(x - y), np.nan, values) for values in (x, y))
+
+    codes = codes_of(np.vstack([texts, other_texts]))
+    first, second = np.split(codes, [len(x)])
+    weights = np.split(resample(codes, resamples, seed), [len(x)], axis=1)
+    one, other = mean_of(x, first, weights[0]), mean_of(y, second, weights[1])
+    low, high = limits_of_difference(one, other, first, second, is_rate=column.startswith("flip"))
+
+    shares, deviations = np.vstack([one.shares, -other.shares]), np.vstack([one.influence, -other.influence])
+    scores = shares * np.nan_to_num(np.vstack([x, y]) - (one.value + other.value) / 2)
+    p, p_max = sign_flips(scores, deviations, shares, codes, resamples, seed)
+    table = {"layer": layers, "difference": one.value - other.value, "low": low, "high": high, "p": p, "p_max": p_max}
+    return pd.DataFrame(table | {"n_pairs": one.count})

@@ -1,0 +1,22 @@
+"""Which values of a decoder block an experiment wrote, in words.
+
+    site_name(records)                               # "output of the block (residual stream)"
+"""
+
+import pandas as pd
+
+BLOCK_OUTPUT = "output"  # the residual stream after the block
+NAMES = {
+    BLOCK_OUTPUT: "output of the block (residual stream)",
+    "input": "input of the block (residual stream)",
+    "self_attn.output": "output of the attention",
+    "mlp.output": "output of the MLP",
+    "self_attn.o_proj.input": "input of o_proj (a head's slice)",
+}
+
+
+def site_name(table: pd.DataFrame) -> str:
+    """The sites written in any row of the records or metrics; those of the version before name none: the output."""
+    written = table["site"].dropna().unique() if "site" in table else [BLOCK_OUTPUT]
+    sites = dict.fromkeys(site for row in written for site in str(row).split(" + "))
+    return " and ".join(NAMES.get(site, site) for site in sites)

@@ -1,0 +1,171 @@
+"""How an experiment's readouts come about: planned and fused where that can be, else as it is written.
+
+    engine = Engine(llm, "auto")
+    found = engine.readouts(experiment, pair, layers=range(36), options=[{"alpha": 1.0}])
+    found.logits, found.notes            # A's own readout and one for each layer, and what each of them wrote
+
+`stepwise` runs an experiment as it is written: a trace a layer, nothing recorded. The others ask it what it writes
+(`engine.plan`) and run all of its rows together (`engine.fused`): `sweep` over all positions, `tail` over those that a
+row can change, on recorded keys and values. `auto` is `tail` where every block attends to all positions before, else
+`sweep`. What cannot be planned runs as it is written, with any engine, and says why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import torch
+from nnsight import NNsight
+from torch import nn
+
+from engine.fused import run_rows
+from engine.lm import LM
+from engine.memory import is_out_of_memory
+from engine.mistakes import explained, gave_no_readout, place, wrote_nothing
+from engine.pair_input import PairInput
+from engine.plan import CannotPlan, PlannedLM
+from engine.recordings import Recording, Recordings
+from engine.rows import Row, drafted, settle, shifts
+from engine.sites import Site
+from engine.written import WrittenLM
+from errors import BAD_USAGE, UserError
+from models.opens2s_io import ClipInput
+from registry.intervention import Intervention
+
+ENGINES = ("auto", "tail", "sweep", "stepwise")
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What one call of an experiment wrote: where it was first, in how many positions, and how far that moved.
+
+    `layer` and `options` are those it was called with; `site` names every place written. `start` is None where the
+    writes could not be seen.
+    """
+
+    layer: int
+    options: Options
+    site: str
+    n_positions: int
+    start: int | None
+    shift: float
+
+
+@dataclass(frozen=True)
+class Readouts:
+    """`logits [1 + calls, vocabulary]`, A's own first, and a note a call; why the calls ran as written, if they did."""
+
+    logits: torch.Tensor
+    notes: list[Note]
+    as_written: str | None = None
+
+
+class Engine:
+    """A decoder, and a way to run experiments on it. `max_rows` bounds the rows that share a forward."""
+
+    def __init__(self, llm: nn.Module, name: str = "auto", max_rows: int | None = None):
+        self.llm, self.name, self.max_rows = llm, _resolved(llm, name), max_rows
+        self.n_layers: int = llm.config.num_hidden_layers
+        self.recordings = Recordings(llm, with_past=self.name == "tail")
+        self.written = WrittenLM(llm)
+        self._planned = PlannedLM(llm, self.recordings)
+        self._decoder = NNsight(llm)
+
+    def record(self, clip: ClipInput) -> Recording:
+        """The clip's unpatched run, computed the first time."""
+        return self.recordings.of(clip)
+
+    def readouts(
+        self, experiment: Intervention, pair: PairInput, layers: Sequence[int], options: Sequence[Options]
+    ) -> Readouts:
+        """Call the experiment with each of `options` at each of `layers`; `UserError` for a mistake in it."""
+        if self.name == "stepwise":
+            return self.as_written(experiment, pair, layers, options)
+        try:
+            rows = self.plan(experiment, pair, layers, options)
+        except CannotPlan as error:
+            return self.as_written(experiment, pair, layers, options, f"{place(error, experiment)}: {error}")
+        logits = run_rows(self._decoder, self.recordings, rows, self.name == "tail", self.max_rows)
+        moved = shifts((row.writes[0].values, row.original) for row in rows)
+        notes = [
+            _note(row.layer, row.options, [(write.site, write.positions) for write in row.writes], shift)
+            for row, shift in zip(rows, moved, strict=True)
+        ]
+        return Readouts(logits, notes)
+
+    def plan(
+        self, experiment: Intervention, pair: PairInput, layers: Sequence[int], options: Sequence[Options]
+    ) -> list[Row]:
+        """What each call writes, and what is known of it; `CannotPlan` where one of them must run to be known."""
+        rows = []
+        with torch.no_grad():
+            for chosen, layer in product(options, layers):
+                self._planned.traces = []
+                result = _called(experiment, self._planned, pair, layer, chosen)
+                if result is None:
+                    raise gave_no_readout(experiment, result)
+                rows.append(drafted(self._planned, result, pair.a, layer, chosen))
+            settle(rows, self.recordings)
+        return rows
+
+    def as_written(
+        self,
+        experiment: Intervention,
+        pair: PairInput,
+        layers: Sequence[int],
+        options: Sequence[Options],
+        why: str | None = None,
+    ) -> Readouts:
+        """The same, each call run as the experiment is written; `why` it must be so is kept."""
+        lm, logits, notes, moved = self.written, [], [], []
+        with torch.inference_mode():
+            with lm.trace(pair.a):
+                base = lm.logits.save()
+            for chosen, layer in product(options, layers):
+                lm.forget()
+                readout = _called(experiment, lm, pair, layer, chosen)
+                logits.append(_checked(experiment, readout, base))
+                writes = lm.writes()
+                if not writes and not lm.went_beyond:
+                    raise wrote_nothing(experiment)
+                notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
+                moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
+            shift = shifts(moved)
+        return Readouts(
+            torch.cat([base, *logits]), [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)], why
+        )
+
+
+def _called(experiment: Intervention, lm: LM, pair: PairInput, layer: int, options: Options) -> Any:
+    try:
+        return experiment.run(lm, pair.anew(), layer, **options)
+    except (CannotPlan, UserError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise explained(error, experiment) from error
+
+
+def _checked(experiment: Intervention, readout: Any, base: torch.Tensor) -> torch.Tensor:
+    if not isinstance(readout, torch.Tensor) or readout.shape != base.shape:
+        raise gave_no_readout(experiment, readout, base.shape)
+    return readout.float()
+
+
+def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[int]]], shift: float = 0.0) -> Note:
+    positions = {position for _, at in written for position in at}
+    sites = " + ".join(dict.fromkeys(site.name for site, _ in written))
+    return Note(layer, options, sites or "elsewhere", len(positions), min(positions, default=None), shift)
+
+
+def _resolved(llm: nn.Module, engine: str) -> str:
+    if engine not in ENGINES:
+        raise UserError(f"--engine {engine}: unknown; use one of {', '.join(ENGINES)}", BAD_USAGE)
+    # A block with a window of its own needs another mask over the recorded positions.
+    attends_to_all = set(getattr(llm.config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    if engine == "tail" and not attends_to_all:
+        raise UserError("--engine tail: some blocks of this model attend to a window only; use sweep", BAD_USAGE)
+    return ("tail" if attends_to_all else "sweep") if engine == "auto" else engine

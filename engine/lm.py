@@ -1,0 +1,143 @@
+"""The decoder as an experiment sees it: what `lm` is in `def patch(lm, pair, layer)`.
+
+    with lm.trace(pair.b):
+        donor = lm.layers_output[layer][:, pair.b_span].save()
+    with lm.trace(pair.a):
+        lm.layers_output[layer][:, pair.a_span] = donor
+        logits = lm.logits.save()
+
+Two classes have this face. `engine.written.WrittenLM` runs an experiment as it is written, in real nnsight traces;
+`engine.plan.PlannedLM` answers from recordings and notes what is written. The names are nnterp's.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.sites import ATTENTION, BLOCK, MLP, Site
+from models.opens2s_io import ClipInput
+
+
+class LM(ABC):
+    """Blocks to read and write, and a readout.
+
+    Values are `[1, T, width]`: one clip, all positions of the expanded sequence, and the width of the place. Inside a
+    trace they are asked for in the order in which the model computes them.
+    """
+
+    def __init__(self, llm: nn.Module):
+        config = llm.config
+        self._blocks = llm.model.layers
+        self.n_layers: int = config.num_hidden_layers
+        self.n_heads: int = config.num_attention_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.n_heads
+        self.layers_input = Places(self, BLOCK, "input")
+        self.layers_output = Places(self, BLOCK, "output")
+        self.attentions_output = Places(self, ATTENTION, "output")
+        self.mlps_output = Places(self, MLP, "output")
+        self.layers = Blocks(self)
+
+    @abstractmethod
+    def trace(self, clip: ClipInput) -> Any:
+        """One forward over a clip; use it as `with lm.trace(clip):`."""
+
+    @property
+    @abstractmethod
+    def logits(self) -> torch.Tensor:
+        """The readout: logits at the last position, `[1, vocabulary]` in float32."""
+
+    @property
+    @abstractmethod
+    def model(self) -> Any:
+        """nnsight's envoy of the whole decoder, for what lies outside its blocks, as `lm.model.model.norm`."""
+
+    @abstractmethod
+    def read(self, site: Site) -> torch.Tensor:
+        """The value at a site."""
+
+    @abstractmethod
+    def write(self, site: Site, tensor: torch.Tensor) -> None:
+        """Let `tensor` be the value at a site."""
+
+    @abstractmethod
+    def whole(self, site: Site) -> Any:
+        """What the module returns or takes there: the value itself, or a tuple that begins with it."""
+
+    @abstractmethod
+    def beyond(self, layer: int, path: str, name: str) -> Any:
+        """Whatever else nnsight's envoy of a module has."""
+
+    def layer(self, number: int) -> int:
+        """A layer counted from the front; `IndexError` for one that the model lacks."""
+        try:
+            return range(self.n_layers)[number]
+        except IndexError:
+            raise IndexError(f"layer {number}: the model has layers 0-{self.n_layers - 1}") from None
+
+
+class Places:
+    """One place in each block: `lm.mlps_output[3]` is its value, and can be assigned."""
+
+    def __init__(self, lm: LM, path: str, end: str):
+        self._lm, self._path, self._end = lm, path, end
+
+    def __len__(self) -> int:
+        return self._lm.n_layers
+
+    def __getitem__(self, layer: int) -> torch.Tensor:
+        return self._lm.read(self._site(layer))
+
+    def __setitem__(self, layer: int, value: torch.Tensor) -> None:
+        self._lm.write(self._site(layer), value)
+
+    def _site(self, layer: int) -> Site:
+        return Site(self._lm.layer(layer), self._path, self._end)
+
+
+class Blocks:
+    """`lm.layers[3]`: the envoy of a block."""
+
+    def __init__(self, lm: LM):
+        self._lm = lm
+
+    def __len__(self) -> int:
+        return self._lm.n_layers
+
+    def __getitem__(self, layer: int) -> "Module":
+        return Module(self._lm, self._lm.layer(layer), BLOCK)
+
+
+class Module:
+    """nnsight's envoy of a block or of a module in it: `.input`, `.output`, its modules, and whatever else it has.
+
+    As in nnsight, `.output` is what the module returns, which may be a tuple.
+    """
+
+    def __init__(self, lm: LM, layer: int, path: str):
+        vars(self).update(_lm=lm, _layer=layer, _path=path)
+
+    def __getattr__(self, name: str) -> Any:
+        path = f"{self._path}.{name}" if self._path else name
+        try:
+            self._lm._blocks[self._layer].get_submodule(path)
+        except AttributeError:
+            return self._lm.beyond(self._layer, self._path, name)
+        return Module(self._lm, self._layer, path)
+
+    def __getitem__(self, index: int) -> "Module":
+        return getattr(self, str(index))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("input", "output"):
+            raise AttributeError(f"{name} of a module cannot be assigned; its input and output can")
+        self._lm.write(Site(self._layer, self._path, name), value)
+
+    @property
+    def input(self) -> Any:
+        return self._lm.whole(Site(self._layer, self._path, "input"))
+
+    @property
+    def output(self) -> Any:
+        return self._lm.whole(Site(self._layer, self._path, "output"))

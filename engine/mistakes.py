@@ -1,0 +1,81 @@
+"""What went wrong in an intervention, in a line that names its file and line, instead of nnsight's internals.
+
+    raise explained(error, experiment) from error
+
+The traceback itself is still there with `--debug`.
+"""
+
+import inspect
+import traceback
+from pathlib import Path
+from typing import Any
+
+from errors import UserError
+from registry.intervention import Intervention
+
+FORM = "end with `logits = lm.logits.save()` in the last trace and `return logits` behind it"
+
+
+def explained(error: Exception, experiment: Intervention) -> UserError:
+    """The error as a message to whoever wrote the intervention."""
+    return UserError(f"{place(error, experiment)}: {_what(error)}")
+
+
+def wrote_nothing(experiment: Intervention) -> UserError:
+    """The last trace of an experiment wrote nothing."""
+    return UserError(
+        f"{_of_function(experiment)}: {experiment.name} writes nothing in its last trace; assign to the stream there, "
+        "as in lm.layers_output[layer][:, pair.a_span] = donor"
+    )
+
+
+def gave_no_readout(experiment: Intervention, result: Any, shape: Any = ("1", "vocabulary")) -> UserError:
+    """An experiment returned something else than a readout."""
+    if isinstance(result, (list, tuple)):
+        got = f"a {type(result).__name__}"
+    else:
+        got = f"a value of shape {list(result.shape)}" if hasattr(result, "shape") else repr(result)[:80]
+    wanted = ", ".join(map(str, shape))
+    return UserError(f"{_of_function(experiment)}: {experiment.name} returned {got}, not logits [{wanted}]; {FORM}")
+
+
+def place(error: BaseException, experiment: Intervention) -> str:
+    """`file:line` of the last line of an intervention that led to the error."""
+    own = inspect.getsourcefile(experiment.run) or "?"
+    folder = Path(__file__).resolve().parent.parent / "interventions"
+    frames = [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == own or Path(frame.filename).parent == folder
+    ]
+    if isinstance(error, SyntaxError) and error.lineno:
+        frames.append((error.filename or own, error.lineno))
+    return "{}:{}".format(*[_short(frames[-1][0]), frames[-1][1]] if frames else (_short(own), "?"))
+
+
+def _of_function(experiment: Intervention) -> str:
+    path, line = inspect.getsourcefile(experiment.run) or "?", experiment.run.__code__.co_firstlineno
+    return f"{_short(path)}:{line}"
+
+
+def _what(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    if isinstance(error, SyntaxError):
+        return f"{reason}: nnsight reads a trace's body from the file and runs it, so it cannot return or yield"
+    if isinstance(error, UnboundLocalError):
+        return f"{reason}: of what a trace computes only what was saved outlives it, as in x = lm.logits.save()"
+    if type(error).__name__ == "OutOfOrderError":
+        return f"{reason}: inside a trace, values are used in the order in which the model computes them"
+    if "shape" in reason or "size of tensor" in reason or "expanded size" in reason:
+        return (
+            f"{reason} (values are [1, positions, width]; pair.a_span and pair.b_span are equally long, "
+            "pair.a.span and pair.b.span need not be)"
+        )
+    return f"{type(error).__name__}: {reason}"
+
+
+def _short(path: str) -> str:
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path

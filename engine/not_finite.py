@@ -1,0 +1,43 @@
+"""Numbers that are none, and where they were seen first.
+
+check_finite(engine, logits, [(pair.a, inputs.a), (pair.b, inputs.b)])
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from engine.engine import Engine, Note
+from engine.failures import NotFinite
+from models.opens2s_io import ClipInput
+from pairs import Clip
+from pairs.shown import shown
+
+
+def check_finite(
+    engine: Engine, logits: torch.Tensor, heard: Sequence[tuple[Clip, ClipInput]], notes: Sequence[Note] = ()
+) -> None:
+    """Raise `NotFinite` where readouts `[rows, …]` are not finite, naming the clip of those `heard`, and the layer.
+
+    `notes` are those of the rows after the first.
+    """
+    bad = ~torch.isfinite(logits).all(dim=1)
+    if not bool(bad.any()):
+        return
+    for clip, inputs in heard:
+        place = _first_not_finite(engine, inputs)
+        if place:
+            raise NotFinite(f"clip {shown(clip.clip_id)}: {place}")
+    row = int(bad.nonzero()[0])
+    where = f", patched at layer {notes[row - 1].layer}" if 0 < row <= len(notes) else ""
+    raise NotFinite(f"clip {shown(heard[0][0].clip_id)}{where}: its readout is not finite")
+
+
+def _first_not_finite(engine: Engine, inputs: ClipInput) -> str:
+    if not bool(torch.isfinite(inputs.inputs_embeds).all()):
+        return "its audio frames are not finite, as the encoder gives them"
+    recording = engine.record(inputs)
+    for layer, stream in enumerate(recording.streams):
+        if not bool(torch.isfinite(stream).all()):
+            return f"its residual stream is not finite from layer {layer} on, in {str(stream.dtype).split('.')[1]}"
+    return "" if bool(torch.isfinite(recording.logits).all()) else "its readout is not finite"

@@ -1,0 +1,195 @@
+"""What is recorded of a clip's own, unpatched run, and how a later run stands on it.
+
+    recordings = Recordings(llm, with_past=True)
+    recordings.of(clip).streams[3]               # one forward, once a clip
+    recordings.at(clip, Site(3, "mlp", "output"))  # recorded when it is first asked for, at all layers in one forward
+    past = Past(recordings.of(clip), 34)         # the keys and values of its first 34 positions, frozen
+
+A causal decoder never looks ahead, so what stands before the first changed position needs no computing again.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import nnsight
+import torch
+from nnsight import NNsight
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from engine.sites import BLOCK, Site, first_of
+from models.opens2s_io import ClipInput
+
+Place = tuple[str, str]  # path of a module in a block, "input" or "output"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One unpatched run over T positions.
+
+    `streams[l]` is the residual stream after block l, `[1, T, hidden]`; `keys[l]` and `values[l]` are that block's,
+    `[1, kv_heads, T, head_dim]`, the keys rotated, empty where no past is needed; `logits [1, vocabulary]` is the
+    readout in float32. `places` holds further values, a list over layers each, and `rest` what modules returned beside.
+    """
+
+    streams: list[torch.Tensor]
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+    logits: torch.Tensor
+    places: dict[Place, list[torch.Tensor]] = field(default_factory=dict)
+    rest: dict[Place, list[Any]] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the recording holds on the model's device."""
+        places = [tensor for tensors in self.places.values() for tensor in tensors]
+        return sum(tensor.nbytes for tensor in (*self.streams, *self.keys, *self.values, *places, self.logits))
+
+
+class Recordings:
+    """The recordings of clips, each made when it is first needed; one lives as long as its `ClipInput`.
+
+    `with_past` says that keys and values are recorded as well.
+    """
+
+    def __init__(self, llm: nn.Module, with_past: bool):
+        self._llm, self._with_past = llm, with_past
+        self._traced = NNsight(llm)
+        self._made: WeakKeyDictionary[ClipInput, Recording] = WeakKeyDictionary()
+        self._wanted: list[Place] = []
+
+    def of(self, clip: ClipInput) -> Recording:
+        """The clip's unpatched run."""
+        if clip not in self._made:
+            self._made[clip] = self._record(clip)
+        return self._made[clip]
+
+    def at(self, clip: ClipInput, site: Site) -> torch.Tensor:
+        """The value at a site in the clip's unpatched run, `[1, T, width]`."""
+        if site.is_stream:
+            if site.end == "output":
+                return self.of(clip).streams[site.layer]
+            return self.of(clip).streams[site.layer - 1] if site.layer else clip.inputs_embeds
+        return self._place(clip, site).places[site.path, site.end][site.layer]
+
+    def rest(self, clip: ClipInput, site: Site) -> tuple | None:
+        """What the module returned behind that value, or None where it returned nothing but the value."""
+        if site.is_stream and site.end == "input":
+            return None
+        recording = self.of(clip) if site.is_stream else self._place(clip, site)
+        return recording.rest[site.path, site.end][site.layer]
+
+    def nbytes(self, clip: ClipInput) -> int:
+        """What the recording of a clip takes on the device; 0 before there is one."""
+        made = self._made.get(clip)
+        return made.nbytes if made else 0
+
+    def rank(self, site: Site) -> tuple[int, int]:
+        """Where a site comes in the order of computing."""
+        if site.is_stream:
+            return site.layer, -1 if site.end == "input" else len(self._order[site.layer])
+        return site.layer, self._order[site.layer][site.path, site.end]
+
+    def has(self, site: Site) -> bool:
+        """Whether the model passes the site once in a forward, with one row a position."""
+        return site.is_stream or (site.path, site.end) in self._order[site.layer]
+
+    def _place(self, clip: ClipInput, site: Site) -> Recording:
+        place = (site.path, site.end)
+        if place not in self._wanted:
+            self._wanted = sorted([*self._wanted, place], key=self._order[site.layer].get)
+        if place not in self.of(clip).places:
+            self._made[clip] = self._record(clip)
+        return self._made[clip]
+
+    def _record(self, clip: ClipInput) -> Recording:
+        layers = self._traced.model.layers
+        # The blocks hand their keys and values to any cache that is passed to them, whatever use_cache says.
+        cache = DynamicCache() if self._with_past else None
+        wanted = self._wanted
+        with torch.inference_mode():
+            with self._traced.trace(
+                inputs_embeds=clip.inputs_embeds, past_key_values=cache, use_cache=False, logits_to_keep=1
+            ):
+                found = nnsight.save({place: [] for place in [*wanted, (BLOCK, "output")]})
+                for layer in layers:
+                    for path, end in wanted:
+                        found[path, end].append(getattr(layer.get(path), end))
+                    found[BLOCK, "output"].append(layer.output)
+                logits = self._traced.lm_head.output[:, -1].float().save()
+        values = {place: [first_of(whole) for whole in wholes] for place, wholes in found.items()}
+        rest = {
+            place: [whole[1:] if isinstance(whole, tuple) else None for whole in wholes]
+            for place, wholes in found.items()
+        }
+        past = cache.layers if cache else []
+        streams = values.pop((BLOCK, "output"))
+        return Recording(
+            streams, [layer.keys for layer in past], [layer.values for layer in past], logits, values, rest
+        )
+
+    @cached_property
+    def _order(self) -> list[dict[Place, int]]:
+        """For each block, the places in it in the order of computing, of those that have a row a position."""
+        blocks, length = self._llm.model.layers, 3
+        order: list[dict[Place, int]] = [{} for _ in blocks]
+        twice: list[set[Place]] = [set() for _ in blocks]
+
+        def see(layer: int, place: Place, value: Any) -> None:
+            value = first_of(value)
+            if place in order[layer] or not isinstance(value, torch.Tensor) or value.shape[:2] != (1, length):
+                twice[layer].add(place)
+            order[layer][place] = len(order[layer])
+
+        def watch(layer: int, path: str, module: nn.Module) -> list[Any]:
+            return [
+                module.register_forward_pre_hook(
+                    lambda _, args, kwargs: see(layer, (path, "input"), [*args, *kwargs.values(), None][0]),
+                    with_kwargs=True,
+                ),
+                module.register_forward_hook(lambda _, args, output: see(layer, (path, "output"), output)),
+            ]
+
+        handles = [
+            handle
+            for layer, block in enumerate(blocks)
+            for path, module in block.named_modules()
+            if path
+            for handle in watch(layer, path, module)
+        ]
+        try:
+            with torch.inference_mode():
+                weight = self._llm.get_input_embeddings().weight
+                self._llm(inputs_embeds=weight[None, :length], use_cache=False, logits_to_keep=1)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [
+            {place: rank for place, rank in places.items() if place not in mixed}
+            for places, mixed in zip(order, twice, strict=True)
+        ]
+
+
+class _FrozenLayer(DynamicLayer):
+    """Keys and values that new ones are joined to for one attention, and that never change."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor):
+        super().__init__()
+        self.keys, self.values, self.is_initialized = keys, values, True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = len(key_states)
+        past = (tensor.expand(rows, -1, -1, -1) for tensor in (self.keys, self.values))
+        return tuple(torch.cat(both, dim=-2) for both in zip(past, (key_states, value_states), strict=True))
+
+
+class Past(Cache):
+    """The first `n` positions of a recorded run, as a cache that stores nothing: every row stands on the same ones."""
+
+    def __init__(self, recording: Recording, n: int):
+        kept = zip(recording.keys, recording.values, strict=True)
+        super().__init__(layers=[_FrozenLayer(keys[:, :, :n], values[:, :, :n]) for keys, values in kept])

@@ -1,0 +1,21 @@
+"""Which attention heads carry the voice? Each head's part of what attention mixes is B's, one head at a time."""
+
+import torch
+
+from interventions import intervention
+
+
+@intervention(over={"head": "n_heads"})
+def heads(lm, pair, layer, head, alpha=1.0):
+    """One head's output over the audio span, its slice of the input of o_proj, is B's.
+
+    head: heads, counted from 0
+    """
+    columns = slice(head * lm.head_dim, (head + 1) * lm.head_dim)
+    with lm.trace(pair.b):
+        donor = lm.layers[layer].self_attn.o_proj.input[:, pair.b_span, columns].save()
+    with lm.trace(pair.a):
+        mixed = lm.layers[layer].self_attn.o_proj.input
+        mixed[:, pair.a_span, columns] = torch.lerp(mixed[:, pair.a_span, columns], donor, alpha)
+        logits = lm.logits.save()
+    return logits

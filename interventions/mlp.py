@@ -1,0 +1,17 @@
+"""Is it the MLP that makes the emotion of the sound? What the MLP adds over the span is B's, the rest stays A's."""
+
+import torch
+
+from interventions import intervention
+
+
+@intervention
+def mlp(lm, pair, layer, alpha=1.0):
+    """The MLP's output over the audio span is B's; the residual stream that it is added to stays A's."""
+    with lm.trace(pair.b):
+        donor = lm.mlps_output[layer][:, pair.b_span].save()
+    with lm.trace(pair.a):
+        output = lm.mlps_output[layer]
+        output[:, pair.a_span] = torch.lerp(output[:, pair.a_span], donor, alpha)
+        logits = lm.logits.save()
+    return logits

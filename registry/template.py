@@ -1,0 +1,48 @@
+"""The starting file that `python cli.py new NAME` writes."""
+
+import keyword
+from pathlib import Path
+
+from errors import BAD_USAGE, UserError
+from registry.catalogue import catalogue, find
+from registry.intervention import FOLDER, command_name
+
+TEMPLATE = '''\
+"""NAME: say here which question it answers."""
+
+import torch
+
+from interventions import intervention
+
+
+@intervention
+def ATTRIBUTE(lm, pair, layer, alpha=1.0):
+    """Say here in one line what is written where; it is the help of `python cli.py NAME`."""
+    # Runs for each pair and layer. pair.a is the recipient's clip, pair.b the donor's; pair.a_span and pair.b_span
+    # are the positions of their audio, equally many. A trace's body uses the model's layers in the order they run.
+    with lm.trace(pair.b):  # B's own run; of a trace only what is .save()d can be used after it
+        donor = lm.layers_output[layer][:, pair.b_span].save()  # [1, positions, hidden]
+    value = donor  # what is written: change it here
+    with lm.trace(pair.a):  # A's run, which goes on from the layer with what is written there
+        stream = lm.layers_output[layer]  # the residual stream after the block
+        stream[:, pair.a_span] = torch.lerp(stream[:, pair.a_span], value, alpha)
+        logits = lm.logits.save()
+    return logits  # the readout, [1, vocabulary]
+'''
+NAMES_IN_IT = ("torch", "intervention")
+
+
+def write_template(name: str, folder: Path | None = None) -> Path:
+    """Write the starting file of an experiment into `folder`, or among the others; `UserError` if it cannot be."""
+    attribute = name.replace("-", "_")
+    if not attribute.isidentifier() or keyword.iskeyword(attribute) or attribute.startswith("_"):
+        raise UserError(f"{name!r} cannot be a name; use letters, digits and -, as in my-idea", BAD_USAGE)
+    path = (folder or FOLDER) / f"{attribute}.py"
+    if path.exists() or find(name) or attribute in NAMES_IN_IT:
+        raise UserError(
+            f"{name}: there is already an intervention or a file {path.name}; choose another name", BAD_USAGE
+        )
+    text = TEMPLATE.replace("ATTRIBUTE", attribute).replace("NAME", command_name(attribute))
+    path.write_text(text, encoding="utf-8", newline="\n")
+    catalogue.cache_clear()
+    return path

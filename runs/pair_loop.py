@@ -1,0 +1,147 @@
+"""The pair loop (SPEC sections 4, 5 and 9).
+
+    for records in run_pairs(subject, load_intervention("patch"), pairs, layers=range(subject.engine.n_layers)):
+        ...                                  # one pair, one dict a layer and combination of swept values
+
+An intervention and pairs go in, records come out, a pair at a time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from engine.clips import Answer, restrict
+from engine.engine import Readouts
+from engine.failures import PairFailed
+from engine.memory import release_memory
+from engine.not_finite import check_finite
+from engine.pair_input import ALIGNMENTS
+from engine.subject import Subject
+from models.labels import LABELS
+from pairs import Clip, Pair
+from registry.intervention import Intervention
+from runs.fewer_rows import with_fewer_rows
+from runs.inputs import Inputs
+from runs.say import Say, once
+from runs.sweep import combinations, option_values, swept
+
+
+def run_pairs(
+    subject: Subject,
+    experiment: Intervention,
+    pairs: Sequence[Pair],
+    *,
+    layers: Sequence[int] | None = None,
+    align_how: str = ALIGNMENTS[0],
+    seed: int = 42,
+    options: Mapping[str, Any] | None = None,
+    clips: Sequence[Clip] = (),
+    say: Say = print,
+    failed: Callable[[Pair, PairFailed], None] | None = None,
+) -> Iterator[list[dict[str, Any]]]:
+    """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
+
+    `layers` are all for None; `options` are the intervention's own parameters, each one value or several; `clips` are
+    the data set, for interventions that look beyond their pair. Clips are dropped after their last pair, so memory does
+    not grow with the number of pairs; rows that do not fit into one forward are split. `say` is told of that, and where
+    the intervention must run as it is written. A pair that fails (`PairFailed`) is told to `failed`, if given, and yields
+    no record.
+    """
+    layers = range(subject.engine.n_layers) if layers is None else layers
+    inputs = Inputs(subject, experiment.name, clips, align_how, seed)
+    values = option_values(experiment, options or {}, subject.engine.written)
+    chosen, columns = combinations(values), swept(values)
+    say = once(say, set())
+    with subject.clips.serving(pairs):
+        for pair in pairs:
+            compute = partial(_readouts, subject, experiment, pair, inputs, layers, chosen)
+            try:
+                readouts = with_fewer_rows(subject, compute, say)
+                records = _records(subject, pair, inputs, readouts, columns)
+            except PairFailed as error:
+                if failed is None:
+                    raise
+                failed(pair, error)
+                records = []
+            else:
+                if readouts.as_written:
+                    say(runs_as_written(experiment, readouts.as_written))
+            yield records
+            subject.clips.done(pair)
+            release_memory(subject.engine.llm.device)
+
+
+def runs_as_written(experiment: Intervention, why: str) -> str:
+    """The line that says why an experiment is slow."""
+    return f"{experiment.name} runs as it is written, a trace a layer, which is slower: {why}"
+
+
+def run_table(subject: Subject, experiment: Intervention, pairs: Sequence[Pair], **settings: Any) -> pd.DataFrame:
+    """The records of `run_pairs`, with its `settings`, as one table, for notebooks."""
+    rows = run_pairs(subject, experiment, pairs, **settings)
+    return pd.DataFrame([record for records in tqdm(rows, total=len(pairs), unit="pair") for record in records])
+
+
+def _readouts(
+    subject: Subject,
+    experiment: Intervention,
+    pair: Pair,
+    inputs: Inputs,
+    layers: Sequence[int],
+    chosen: Sequence[Mapping[str, Any]],
+) -> Readouts:
+    ready = inputs.of(pair)
+    readouts = subject.engine.readouts(experiment, ready, layers, chosen)
+    heard = [(pair.a, ready.a), (pair.b, ready.b)]
+    check_finite(subject.engine, readouts.logits, heard, readouts.notes)
+    check_finite(subject.engine, subject.clips.unpatched(pair.b).logits, heard[1:])
+    return readouts
+
+
+def _records(
+    subject: Subject, pair: Pair, inputs: Inputs, readouts: Readouts, columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    answer, ready = restrict(readouts.logits, subject.labels.token_ids), inputs.of(pair)
+    by_row = _by_label(answer)
+    base, donor = by_row[0], _by_label(subject.clips.unpatched(pair.b))[0]
+    predictions = [LABELS[i] for i in answer.logits.argmax(1).tolist()]
+    mass = [round(x, 6) for x in answer.mass.tolist()]
+    return [
+        {
+            "pair_id": pair.pair_id,
+            "clip_a": pair.a.clip_id,
+            "clip_b": pair.b.clip_id,
+            "layer": note.layer,
+            "target": pair.target,
+            "pred_base": predictions[0],
+            "pred_patch": predictions[i],
+            "eligible": predictions[0] != pair.target,
+            "flip_to_target": predictions[i] == pair.target,
+            "flip_from_base": predictions[i] != predictions[0],
+            "delta_logit_target": round(by_row[i][pair.target] - base[pair.target], 6),
+            "logits_base": base,
+            "logits_patch": by_row[i],
+            "logits_donor": donor,
+            "len_a": ready.a.n_audio,
+            "len_b": ready.b.n_audio,
+            "n_patched": note.n_positions,
+            "patch_alpha": note.options.get("alpha", 1.0),
+            "patched_from": note.start,
+            "semantic_label_b": pair.b.semantic_label,
+            "prosody_label_b": pair.b.prosody_label,
+            "label_mass_base": mass[0],
+            "label_mass_patch": mass[i],
+            "site": note.site,
+            "stream_shift": round(note.shift, 6),
+            **{column: note.options[column] for column in columns if column != "patch_alpha"},
+        }
+        for i, note in enumerate(readouts.notes, start=1)
+    ]
+
+
+def _by_label(answer: Answer) -> list[dict[str, float]]:
+    # Six decimals are beyond float32 at the size of a logit; differences are taken between the printed values.
+    return [dict(zip(LABELS, (round(x, 6) for x in row), strict=True)) for row in answer.logits.tolist()]

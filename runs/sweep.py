@@ -1,0 +1,67 @@
+"""The values that an experiment's options take, and the combinations of them that each pair runs.
+
+values = option_values(experiment, {"head": ALL, "alpha": (0.5, 1.0)}, lm)    # {"head": (0, 1, …), "alpha": (0.5, 1.0)}
+combinations(values)                                                          # [{"head": 0, "alpha": 0.5}, …]
+swept(values)                                                                 # ["head", "patch_alpha"]
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+from engine.lm import LM
+from errors import BAD_USAGE, UserError
+from registry.intervention import ALL, Intervention
+
+Values = dict[str, tuple[Any, ...]]
+
+
+def option_values(experiment: Intervention, given: Mapping[str, Any], lm: LM) -> Values:
+    """Each option of the experiment with its values; defaults where none is given.
+
+    Raises `UserError` for an option that the experiment does not take, and for a value that the model does not have.
+    """
+    unknown = [name for name in given if name not in experiment.options]
+    if unknown:
+        raise UserError(f"{option_flag(unknown[0])}: {experiment.name} takes no such option; leave it out", BAD_USAGE)
+    values = {}
+    for name, default in experiment.options.items():
+        chosen = given.get(name, default)
+        most = getattr(lm, experiment.over[name]) if name in experiment.over else None
+        if chosen is ALL:
+            chosen = range(most)
+        values[name] = tuple(chosen) if isinstance(chosen, (tuple, list, range)) else (chosen,)
+        _check(experiment, name, values[name], most)
+    return values
+
+
+def _check(experiment: Intervention, name: str, values: tuple[Any, ...], most: int | None) -> None:
+    flag = option_flag(name)
+    if not values or len(set(values)) < len(values):
+        raise UserError(f"{flag}: give each value once, and at least one", BAD_USAGE)
+    beyond = [value for value in values if most is not None and value not in range(most)]
+    if beyond:
+        raise UserError(f"{flag} {beyond[0]}: the model has 0-{most - 1} ({experiment.over[name]} {most})", BAD_USAGE)
+    wrong = [value for value in values if name == "alpha" and not 0 < value <= 1]
+    if wrong:
+        raise UserError(f"{flag} {wrong[0]:g}: a dose is in (0, 1]", BAD_USAGE)
+
+
+def option_flag(name: str) -> str:
+    """An option as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def combinations(values: Values) -> list[dict[str, Any]]:
+    """Every combination of the values, the last option changing fastest; one, empty, where there is no option."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+def swept(values: Values) -> list[str]:
+    """The columns of a record that tell the combinations apart."""
+    return [column(name) for name, chosen in values.items() if len(chosen) > 1]
+
+
+def column(name: str) -> str:
+    """What an option is called in a record."""
+    return "patch_alpha" if name == "alpha" else name
