@@ -1,11 +1,11 @@
-"""What a pair costs, by four procedures that compute the same numbers.
+"""What a pair costs, by four procedures that compute the same numbers, and what a row of other experiments costs.
 
-    result = run_bench(make_case(), rounds=3)
+    result = run_bench(make_case(), rounds=2)
     result["seconds_per_pair"]["tail"]
 
 - `textbook`: plain forward hooks, one forward a layer, the encoder in every forward.
-- `per_layer`: one nnsight trace a layer, embeddings cached (engine `stepwise`).
-- `sweep`, `tail`: the engines of those names.
+- `stepwise`: the experiment as it is written, two nnsight traces a layer, clips encoded once.
+- `sweep`, `tail`: the engines of those names, planned and fused.
 
 In one process, procedures in turn, medians over rounds. A round starts with nothing held: what an engine encodes or
 records counts. There are 5 clips in 4 pairs, a chain, as among pairs of one text.
@@ -15,7 +15,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -28,16 +28,17 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from tqdm import tqdm
 
 from engine.bench_case import Case
-from engine.lm import TracedLM
+from engine.engine import Engine
 from engine.pair_input import align
 from engine.textbook import textbook
 from errors import BAD_USAGE, UserError
-from interventions.patch import patch
 from models.opens2s_io import ClipInput
+from registry.catalogue import load_intervention
 
-ENGINE_OF = {"per_layer": "stepwise", "sweep": "sweep", "tail": "tail"}
-PROCEDURES = ("textbook", *ENGINE_OF)
-ONE_PAIR = ("textbook", "per_layer")  # slow, and they share nothing between pairs but the encoded clips
+PROCEDURES = ("textbook", "stepwise", "sweep", "tail")
+ALL_PAIRS = ("tail",)  # the others are slow, and share nothing between pairs but the clips
+STEPWISE_LAYERS = 4  # a call costs the same at every layer, so a few are measured and the rest is inferred
+ROW_OPTIONS = {"patch": [{}], "mlp": [{}], "heads": [{"head": 0}, {"head": 1}]}
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy")
 # torch counts every attention kernel but the processor's.
 _CPU_ATTENTION = {
@@ -45,36 +46,43 @@ _CPU_ATTENTION = {
 }
 
 
-def run_bench(case: Case, rounds: int = 3) -> dict[str, Any]:
+def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
     """Seconds and multiply-adds a pair by each procedure, and the largest difference between their logits.
 
-    A round of `textbook` and of `per_layer` is one pair, another one in each round; one of the others is all pairs.
+    A round is one pair, another one in each round; of `tail` it is all pairs. `stepwise` is measured at a few layers.
+    `seconds_per_row` are the time of a pair over its rows, by `tail`, for experiments that write elsewhere.
     """
     if rounds < 1:
         raise UserError(f"--rounds {rounds}: at least one is needed", BAD_USAGE)
     pairs = _pairs(case)
     seconds: dict[str, list[float]] = {name: [] for name in PROCEDURES}
+    rows: dict[str, list[float]] = {name: [] for name in ROW_OPTIONS}
+    plans: list[float] = []
     peak: dict[str, int] = {}
     difference, effect = 0.0, 0.0
     with torch.inference_mode():
         for name in PROCEDURES:  # the first forwards are slower, and are not what is measured
-            list(_run(case, name, pairs[:1], range(2)))
+            _run(case, name, pairs[:1], range(2))
         for number in tqdm(range(rounds), desc="bench", unit="round"):
             chosen = number % len(pairs)
             logits = {}
             for name in PROCEDURES:
-                single = name in ONE_PAIR
-                mine = pairs[chosen : chosen + 1] if single else pairs
-                took, found, peak[name] = _timed(case, name, mine)
-                seconds[name].append(took / len(mine))
-                logits[name] = found[0 if single else chosen]
+                mine = pairs if name in ALL_PAIRS else pairs[chosen : chosen + 1]
+                layers = range(min(STEPWISE_LAYERS, case.model.n_layers) if name == "stepwise" else case.model.n_layers)
+                took, found, peak[name] = _timed(case, name, mine, layers)
+                inferred = _forwards(case.model.n_layers) / _forwards(len(layers))  # 1 but for stepwise
+                seconds[name].append(took / len(mine) * inferred)
+                logits[name] = found[chosen if name in ALL_PAIRS else 0]
             expected = logits["textbook"]
             effect = max(effect, _distance(expected[1:], expected[:1]))
-            difference = max(difference, *(_distance(found, expected) for found in logits.values()))
+            difference = max(difference, *(_distance(found, expected[: len(found)]) for found in logits.values()))
+            for name in ROW_OPTIONS:
+                rows[name].append(_seconds_per_row(case, name, pairs[chosen]))
+            plans.append(_seconds_to_plan(case, pairs[chosen]))
         arithmetic = {name: _arithmetic(case, name, pairs) for name in PROCEDURES}
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    per_row = {name: statistics.median(values) for name, values in rows.items()}
     rate = _product_rate(case.model.llm_model)
-    device = case.model.llm_model.device
     return {
         "seconds_per_pair": medians,
         "times_as_fast_as_textbook": {name: medians["textbook"] / value for name, value in medians.items()},
@@ -83,12 +91,21 @@ def run_bench(case: Case, rounds: int = 3) -> dict[str, Any]:
         "max_abs_effect_of_patching": effect,
         "tail_over_its_arithmetic": medians["tail"] / (arithmetic["tail"] / rate),
         "multiply_adds_per_second_of_a_large_product": rate,
+        "planning_share_of_a_pair": statistics.median(plans) / medians["tail"],
+        "seconds_per_row": per_row,
+        "row_over_a_row_of_patch": {name: value / per_row["patch"] for name, value in per_row.items()},
         "peak_device_memory_mib": {name: value / 2**20 for name, value in peak.items()} if any(peak.values()) else None,
         "rounds": rounds,
+        "stepwise_layers": min(STEPWISE_LAYERS, case.model.n_layers),
         "shape": _shape(case),
-        "machine": machine(device),
+        "machine": machine(case.model.llm_model.device),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
+
+
+def _forwards(n_layers: int) -> int:
+    """Forwards of `stepwise` for a pair: A's own, and for each layer one over B and one over A."""
+    return 1 + 2 * n_layers
 
 
 @dataclass(frozen=True)
@@ -108,42 +125,62 @@ def _pairs(case: Case) -> list[_Pair]:
     return [_Pair(*clips, inputs.a_span, inputs.b_span) for clips, inputs in made]
 
 
-def _timed(case: Case, name: str, pairs: list[_Pair]) -> tuple[float, list[torch.Tensor], int]:
+def _timed(case: Case, name: str, pairs: list[_Pair], layers: range) -> tuple[float, list[torch.Tensor], int]:
     """Seconds for these pairs from nothing, their logits, and the peak of the device's memory in bytes."""
     device = case.model.llm_model.device
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-    start = time.perf_counter()
-    logits = list(_run(case, name, pairs, range(case.model.n_layers)))
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    took = time.perf_counter() - start
+    took, logits = _clocked(device, lambda: _run(case, name, pairs, layers))
     return took, logits, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
-def _run(case: Case, name: str, pairs: list[_Pair], layers: range) -> Iterator[torch.Tensor]:
+def _clocked(device: torch.device, compute: Callable[[], Any]) -> tuple[float, Any]:
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronise()
+    start = time.perf_counter()
+    result = compute()
+    synchronise()
+    return time.perf_counter() - start, result
+
+
+def _run(case: Case, name: str, pairs: list[_Pair], layers: range) -> list[torch.Tensor]:
     llm = case.model.llm_model
     if name == "textbook":
-        for pair in pairs:
-            embed_a, embed_b = (lambda make=make: make().inputs_embeds for make in (pair.a, pair.b))
-            yield textbook(llm, embed_a, embed_b, pair.a_span, pair.b_span, layers)
-        return
-    lm = TracedLM(llm, ENGINE_OF[name])
-    encoded = cache(lambda make: make())
-    for pair in pairs:
-        yield patch.run(lm, align(encoded(pair.a), encoded(pair.b)), layers)
+        embeds = [[lambda make=make: make().inputs_embeds for make in (pair.a, pair.b)] for pair in pairs]
+        return [textbook(llm, *both, p.a_span, p.b_span, layers) for both, p in zip(embeds, pairs, strict=True)]
+    engine, encoded = Engine(llm, name), cache(lambda make: make())
+    patch = load_intervention("patch")
+    ready = [align(encoded(pair.a), encoded(pair.b)) for pair in pairs]
+    return [engine.readouts(patch, pair, layers, [{}]).logits for pair in ready]
+
+
+def _seconds_per_row(case: Case, name: str, pair: _Pair) -> float:
+    """Seconds of a pair of an experiment, from nothing, over its rows."""
+    experiment, options = load_intervention(name), ROW_OPTIONS[name]
+    llm, layers = case.model.llm_model, range(case.model.n_layers)
+    compute = lambda: Engine(llm).readouts(experiment, align(pair.a(), pair.b()), layers, options)  # noqa: E731
+    return _clocked(llm.device, compute)[0] / (len(layers) * len(options))
+
+
+def _seconds_to_plan(case: Case, pair: _Pair) -> float:
+    engine, ready = Engine(case.model.llm_model), align(pair.a(), pair.b())
+    for clip in (ready.a, ready.b):
+        engine.record(clip)
+    plan = lambda: engine.plan(load_intervention("patch"), ready, range(engine.n_layers), [{}])  # noqa: E731
+    plan()
+    return _clocked(engine.llm.device, plan)[0]
 
 
 def _arithmetic(case: Case, name: str, pairs: list[_Pair]) -> float:
-    """Multiply-adds a pair, the mean over `pairs`."""
+    """Multiply-adds a pair, the mean over the pairs of a round."""
+    mine = pairs if name in ALL_PAIRS else pairs[:1]
 
     def counted(layers: int) -> float:
-        return multiply_adds(lambda: list(_run(case, name, pairs, range(layers)))) / len(pairs)
+        return multiply_adds(lambda: _run(case, name, mine, range(layers))) / len(mine)
 
-    if name not in ONE_PAIR:
+    if name not in ("textbook", "stepwise"):
         return counted(case.model.n_layers)
-    # A forward a layer, whichever the layer: the second one tells what all the others take.
+    # The same for a layer, whichever it is: the second one tells what all the others take.
     one, two = counted(1), counted(2)
     return one + (case.model.n_layers - 1) * (two - one)
 
@@ -211,25 +248,29 @@ def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def shown(result: dict[str, Any]) -> str:
-    """The result as a table, and two sentences."""
-    rows = [
+    """The result as a table, and some sentences."""
+    lines = [
         f"{name:<10}{result['seconds_per_pair'][name]:>10.3g} s{result['arithmetic_per_pair'][name] / 1e9:>12,.1f} G"
         f"{result['times_as_fast_as_textbook'][name]:>9.1f} ×"
         for name in PROCEDURES
     ]
-    shape, where = result["shape"], result["machine"]
+    shape, where, n_layers = result["shape"], result["machine"], result["shape"]["n_layers"]
     rate, peaks = result["multiply_adds_per_second_of_a_large_product"], result["peak_device_memory_mib"]
     memory = [f"peak of the device's memory: tail {peaks['tail']:,.0f} MiB"] if peaks else []
     place = where["device"] if where["device"] != "cpu" else f"{where['processor']}, {where['threads']} threads"
+    per_row = ", ".join(f"{name} {ratio:.2f}" for name, ratio in result["row_over_a_row_of_patch"].items())
     return "\n".join(
         [
-            f"{shape['model']}, {shape['n_layers']} layers of width {shape['hidden_size']}, {shape['dtype']}; {place}",
+            f"{shape['model']}, {n_layers} layers of width {shape['hidden_size']}, {shape['dtype']}; {place}",
             f"{'':<10}{'a pair':>12}{'multiply-adds':>14}{'speed':>11}",
-            *rows,
+            *lines,
+            f"stepwise was measured at {result['stepwise_layers']} of {n_layers} layers; each costs the same",
             f"largest |Δlogit| between them {result['max_abs_logit_difference']:.2g} (patching moves a logit by up to "
             f"{result['max_abs_effect_of_patching']:.2g})",
             f"tail takes {result['tail_over_its_arithmetic']:.1f} times what its arithmetic takes at the speed of a "
-            f"large matrix product here ({rate / 1e9:,.0f} G a second)",
+            f"large matrix product here ({rate / 1e9:,.0f} G a second); planning is "
+            f"{result['planning_share_of_a_pair']:.1%} of a pair",
+            f"a row (a layer of one pair, or a layer and a head) against a row of patch, by tail: {per_row}",
             *memory,
         ]
     )

@@ -7,6 +7,7 @@
             store.done(pair)
 
 A clip is decoded, encoded and recorded once, unless memory forces it out before its last pair; then it is made again.
+Its frames, which are small, are kept beyond that, for the next experiment.
 """
 
 import itertools
@@ -17,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -59,11 +61,11 @@ class Sound:
 
 
 class ClipStore:
-    """Clips by id, with their inputs, their unpatched runs (held by `engine`) and their answers.
+    """Clips by id, with their inputs, their unpatched runs (held by `engine`) and their answers; frames by their file.
 
     `limit` bounds the bytes held between pairs, on the model's device; the default is half of what is free there. When
-    they are over it, the clip whose next pair is furthest away goes first. Outside `serving`, everything is kept up to
-    the limit.
+    they are over it, frames that no coming pair needs go first, then the clip whose next pair is furthest away. Outside
+    `serving`, everything is kept up to the limit.
     """
 
     def __init__(self, model: OpenS2S, io: OpenS2SIO, engine: Engine, label_ids: list[int], limit: int | None = None):
@@ -71,8 +73,9 @@ class ClipStore:
         self.limit = free_memory(model.llm_model.device) // 2 if limit is None else limit
         self._ids = io.input_ids()
         self._inputs: dict[str, ClipInput] = {}
-        self._frames: dict[str, torch.Tensor] = {}
-        self._n_samples: dict[str, int] = {}
+        self._frames: dict[Path, torch.Tensor] = {}
+        self._n_samples: dict[Path, int] = {}
+        self._paths: dict[str, Path] = {}
         self._answers: dict[str, Answer] = {}
         self._needed: dict[str, deque[int]] | None = None
         self._ahead = _Ahead(self._sound)
@@ -93,7 +96,7 @@ class ClipStore:
     def _coming(self, pairs: Sequence[Pair]) -> Iterator[Clip]:
         seen = set()
         for clip in (clip for pair in pairs for clip in (pair.a, pair.b)):
-            if clip.clip_id not in seen and clip.clip_id not in self._inputs:
+            if clip.clip_id not in seen and clip.path not in self._frames:
                 yield clip
             seen.add(clip.clip_id)
 
@@ -108,30 +111,35 @@ class ClipStore:
         self.make_room()
 
     def make_room(self) -> None:
-        """Forget the clips that are needed last until the rest is within the limit."""
-        held = {clip_id: self._bytes(clip_id) for clip_id in self._inputs}
-        total = sum(held.values())
-        for clip_id in sorted(held, key=self._next_use, reverse=True):
-            if total <= self.limit:
+        """Forget until the rest is within the limit: frames that are not needed, then the clips needed last."""
+        needed = {self._paths[clip_id] for clip_id in self._inputs}
+        for path in [path for path in self._frames if path not in needed]:
+            if self.nbytes <= self.limit:
                 return
-            total -= held[clip_id]
+            self._forget_frames(path)
+        for clip_id in sorted(self._inputs, key=self._next_use, reverse=True):
+            if self.nbytes <= self.limit:
+                return
+            path = self._paths[clip_id]
             self._drop(clip_id)
+            self._forget_frames(path)
 
     @property
     def nbytes(self) -> int:
         """Bytes held at the moment."""
-        return sum(map(self._bytes, self._inputs))
+        runs = (i.inputs_embeds.nbytes + self._engine.recordings.nbytes(i) for i in self._inputs.values())
+        return sum(runs) + sum(frames.nbytes for frames in self._frames.values())
 
     def _next_use(self, clip_id: str) -> float:
         return self._needed[clip_id][0] if self._needed and clip_id in self._needed else math.inf
 
-    def _bytes(self, clip_id: str) -> int:
-        inputs = self._inputs[clip_id]
-        return self._frames[clip_id].nbytes + inputs.inputs_embeds.nbytes + self._engine.recordings.nbytes(inputs)
-
     def _drop(self, clip_id: str) -> None:
-        for held in (self._inputs, self._frames, self._n_samples, self._answers):
+        for held in (self._inputs, self._answers, self._paths):
             held.pop(clip_id, None)
+
+    def _forget_frames(self, path: Path) -> None:
+        for held in (self._frames, self._n_samples):
+            held.pop(path, None)
 
     def _sound(self, clip: Clip) -> Sound:
         try:
@@ -151,31 +159,34 @@ class ClipStore:
 
     def frames(self, clip: Clip) -> torch.Tensor:
         """The clip's audio frames `[n_audio, hidden]`."""
-        self.get(clip)
-        return self._frames[clip.clip_id]
+        if clip.path not in self._frames:
+            sound = self._ahead.get(clip)
+            self._frames[clip.path], self._n_samples[clip.path] = sound.encode(), sound.n_samples
+        return self._frames[clip.path]
 
     def get(self, clip: Clip, n_audio: int | None = None) -> ClipInput:
         """The clip as the decoder reads it; with `n_audio`, only that many of its first frames."""
-        if clip.clip_id not in self._inputs:
-            sound = self._ahead.get(clip)
-            frames = sound.encode()
-            with torch.inference_mode():
-                self._inputs[clip.clip_id] = self._io.join(self._model, self._ids, frames)
-            self._frames[clip.clip_id], self._n_samples[clip.clip_id] = frames, sound.n_samples
-        if n_audio is None:
-            return self._inputs[clip.clip_id]
+        if n_audio is not None:
+            return self._join(self.frames(clip)[:n_audio])
+        if self._paths.get(clip.clip_id) != clip.path:  # not held, or of another data set
+            self._drop(clip.clip_id)
+            self._inputs[clip.clip_id], self._paths[clip.clip_id] = self._join(self.frames(clip)), clip.path
+        return self._inputs[clip.clip_id]
+
+    def _join(self, frames: torch.Tensor) -> ClipInput:
         with torch.inference_mode():
-            return self._io.join(self._model, self._ids, self._frames[clip.clip_id][:n_audio])
+            return self._io.join(self._model, self._ids, frames)
 
     def seconds(self, clip: Clip) -> float:
         """Length of the sound, after resampling."""
-        self.get(clip)
-        return self._n_samples[clip.clip_id] / SAMPLE_RATE
+        self.frames(clip)
+        return self._n_samples[clip.path] / SAMPLE_RATE
 
     def unpatched(self, clip: Clip) -> Answer:
         """The model's own answer to the clip, `rows` = 1."""
+        inputs = self.get(clip)
         if clip.clip_id not in self._answers:
-            self._answers[clip.clip_id] = restrict(self._engine.record(self.get(clip)).logits, self._label_ids)
+            self._answers[clip.clip_id] = restrict(self._engine.record(inputs).logits, self._label_ids)
         return self._answers[clip.clip_id]
 
 

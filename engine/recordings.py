@@ -8,6 +8,7 @@
 A causal decoder never looks ahead, so what stands before the first changed position needs no computing again.
 """
 
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -41,7 +42,7 @@ class Recording:
     places: dict[Place, list[torch.Tensor]] = field(default_factory=dict)
     rest: dict[Place, list[Any]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes that the recording holds on the model's device."""
         places = [tensor for tensors in self.places.values() for tensor in tensors]
@@ -89,7 +90,7 @@ class Recordings:
     def rank(self, site: Site) -> tuple[int, int]:
         """Where a site comes in the order of computing."""
         if site.is_stream:
-            return site.layer, -1 if site.end == "input" else len(self._order[site.layer])
+            return site.layer, -1 if site.end == "input" else sys.maxsize
         return site.layer, self._order[site.layer][site.path, site.end]
 
     def has(self, site: Site) -> bool:

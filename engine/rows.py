@@ -125,17 +125,15 @@ def _donors_up_to(writes: Sequence[Write], same: Mapping[Site, list[bool]]) -> i
     """The first position that is not the donor's own, counted from where the first write begins."""
     first, *others = writes
     n = first.positions[0]
+    at_first = same[first.site]
     for position in first.positions:
-        if position != n or not _is_donors(first.site, position, same):
+        if position != n or n >= len(at_first) or not at_first[n]:
             break
         n += 1
     for write in others:
-        n = next((p for p in write.positions if p < n and not _is_donors(write.site, p, same)), n)
+        there = same.get(write.site, [])
+        n = next((p for p in write.positions if p < n and not (p < len(there) and there[p])), n)
     return n
-
-
-def _is_donors(site: Site, position: int, same: Mapping[Site, list[bool]]) -> bool:
-    return site in same and position < len(same[site]) and same[site][position]
 
 
 def common_prefix(a: ClipInput, b: ClipInput) -> int:

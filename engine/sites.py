@@ -7,7 +7,7 @@ value.written()                                     # positions 5 to 8
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,8 +15,7 @@ BLOCK = ""
 ATTENTION, MLP = "self_attn", "mlp"
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """The input or the output of a module of block `layer`; `path` is the module's name in it, "" for the block."""
 
     layer: int

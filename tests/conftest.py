@@ -1,6 +1,61 @@
-"""Settings for every test."""
+"""Settings for every test, and the decoders to experiment on: random ones, the golden checkpoint, and the demo."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
 # The models here are so small that a second thread only waits for the first, most of all on a busy machine.
 torch.set_num_threads(1)
+
+GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
+
+
+@pytest.fixture
+def llm():
+    from tests.engine.decoders import make_llm
+
+    return make_llm()
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The golden checkpoint's decoder and its two clips, of 11 and 21 audio positions."""
+    from safetensors.torch import load_file
+
+    from models.opens2s import load_model
+    from models.opens2s_io import ClipInput, expand_ids, find_audio_span
+
+    tensors = load_file(GOLDEN / "golden.safetensors")
+
+    def clip(i):
+        first, last = tensors[f"{i}.audio_span"].tolist()
+        ids = expand_ids(tensors[f"{i}.input_ids"], last - first + 1)
+        return ClipInput(tensors[f"{i}.inputs_embeds"], ids, find_audio_span(ids))
+
+    return load_model(GOLDEN, "cpu").llm_model, clip(0), clip(1)
+
+
+@pytest.fixture(scope="session")
+def demo_data():
+    from commandline.options import DEMO_DATA
+    from pairs import load_dataset
+
+    return load_dataset(DEMO_DATA)
+
+
+@pytest.fixture(scope="session")
+def demo():
+    from commandline.options import DEMO_MODEL
+    from engine.subject import load_subject
+
+    return load_subject(DEMO_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_pair(demo, demo_data):
+    """Two demo clips of different length: the longest sad one and the shortest one."""
+    from engine.pair_input import align
+
+    clips = sorted(demo_data.clips[::7], key=lambda clip: len(demo.clips.frames(clip)))
+    return align(demo.clips.get(clips[0]), demo.clips.get(clips[-1]))

@@ -23,7 +23,7 @@ from engine.clips import ClipStore
 from engine.subject import Subject
 from engine.lm import TracedLM
 from pairs import Clip, Pair, build_pairs, load_dataset
-from tests.interventions.decoders import make_clip, make_llm
+from tests.engine.decoders import make_clip, make_llm
 
 N_RUNS = 10
 WARM = 2  # runs after which every cache has been filled

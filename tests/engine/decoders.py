@@ -50,3 +50,50 @@ def textbook(llm, pair, layers, alpha=1.0):
     """`[1 + n_layers, vocabulary]`: A's own readout, then A patched with B's span at each of `layers`."""
     embed_a, embed_b = (lambda clip=clip: clip.inputs_embeds for clip in (pair.a, pair.b))
     return textbook_recipe.textbook(llm, embed_a, embed_b, pair.a_span, pair.b_span, layers, alpha)
+
+
+def by_hooks(llm, clip, *writes):
+    """Last logits `[vocabulary]` of a clip's run with `write(value)` called on the tensor at (layer, path, end).
+
+    `write` changes the tensor in place or gives another one.
+    """
+
+    def first(whole):
+        return whole[0] if isinstance(whole, tuple) else whole
+
+    def out(write):
+        def hook(module, args, output):
+            value = first(output).clone()
+            value = value if (new := write(value)) is None else new
+            return (value, *output[1:]) if isinstance(output, tuple) else value
+
+        return hook
+
+    def into(write):
+        def hook(module, args, kwargs):
+            name = None if args else next(iter(kwargs))
+            value = (args[0] if args else kwargs[name]).clone()
+            value = value if (new := write(value)) is None else new
+            return ((value, *args[1:]), kwargs) if args else (args, {**kwargs, name: value})
+
+        return hook
+
+    handles = []
+    for layer, path, end, write in writes:
+        module = llm.model.layers[layer].get_submodule(path)
+        if end == "output":
+            handles.append(module.register_forward_hook(out(write)))
+        else:
+            handles.append(module.register_forward_pre_hook(into(write), with_kwargs=True))
+    with torch.inference_mode():
+        logits = llm(inputs_embeds=clip.inputs_embeds.clone(), use_cache=False, logits_to_keep=1).logits[0, -1]
+    for handle in handles:
+        handle.remove()
+    return logits
+
+
+def value_at(llm, clip, layer, path, end):
+    """The value there in the clip's own run, `[1, T, width]`."""
+    found = []
+    by_hooks(llm, clip, (layer, path, end, lambda value: found.append(value.clone())))
+    return found[0]

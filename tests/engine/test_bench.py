@@ -10,8 +10,7 @@ from click.testing import CliRunner
 
 from cli import cli
 from commandline.options import DEMO_MODEL
-from engine import bench
-from engine import bench_case
+from engine import bench, bench_case
 
 N_LAYERS = 6
 

@@ -13,7 +13,7 @@ from engine.lm import TracedLM
 from interventions.mean import class_mean
 from interventions.non_audio import prompt_run
 from pairs import build_pairs
-from tests.interventions.decoders import hooked, make_clip, make_llm, textbook
+from tests.engine.decoders import hooked, make_clip, make_llm, textbook
 
 LAYERS = range(4)
 

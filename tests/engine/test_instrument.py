@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from engine.pair_input import align
 from engine.lm import ENGINES, TracedLM
+from engine.pair_input import align
 from interventions.patch import patch
 from interventions.self import self as self_patch
-from tests.interventions.decoders import hooked, make_clip, make_llm
+from tests.engine.decoders import hooked, make_clip, make_llm
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
 

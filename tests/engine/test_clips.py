@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from commandline.options import DEMO_MODEL
+from engine import clips as store_module
 from errors import UserError
 from interventions import load_intervention, load_subject
-from engine import clips as store_module
-from runs.pair_loop import run_pairs
 from pairs import build_pairs
+from runs.pair_loop import run_pairs
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from engine.pair_input import align
 from registry.catalogue import Intervention
 from models.labels import LABELS
 from pairs import PairSample, build_pairs
-from tests.interventions.decoders import make_clip
+from tests.engine.decoders import make_clip
 
 FIELDS = [
     *("pair_id", "clip_a", "clip_b", "layer", "target", "pred_base", "pred_patch", "eligible"),
