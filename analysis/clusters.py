@@ -34,6 +34,7 @@ def cluster_weights(pairs: pd.DataFrame, resamples: int, seed: int) -> np.ndarra
 
 
 def texts_of(pairs: pd.DataFrame) -> np.ndarray:
+    """The recipient's and the donor's text of each pair, [pairs, 2]."""
     return pairs[["text_id_a", "text_id_b"]].astype(str).to_numpy(object)
 
 
@@ -46,13 +47,14 @@ def codes_of(texts: np.ndarray) -> np.ndarray:
 
 
 def resample(codes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The weights of `cluster_weights`, [resamples, rows], for rows that hang on the texts `codes`."""
     n_texts = codes.max() + 1
     counts = np.random.default_rng(seed).multinomial(n_texts, np.full(n_texts, 1 / n_texts), size=resamples)
     counts = np.hstack([counts, np.ones((resamples, 1), int)])  # what −1 picks
     return counts[:, codes].prod(2).astype(float)
 
 
-def touched(codes: np.ndarray, n_texts: int | None = None) -> np.ndarray:
+def _texts_touched(codes: np.ndarray, n_texts: int | None = None) -> np.ndarray:
     """[rows, texts]: 1 where the row hangs on the text."""
     touched = np.zeros((len(codes), (codes.max() + 1 if n_texts is None else n_texts) + 1))
     touched[np.arange(len(codes))[:, None], codes] = 1
@@ -85,9 +87,9 @@ def mean_of(values: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> Mean:
         value = np.nan_to_num(values).sum(0) / count
         influence = shares * np.nan_to_num(values - value)
         replicates = weights @ np.nan_to_num(values) / (weights @ there)
-        common = touched(codes) @ touched(codes).T
+        common = _texts_touched(codes) @ _texts_touched(codes).T
         counted = _products(influence, 2.0**common - 1)
-        variance, dof = variance_of(influence, shares, codes)
+        variance, dof = _variance(influence, shares, codes)
         ratio = np.where(counted > 0, variance / counted, 1)
         usable = ~np.isnan(replicates)
         centred = np.where(usable, replicates - (np.nan_to_num(replicates).sum(0) / usable.sum(0)), 0)
@@ -99,7 +101,7 @@ def _products(influence: np.ndarray, over: np.ndarray) -> np.ndarray:
     return np.einsum("il,il->l", influence, over @ influence)
 
 
-def variance_of(influence: np.ndarray, shares: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _variance(influence: np.ndarray, shares: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The variance of a sum of influences, and the degrees of freedom of that estimate.
 
     It is the sum of their products over all pairs of rows that have a text in common (Aronow, Samii & Assenova 2015,
@@ -109,7 +111,7 @@ def variance_of(influence: np.ndarray, shares: np.ndarray, codes: np.ndarray) ->
     or below 0; the sum of the texts' squares, which counts a pair once for each text, is never negative, and a quarter
     of it is the least.
     """
-    touched = touched(codes)
+    touched = _texts_touched(codes)
     common = touched @ touched.T
     shared, working = (common > 0).astype(float), common + np.eye(len(codes))
     distinct, which = np.unique(shares.T, axis=0, return_inverse=True)
@@ -142,6 +144,7 @@ def design_effect(*means: Mean) -> np.ndarray:
 
 
 def limits(mean: Mean, is_rate: bool, pooled: float) -> tuple[np.ndarray, np.ndarray]:
+    """95 % limits of each cell: Wilson's around a rate, Student's around another mean; `pooled` is a design effect."""
     t, p = student_t(mean.dof), mean.value
     if not is_rate:
         return p - t * mean.error, p + t * mean.error
@@ -158,8 +161,9 @@ def limits(mean: Mean, is_rate: bool, pooled: float) -> tuple[np.ndarray, np.nda
 def limits_of_difference(
     one: Mean, other: Mean, codes: np.ndarray, other_codes: np.ndarray, is_rate: bool
 ) -> tuple[np.ndarray, np.ndarray]:
+    """95 % limits of one − other, whose rows hang on `codes` and `other_codes`, numbers of the same texts."""
     n_texts = max(codes.max(), other_codes.max()) + 1
-    shared = (touched(codes, n_texts) @ touched(other_codes, n_texts).T > 0).astype(float)
+    shared = (_texts_touched(codes, n_texts) @ _texts_touched(other_codes, n_texts).T > 0).astype(float)
     together = np.einsum("il,il->l", one.influence, shared @ other.influence)
     spreads = one.error * other.error
     r = np.clip(np.divide(together, spreads, out=np.zeros(len(spreads)), where=spreads > 0), -1, 1)
@@ -189,7 +193,7 @@ def sign_flips(
     `scores` are not centred: flipped by text they are an exact test where each row has one text. With several, flipping
     them would count the effect as spread, so the centred `deviations` are flipped.
     """
-    touched = touched(codes)
+    touched = _texts_touched(codes)
     total = np.where(np.abs(scores.sum(0)) > _ROUNDING, np.abs(scores.sum(0)), 0)
     one_way = (touched.sum(1) == 1).all()
     flipped = touched.T @ (scores if one_way else deviations)
@@ -197,7 +201,7 @@ def sign_flips(
     if one_way:
         observed = np.divide(total, size, out=np.zeros(len(size)), where=size > _ROUNDING)
     else:
-        variance, dof = variance_of(deviations, shares, codes)
+        variance, dof = _variance(deviations, shares, codes)
         t = np.divide(total, np.sqrt(variance), out=np.where(total > 0, np.inf, 0.0), where=variance > _ROUNDING**2)
         # Calibrated by simulation: with fewer than 6 the test rejects in 1 to 2 % of experiments where 5 % are due.
         dof = np.maximum(dof, min(6, touched.shape[1] - 1))

@@ -37,9 +37,9 @@ def hand_over(
     weights = resample(codes, resamples, seed)
     curves = []
     for (its_records, its_pairs), rows in zip(experiments, (slice(len(pairs)), slice(len(pairs), None)), strict=False):
-        flips = by_cell(_full_dose(its_records), its_pairs, "flip_to_target")
+        flips = by_cell(at_highest_dose(its_records), its_pairs, "flip_to_target")
         curves.append((flips.columns.to_numpy(float), mean_of(flips.to_numpy(), codes[rows], weights[:, rows])))
-    was_target = 1 - by_cell(_full_dose(records), pairs, "eligible").to_numpy()[:, :1]
+    was_target = 1 - by_cell(at_highest_dose(records), pairs, "eligible").to_numpy()[:, :1]
     floor, top = mean_of(was_target, codes[: len(pairs)], weights[:, : len(pairs)]), curves[0][1]
 
     level = (top.value[0] + floor.value[0]) / 2

@@ -36,29 +36,32 @@ INTERVALS = {
 
 
 def layer_intervals(
-    records: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42, resamples: int = RESAMPLES
+    records: pd.DataFrame,
+    pairs: pd.DataFrame,
+    seed: int = 42,
+    resamples: int = RESAMPLES,
+    swept: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """95 % limits `…_low` and `…_high` of the metrics in INTERVALS, one row a layer and dose, as in `layer_metrics`.
+    """95 % limits `…_low` and `…_high` of the metrics in INTERVALS, one row a cell, as in `layer_metrics`.
 
     The standard error is the bootstrap's. Around a mean the limits are Student's; around a rate they are Wilson's with
     as many pairs as would, if independent, have that standard error (Korn & Graubard 1998, Survey Methodology 24:193;
     Dean & Pagano 2015, J. Survey Stat. Methodol. 3:484). So a rate of 0 or 1 has a width as well: there the ratio of
-    pairs to effective pairs is that of the other layers together, and with no such layer the texts count instead of the
+    pairs to effective pairs is that of the other cells together, and with no such cell the texts count instead of the
     pairs. A mean that is the same in each pair, as Δlogit at the last layer, has limits of no width. NaN where fewer
     than two texts have a say.
     """
     pairs = pairs.sort_values("pair_id")
     weights = cluster_weights(pairs, resamples, seed)
     records = records.assign(recovery=derived(records)["recovery"])
-    limits = {}
+    cell = ["layer", *(swept_columns({}, records) if swept is None else swept)]
+    table = {}
     for metric, (column, eligible_only) in INTERVALS.items():
         counted = records["eligible"] | (not eligible_only)
-        values = by_cell(records.assign(counted=records[column].astype(float).where(counted)), pairs, "counted")
+        values = by_cell(records.assign(counted=records[column].astype(float).where(counted)), pairs, "counted", cell)
         mean = mean_of(values.to_numpy(), codes_of(texts_of(pairs)), weights)
-        limits[f"{metric}_low"], limits[f"{metric}_high"] = limits(
-            mean, column.startswith("flip"), design_effect(mean)
-        )
-    return pd.DataFrame(limits, index=values.columns).reset_index()
+        table[f"{metric}_low"], table[f"{metric}_high"] = limits(mean, column.startswith("flip"), design_effect(mean))
+    return pd.DataFrame(table, index=values.columns).reset_index()
 
 
 def contrast(
@@ -85,7 +88,7 @@ def contrast(
     """
     shadows = list(main_pairs["clip_a"]) == list(control_pairs["clip_a"])
     texts, other_texts = texts_of(main_pairs), texts_of(control_pairs)
-    main, control = by_cell(_full_dose(main), main_pairs, column), by_cell(_full_dose(control), control_pairs, column)
+    main, control = by_cell(at_highest_dose(main), main_pairs, column), by_cell(at_highest_dose(control), control_pairs, column)
     layers = main.columns.intersection(control.columns).sort_values()
     if layers.empty:
         raise UserError("the main experiment and its control have no layer in common; run both at the same --layers")

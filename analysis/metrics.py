@@ -1,4 +1,4 @@
-"""One row a layer out of one record a (pair, layer) (SPEC sections 5 and 8).
+"""One row a cell, a layer and the values of the swept options, out of one record a (pair, cell) (SPEC sections 5, 8).
 
     records = read_records(Path("results/RUN/patching_records_prosody.jsonl"))
     layer_metrics(records)                           # patching_metrics_prosody.csv
@@ -8,13 +8,15 @@ Everything is computed from what the records hold, so a run can be summarised ag
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.cells import DOSE, swept_columns
+from analysis.sites import BLOCK_OUTPUT
 from errors import UserError
 from files import whole_lines
 
@@ -25,7 +27,7 @@ NEAR_TIE_MARGIN = 1e-3
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """The records of an experiment, one row a (pair, layer); the logit columns hold dicts label → logit."""
+    """The records of an experiment, one row a (pair, cell); the logit columns hold dicts label → logit."""
     columns: dict[str, list] = {}
     for row in _read_rows(path):  # column by column: a million dicts of 24 entries would fill the memory
         for key, value in row.items():
@@ -64,8 +66,10 @@ def near_ties(logits: pd.Series, margin: float) -> np.ndarray:
     return (apart < margin) | (apart == 0)
 
 
-def layer_metrics(records: pd.DataFrame, margin: float = NEAR_TIE_MARGIN) -> pd.DataFrame:
-    """Rates and means per layer (and, where the records have several, per dose `patch_alpha`).
+def layer_metrics(
+    records: pd.DataFrame, margin: float = NEAR_TIE_MARGIN, swept: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Rates and means by cell: layer and the `swept` columns, or the dose alone where they are not told.
 
     `flip_to_target_rate` and `flip_from_base_rate` are over all pairs, `…_eligible` over those whose unpatched answer
     is not the target. Logit differences are target − A's own answer, over eligible pairs; `normalised_recovery_mean` is
@@ -74,34 +78,40 @@ def layer_metrics(records: pd.DataFrame, margin: float = NEAR_TIE_MARGIN) -> pd.
     than `margin` logits apart.
     """
     frame = records.assign(**derived(records), near_tie=near_ties(records["logits_patch"], margin))
-    by = ["layer", "patch_alpha"]
-    eligible, layers = frame[frame["eligible"]].groupby(by), frame.groupby(by)
+    if "site" not in frame:
+        frame["site"] = BLOCK_OUTPUT
+    by = ["layer", *(swept_columns({}, records) if swept is None else swept)]
+    eligible, cells = frame[frame["eligible"]].groupby(by), frame.groupby(by)
     table = pd.DataFrame(
         {
-            "n_pairs": layers.size(),
-            "eligible_count": layers["eligible"].sum(),
-            "flip_to_target_rate": layers["flip_to_target"].mean(),
-            "flip_from_base_rate": layers["flip_from_base"].mean(),
-            "delta_logit_target_mean": layers["delta_logit_target"].mean(),
-            "delta_logit_target_q25": layers["delta_logit_target"].quantile(0.25),
-            "delta_logit_target_q75": layers["delta_logit_target"].quantile(0.75),
+            "n_pairs": cells.size(),
+            "eligible_count": cells["eligible"].sum(),
+            "flip_to_target_rate": cells["flip_to_target"].mean(),
+            "flip_from_base_rate": cells["flip_from_base"].mean(),
+            "delta_logit_target_mean": cells["delta_logit_target"].mean(),
+            "delta_logit_target_q25": cells["delta_logit_target"].quantile(0.25),
+            "delta_logit_target_q75": cells["delta_logit_target"].quantile(0.75),
             "flip_to_target_rate_eligible": eligible["flip_to_target"].mean(),
-            "base_is_target_rate": 1 - layers["eligible"].mean(),
-            "donor_is_target_rate": layers["donor_is_target"].mean(),
-            "to_donor_semantic_rate": layers["to_donor_semantic"].mean(),
-            "to_donor_prosody_rate": layers["to_donor_prosody"].mean(),
+            "base_is_target_rate": 1 - cells["eligible"].mean(),
+            "donor_is_target_rate": cells["donor_is_target"].mean(),
+            "to_donor_semantic_rate": cells["to_donor_semantic"].mean(),
+            "to_donor_prosody_rate": cells["to_donor_prosody"].mean(),
             "logit_diff_mean": eligible["margin_patch"].mean(),
             "normalised_recovery_mean": eligible["recovery"].mean(),
             "recovery_n": eligible["recovery"].count(),
-            "kl_to_donor_mean": layers["kl_to_donor"].mean(),
-            "label_mass_patch_mean": layers["label_mass_patch"].mean(),
-            "stream_shift_mean": layers["stream_shift"].mean(),
+            "kl_to_donor_mean": cells["kl_to_donor"].mean(),
+            "label_mass_patch_mean": cells["label_mass_patch"].mean(),
+            "stream_shift_mean": cells["stream_shift"].mean(),
         }
     )
-    table = table.fillna({"recovery_n": 0}).astype({"recovery_n": int}).reset_index()
-    table["patch_alpha"] = table.pop("patch_alpha")  # behind the columns whose order is fixed
-    table["near_tie_count"] = layers["near_tie"].sum().to_numpy()
-    return table
+    table = table.fillna({"recovery_n": 0}).astype({"recovery_n": int})
+    if DOSE not in by:
+        table[DOSE] = cells[DOSE].first()
+    table["near_tie_count"] = cells["near_tie"].sum()
+    table["site"] = cells["site"].agg(lambda sites: " + ".join(dict.fromkeys(sites)))
+    table = table.reset_index()
+    behind = [name for name in by if name != "layer"]  # the columns whose order is fixed come first
+    return table[[*table.columns.drop(behind), *behind]]
 
 
 def derived(records: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ The traceback itself is still there with `--debug`.
 import inspect
 import traceback
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from errors import UserError
@@ -18,7 +19,7 @@ FORM = "end with `logits = lm.logits.save()` in the last trace and `return logit
 
 def explained(error: Exception, experiment: Intervention) -> UserError:
     """The error as a message to whoever wrote the intervention."""
-    return UserError(f"{place(error, experiment)}: {_what(error)}")
+    return UserError(f"{place(error, experiment)}: {_what(error, experiment.run.__code__)}")
 
 
 def wrote_nothing(experiment: Intervention) -> UserError:
@@ -58,15 +59,17 @@ def _of_function(experiment: Intervention) -> str:
     return f"{_short(path)}:{line}"
 
 
-def _what(error: Exception) -> str:
+def _what(error: Exception, code: CodeType) -> str:
     reason = " ".join(str(error).split())[:300]
     if isinstance(error, SyntaxError):
         return f"{reason}: nnsight reads a trace's body from the file and runs it, so it cannot return or yield"
-    if isinstance(error, UnboundLocalError):
+    # In a trace's body, which nnsight compiles by itself, a local variable that is not there is a plain NameError.
+    if isinstance(error, NameError) and error.name in (*code.co_varnames, *code.co_cellvars):
         return f"{reason}: of what a trace computes only what was saved outlives it, as in x = lm.logits.save()"
     if type(error).__name__ == "OutOfOrderError":
         return f"{reason}: inside a trace, values are used in the order in which the model computes them"
-    if "shape" in reason or "size of tensor" in reason or "expanded size" in reason:
+    shaped = any(words in reason for words in ("shape", "size of tensor", "expanded size"))
+    if shaped and isinstance(error, (RuntimeError, ValueError)):
         return (
             f"{reason} (values are [1, positions, width]; pair.a_span and pair.b_span are equally long, "
             "pair.a.span and pair.b.span need not be)"

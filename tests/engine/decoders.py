@@ -9,9 +9,16 @@ from models.opens2s_io import PLACEHOLDER_ID, ClipInput
 HIDDEN = 32
 
 
-def make_llm(n_layers: int = 4, seed: int = 0) -> Qwen3ForCausalLM:
-    """A random Qwen3 whose weights are large enough for every layer to matter."""
+def make_llm(n_layers: int = 4, seed: int = 0, sliding_window: int | None = None) -> Qwen3ForCausalLM:
+    """A random Qwen3 whose weights are large enough for every layer to matter.
+
+    With a `sliding_window`, blocks 1 and 3 attend to so many positions only.
+    """
     torch.manual_seed(seed)
+    types = ["sliding_attention" if layer % 2 else "full_attention" for layer in range(n_layers)]
+    window = (
+        {"use_sliding_window": True, "sliding_window": sliding_window, "layer_types": types} if sliding_window else {}
+    )
     config = Qwen3Config(
         vocab_size=50,
         hidden_size=HIDDEN,
@@ -20,6 +27,7 @@ def make_llm(n_layers: int = 4, seed: int = 0) -> Qwen3ForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
+        **window,
     )
     llm = Qwen3ForCausalLM(config).eval().requires_grad_(False)
     for parameter in llm.parameters():

@@ -1,0 +1,93 @@
+"""What all figures share: colours, axes, headings, and how they are saved.
+
+    save(finished(chart, title, subtitle), Path("flip_rate_curve_prosody"))
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import altair as alt
+import pandas as pd
+
+from analysis.sites import site_name
+from files import write_whole
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; the same thing has the same one in every figure.
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+GREY, LIGHT_GREY = "#595959", "#A6A6A6"
+WIDTH, HEIGHT = 460, 280
+PIXELS_PER_INCH = 200
+LEGEND = dict(
+    labelFontSize=12, titleFontSize=12, titleFontWeight="normal", symbolSize=200, symbolStrokeWidth=2, labelLimit=400
+)
+
+
+def site_axis_title(table: pd.DataFrame) -> str:
+    """The title of an axis of layers, with the site that was written there."""
+    return f"patched layer: {site_name(table)}"
+
+
+def layer_axis(table: pd.DataFrame) -> alt.X:
+    """Layers as numbers, about twelve of them written out."""
+    low, high = int(table["layer"].min()), int(table["layer"].max())
+    axis = alt.Axis(values=list(range(low, high + 1, max(1, (high - low + 1) // 12))), format="d", grid=False)
+    return alt.X("layer:Q", title=site_axis_title(table), axis=axis).scale(
+        domain=[low, max(high, low + 1)], nice=False, padding=8
+    )
+
+
+def layer_columns(table: pd.DataFrame) -> alt.X:
+    """Layers as columns of a map."""
+    layers = [int(layer) for layer in sorted(table["layer"].unique())]
+    shown = layers[:: max(1, len(layers) // 12)]
+    return alt.X("layer:O", title=site_axis_title(table)).axis(values=shown, labelAngle=0)
+
+
+def share(field: str, title: str) -> alt.Y:
+    """A share between 0 and 1, in percent."""
+    return alt.Y(field, title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
+
+
+def finished(chart: alt.LayerChart, title: str, subtitle: Sequence[str], legend_columns: int = 0) -> alt.LayerChart:
+    """A chart of the usual size with its heading."""
+    chart = styled(chart.properties(width=WIDTH, height=HEIGHT), title, subtitle)
+    return chart.configure_legend(orient="bottom", columns=legend_columns, **LEGEND) if legend_columns else chart
+
+
+def styled(chart: alt.TopLevelMixin, title: str, subtitle: Sequence[str]) -> alt.TopLevelMixin:
+    """A chart with fonts, legend and heading; long lines of the heading are broken."""
+    heading = alt.TitleParams(
+        _lines(title, 66), subtitle=[part for line in subtitle for part in _lines(line, 84)], anchor="start"
+    )
+    heading.subtitleColor, heading.offset = GREY, 10
+    return (
+        chart.properties(title=heading, background="white")
+        .configure(font="sans-serif")
+        .configure_axis(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridOpacity=0.5)
+        .configure_legend(**LEGEND)
+        .configure_title(fontSize=14, subtitleFontSize=12)
+        .configure_header(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
+        .configure_view(stroke=None)
+    )
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    """Broken at spaces alone, so that the lines joined by spaces are the text again."""
+    return re.findall(rf"\S.{{0,{letters - 1}}}(?= |$)|\S+", text)
+
+
+def save(chart: alt.TopLevelMixin, path: Path) -> list[Path]:
+    """Write `path`.png at print resolution and `path`.svg, each as a whole or not at all; gives the two."""
+    png, svg = io.BytesIO(), io.StringIO()
+    chart.save(png, format="png", ppi=PIXELS_PER_INCH)
+    chart.save(svg, format="svg")
+    contents = {"png": png.getvalue(), "svg": _renumbered(svg.getvalue())}
+    return [write_whole(path.with_name(f"{path.name}.{form}"), content) for form, content in contents.items()]
+
+
+def _renumbered(svg: str) -> str:
+    """The SVG with its ids counted from 1: Vega counts on from figure to figure, but a chart should give one file."""
+    ids: dict[str, str] = {}
+    return re.sub(r"\b(gradient_|clip)\d+\b", lambda m: ids.setdefault(m[0], f"{m[1]}{len(ids) + 1}"), svg)
