@@ -1,8 +1,8 @@
 """The cells of an experiment: a layer and, in a sweep, one value of each swept option.
 
-    swept = swept_columns(settings, records)         # [], ["patch_alpha"], ["head"] or ["patch_alpha", "k"]
-    records.groupby(["layer", *swept])
-    combinations(records, swept)                     # "alpha 0.5, k 3" in each row
+swept = swept_columns(settings, records)         # [], ["patch_alpha"], ["head"] or ["patch_alpha", "k"]
+records.groupby(["layer", *swept])
+combinations(records, swept)                     # "alpha 0.5, k 3" in each row
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,9 +2,10 @@
 
     charts_of(run, config, "prosody")           # {"flip_rate_curve_prosody": alt.Chart, …}
 
-Reads the files that `analysis.summary` wrote; the declarations are in `analysis.plots`.
+Reads the files that `analysis.summary` wrote; the declarations are in `analysis.curves` and `analysis.maps`.
 """
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,92 +13,113 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis import plots
-from analysis.metrics import read_pairs, read_records
+from analysis import curves, maps
+from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
+from analysis.metrics import main_rate, read_pairs, read_records
+from analysis.sites import site_name
 from analysis.tables import unpatched
 from pairs.shown import shown
 
-# What a curve counts, in words, in the order of the legend. For the last two what matters is that nothing changes.
-COUNTED = {
-    "patch": ("flip_to_target_rate", "gives B's label: the main experiment"),
-    "suffix": ("flip_to_target_rate", "gives B's label: the positions after the span are patched"),
-    "no-conflict": ("flip_to_target_rate", "gives B's label: A's words and voice agree"),
-    "random": ("flip_to_target_rate", "gives the main pair's target: a random clip is the donor"),
-    "non-audio": ("flip_to_target_rate", "gives B's label: prompt text is patched, not the span"),
-    "same-label": ("flip_from_base_rate", "leaves its own answer: the donor has A's labels"),
-    "self": ("flip_from_base_rate", "leaves its own answer: A is its own donor"),
-}
 MATRICES = 4
 HEAT_MAP_ROWS = 150
+MOST_LINES = 6  # of a sweep; more values are a heat map
+Charts = dict[str, alt.TopLevelMixin]
 
 
 def read_metrics(run: Path, name: str) -> pd.DataFrame:
-    """`patching_metrics_NAME.csv` of a run."""
-    return pd.read_csv(_metrics_file(run, name))
+    """`patching_metrics_NAME.csv` of a run; a swept value may read "None" or "NA", only an empty cell is none."""
+    return pd.read_csv(_metrics_file(run, name), keep_default_na=False, na_values=[""])
 
 
 def _metrics_file(run: Path, name: str) -> Path:
     return run / f"patching_metrics_{name}.csv"
 
 
-def charts_of(run: Path, config: dict[str, Any], name: str) -> dict[str, alt.TopLevelMixin]:
+def charts_of(run: Path, config: dict[str, Any], name: str) -> Charts:
     """File stem → figure, for one experiment of a run and what it makes together with those that are there already."""
     metrics, experiment = read_metrics(run, name), config["experiments"][name]
     title, subtitle = _heading(config, name, metrics)
-    full_dose = metrics[metrics["patch_alpha"] == metrics["patch_alpha"].max()]
-    charts = {
-        f"flip_rate_curve_{name}": plots.flip_rate_curve(full_dose, title, subtitle),
-        f"delta_logit_curve_{name}": plots.delta_logit_curve(full_dose, title, subtitle),
-    }
-    if metrics["patch_alpha"].nunique() > 1:
-        charts[f"dose_response_{name}"] = plots.dose_response(
-            metrics, title.replace("layer by layer", "dose response"), subtitle
-        )
+    swept = swept_columns(experiment, metrics)
+    draw = _of_sweep if swept else _of_one_combination
+    charts = draw(metrics, swept, main_rate(experiment["intervention"]), name, title, subtitle)
     kind = experiment["kind"]
-    if experiment["intervention"] == "patch":
-        charts |= _of_main(run, config, name, full_dose, title, subtitle)
+    if experiment["intervention"] == "patch" and is_one_curve(swept):
+        charts |= _of_main(run, config, name, at_highest_dose(metrics), title, subtitle)
     controls = _with_controls(run, config, kind)
     if controls is not None:
-        what = f"{kind.capitalize()} pairs: the main curve and its controls"
-        charts[f"controls_{kind}"] = plots.control_curves(controls, what, [_of_what(config)])
+        main = at_highest_dose(read_metrics(run, kind))
+        what = f"{kind.capitalize()} pairs: the main experiment and its controls"
+        charts[f"controls_{kind}"] = curves.control_curves(controls, main, what, [_of_what(config)])
     both = _both_kinds(run, config)
     if both is not None and experiment["intervention"] == "patch":
-        charts["prosody_and_semantic"] = plots.kind_curves(both, "The voice against the words", [_of_what(config)])
+        charts["prosody_and_semantic"] = curves.kind_curves(both, "Prosody and semantic pairs", [_of_what(config)])
+    return charts
+
+
+def description(experiment: dict[str, Any]) -> str:
+    """What an experiment does, in the first paragraph of its docstring; its name where the run keeps none."""
+    words = inspect.cleandoc(experiment.get("doc") or "").split("\n\n")[0].split()
+    return " ".join(map(shown, words)) or f'intervention "{shown(experiment["intervention"])}"'
+
+
+def _of_one_combination(
+    metrics: pd.DataFrame, _: list[str], __: str, name: str, title: str, subtitle: list[str]
+) -> Charts:
+    return {
+        f"flip_rate_curve_{name}": curves.flip_rate_curve(metrics, title, subtitle),
+        f"delta_logit_curve_{name}": curves.delta_logit_curve(metrics, title, subtitle),
+    }
+
+
+def _of_sweep(metrics: pd.DataFrame, swept: list[str], rate: str, name: str, title: str, subtitle: list[str]) -> Charts:
+    logit = "delta_logit_target_mean"
+    if combinations(metrics, swept).nunique() <= MOST_LINES:
+        flips = curves.swept_flip_curves(metrics, swept, rate, title, subtitle)
+        logits = curves.swept_logit_curves(metrics, swept, title, subtitle)
+    else:
+        own = (f"{line} {metrics[column].mean():.0%}" for line, (column, _) in curves.REFERENCES.items())
+        notes = [*subtitle, "; ".join(own), *curves.no_upper_bound(metrics)]
+        flips = maps.swept_heat_map(metrics, swept, rate, title, notes)
+        logits = maps.swept_heat_map(metrics, swept, logit, title, subtitle)
+    charts = {f"flip_rate_curve_{name}": flips, f"delta_logit_curve_{name}": logits}
+    if swept == [DOSE]:
+        site = f"written: {site_name(metrics)}"
+        charts[f"dose_response_{name}"] = curves.dose_response(metrics, rate, title, [*subtitle, site])
     return charts
 
 
 def _of_main(
     run: Path, config: dict[str, Any], name: str, metrics: pd.DataFrame, title: str, subtitle: list[str]
-) -> dict[str, alt.TopLevelMixin]:
-    records, pairs = read_records(run / f"patching_records_{name}.jsonl"), read_pairs(run / f"pair_list_{name}.jsonl")
+) -> Charts:
+    records = at_highest_dose(read_records(run / f"patching_records_{name}.jsonl"))
+    pairs = read_pairs(run / f"pair_list_{name}.jsonl")
     states, n_pairs = _thinned(_states(records)), records["pair_id"].nunique()
     thinned = [f"{HEAT_MAP_ROWS} of {n_pairs} pairs, evenly spaced in their order"] if n_pairs > HEAT_MAP_ROWS else []
-    charts = {f"pair_heat_map_{name}": plots.pair_heat_map(states, title, [*subtitle, *thinned])}
+    charts = {f"pair_heat_map_{name}": maps.pair_heat_map(states, title, [*subtitle, *thinned])}
     if metrics["recovery_n"].max() > 0:
-        charts[f"recovery_curve_{name}"] = plots.recovery_curve(metrics, title, subtitle)
+        charts[f"recovery_curve_{name}"] = curves.recovery_curve(metrics, title, subtitle)
     label = f"{config['experiments'][name]['kind']}_label_a"
     matrices = _matrices(records.merge(pairs[["pair_id", label]].rename(columns={label: "label_a"})))
-    charts[f"label_matrix_{name}"] = plots.label_matrices(
-        matrices, f"{title.split(':')[0]}: from label to label", subtitle
-    )
+    charts[f"label_matrix_{name}"] = maps.label_matrices(matrices, title, [*subtitle, f"written: {site_name(metrics)}"])
     answers, n_clips = _confusion(unpatched(records, pairs))
-    charts[f"unpatched_confusion_{name}"] = plots.confusion(
-        answers, f"Answers of the {n_clips} clips of the {name} pairs, unpatched", [_of_what(config)]
+    charts[f"unpatched_confusion_{name}"] = maps.confusion(
+        answers, f"Unpatched answers of the {n_clips} clips of the {name} pairs", [_of_what(config)]
     )
     return charts
 
 
 def _states(records: pd.DataFrame) -> pd.DataFrame:
-    state = pd.Series("gives a third label", index=records.index)
-    state[~records["flip_from_base"]] = "keeps A's own answer"
-    state[records["flip_to_target"]] = "gives the target"
-    state[~records["eligible"]] = "not eligible: gave the target unpatched"
+    state = pd.Series(maps.FROM_BASE, index=records.index)
+    state[~records["flip_from_base"]] = maps.NO_FLIP
+    state[records["flip_to_target"]] = maps.TO_TARGET
+    state[~records["eligible"]] = maps.NOT_ELIGIBLE
     flips = records["eligible"] & records["flip_to_target"]
     last = records["layer"].where(flips, -1).groupby(records["pair_id"]).max()
     last[records.groupby("pair_id")["eligible"].first().eq(False)] = -2  # at the foot
     order = {pair: row for row, pair in enumerate(last.sort_values(ascending=False, kind="stable").index)}
     pair = records["clip_a"].map(shown) + " ← " + records["clip_b"].map(shown)  # an SVG holds no control characters
-    return pd.DataFrame({"layer": records["layer"], "row": records["pair_id"].map(order), "state": state, "pair": pair})
+    columns = {"row": records["pair_id"].map(order), "state": state, "pair": pair}
+    return records[["layer", *(["site"] if "site" in records else [])]].assign(**columns)
 
 
 def _thinned(states: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +140,7 @@ def _matrices(records: pd.DataFrame) -> pd.DataFrame:
 
 def _confusion(clips: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     tables = []
-    for factor, words in (("semantic_label", "words' label"), ("prosody_label", "voice's label")):
+    for factor, words in (("semantic_label", "semantic label"), ("prosody_label", "prosody label")):
         n = clips.groupby([factor, "answer"]).size().rename("n").reset_index().rename(columns={factor: "label"})
         share = n["n"] / n.groupby("label")["n"].transform("sum")
         tables.append(n.assign(share=share, factor=words))
@@ -126,50 +148,56 @@ def _confusion(clips: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def _with_controls(run: Path, config: dict[str, Any], kind: str) -> pd.DataFrame | None:
-    """The curves of the main experiment and its finished controls, as layer, rate, series, n, intervention."""
-    experiments = {
-        name: experiment
+    """The curves of the main experiment and its finished controls, as layer, rate, series, n, site, intervention.
+
+    A control that swept another option than its dose is no curve and is left out.
+    """
+    order, tables = list(curves.CONTROL_STYLES), []
+    finished = [
+        (experiment["intervention"], name)
         for name, experiment in config["experiments"].items()
-        if experiment["kind"] == kind and experiment["finished"] and _metrics_file(run, name).exists()
-    }
-    order, tables = list(COUNTED), []
-    for name, experiment in sorted(
-        experiments.items(), key=lambda item: order.index(i) if (i := item[1]["intervention"]) in order else len(order)
+        if experiment["kind"] == kind
+        and experiment["finished"]
+        and _metrics_file(run, name).exists()
+        and (experiment["control"] or name == kind)
+    ]
+    for intervention, name in sorted(
+        finished, key=lambda item: order.index(item[0]) if item[0] in order else len(order)
     ):
-        intervention = experiment["intervention"]
-        if not experiment["control"] and intervention != "patch":
-            continue
-        column, words = COUNTED.get(intervention, ("flip_to_target_rate", f"gives the target: {intervention}"))
         metrics = read_metrics(run, name)
-        words = f"{words} (n = {metrics['n_pairs'].max()})"
-        tables.append(plots.series(metrics, column, words, "n_pairs").assign(intervention=intervention))
-    return pd.concat(tables) if kind in experiments and len(tables) > 1 else None
+        if not is_one_curve(swept_columns(config["experiments"][name], metrics)):
+            continue
+        rate, words = (
+            main_rate(intervention),
+            f"{intervention}: {main_rate(intervention)} (n = {metrics['n_pairs'].max()})",
+        )
+        curve = curves.series(at_highest_dose(metrics), rate, words, "n_pairs")
+        tables.append(curve.assign(intervention=intervention))
+    is_there = tables and tables[0]["intervention"].iloc[0] == "patch"
+    return pd.concat(tables) if is_there and len(tables) > 1 else None
 
 
-def _both_kinds(run: Path, config: dict[str, Any]) -> pd.DataFrame | None:
-    finished = [kind for kind in ("prosody", "semantic") if config["experiments"].get(kind, {}).get("finished")]
-    kinds = [kind for kind in finished if _metrics_file(run, kind).exists()]
-    if len(kinds) < 2:
-        return None
-    words = {"prosody": "of the voice: prosody pairs", "semantic": "of the words: semantic pairs"}
-    tables = []
-    for kind in kinds:
-        metrics = read_metrics(run, kind)
-        series = f"{words[kind]} (n = {metrics['n_pairs'].max()})"
-        tables.append(plots.series(metrics, "flip_to_target_rate", series, "n_pairs").assign(kind=kind))
-    return pd.concat(tables)
+def _both_kinds(run: Path, config: dict[str, Any]) -> dict[str, pd.DataFrame] | None:
+    """Kind → metrics at the highest dose, where both main experiments are finished and each is one curve."""
+    tables = {}
+    for kind in ("prosody", "semantic"):
+        experiment = config["experiments"].get(kind, {})
+        if experiment.get("finished") and _metrics_file(run, kind).exists():
+            metrics = read_metrics(run, kind)
+            if is_one_curve(swept_columns(experiment, metrics)):
+                tables[kind] = at_highest_dose(metrics)
+    return tables if len(tables) == 2 else None
 
 
 def _heading(config: dict[str, Any], name: str, metrics: pd.DataFrame) -> tuple[str, list[str]]:
     experiment = config["experiments"][name]
     n_pairs, eligible = int(metrics["n_pairs"].max()), int(metrics["eligible_count"].max())
-    kind, intervention = experiment["kind"], experiment["intervention"]
-    what = "patching the audio span" if intervention == "patch" else f"intervention “{intervention}”"
-    unfinished = "" if experiment["finished"] else ", interrupted: not all pairs are in"
-    alpha = metrics["patch_alpha"].max()
-    dose = "" if alpha == 1 else f", alpha {alpha:g}"
-    return f"{kind.capitalize()} pairs: {what}, layer by layer{dose}", [
-        f"n = {n_pairs} pairs, {eligible} of them eligible (A's own answer is not the target){unfinished}",
+    unfinished = "" if experiment["finished"] else "; interrupted: not all pairs are in"
+    doses = metrics[DOSE].unique()
+    alpha = f", alpha {doses[0]:g}" if len(doses) == 1 and doses[0] != 1 else ""
+    intervention = f", {experiment['intervention']}" if experiment.get("doc") else ""
+    return f"{experiment['kind'].capitalize()} pairs{intervention}: {description(experiment)}", [
+        f"n = {n_pairs} pairs, {eligible} of them eligible (A unpatched does not give the target){alpha}{unfinished}",
         _of_what(config),
     ]
 

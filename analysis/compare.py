@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import plots
+from analysis import curves, figure_style
+from analysis.cells import at_highest_dose, is_one_curve, swept_columns
 from analysis.charts import read_metrics
 from analysis.summary import write_table
 from errors import UserError
@@ -26,21 +27,22 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
     Raises `UserError` for a directory without a finished main experiment.
     """
     names = _names(runs)
-    rows, curves = [], []
+    rows, tables = [], []
     for run, name in zip(runs, names, strict=True):
         config = _config(run)
         for kind in _finished(run, config):
-            n_layers, metrics = config["model"]["n_layers"], read_metrics(run, kind)
-            curve = plots.series(metrics, "flip_to_target_rate", name, "n_pairs").rename(columns={"series": "run"})
-            curves.append(curve.assign(kind=kind, depth=curve["layer"] / max(1, n_layers - 1)))
+            n_layers, metrics = config["model"]["n_layers"], at_highest_dose(read_metrics(run, kind))
+            curve = curves.series(metrics, curves.TO_TARGET, curves.TO_TARGET, "n_pairs")
+            curve = pd.concat([curve, curves.references(metrics)])
+            tables.append(curve.assign(run=name, kind=kind, depth=curve["layer"] / max(1, n_layers - 1)))
             rows.append({"run": name, "kind": kind, "n_layers": n_layers} | _hand_over(run, kind, metrics, n_layers))
-    table, tidy = pd.DataFrame(rows), pd.concat(curves)
+    table, tidy = pd.DataFrame(rows), pd.concat(tables)
     write_table(out / "hand_over.csv", table)
     figures = []
     for kind, mine in tidy.groupby("kind"):
-        title = f"{str(kind).capitalize()} pairs in {mine['run'].nunique()} runs, on relative depth"
+        title = f"{str(kind).capitalize()} pairs in {mine['run'].nunique()} runs: flip_to_target_rate"
         sizes = [f"{run}: n = {group['n'].max()} pairs" for run, group in mine.groupby("run", sort=False)]
-        figures += plots.save(plots.depth_curves(mine, title, sizes), out / f"compare_{kind}")
+        figures += figure_style.save(curves.depth_curves(mine, title, sizes), out / f"compare_{kind}")
     return table, [figure for figure in figures if figure.suffix == ".png"]
 
 
@@ -61,13 +63,16 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _finished(run: Path, config: dict[str, Any]) -> list[str]:
-    kinds = [
+    finished = [
         kind
         for kind in KINDS
         if config["experiments"].get(kind, {}).get("finished") and (run / f"patching_metrics_{kind}.csv").exists()
     ]
+    kinds = [
+        kind for kind in finished if is_one_curve(swept_columns(config["experiments"][kind], read_metrics(run, kind)))
+    ]
     if not kinds:
-        raise UserError(f"{run}: has no finished main experiment; run `python cli.py patch` there first")
+        raise UserError(f"{run}: has no finished main experiment with one curve; run `python cli.py patch` there first")
     return kinds
 
 
@@ -79,8 +84,8 @@ def _hand_over(run: Path, kind: str, metrics: pd.DataFrame, n_layers: int) -> di
         "low": found.get("low"),
         "high": found.get("high"),
         "relative_depth": None if layer is None else layer / max(1, n_layers - 1),
-        "flip_rate_first_layer": metrics["flip_to_target_rate"].iloc[0],
-        "ceiling": metrics["donor_is_target_rate"].iloc[0],
-        "floor": metrics["base_is_target_rate"].iloc[0],
+        "flip_to_target_rate_first_layer": metrics["flip_to_target_rate"].iloc[0],
+        "donor_is_target_rate": metrics["donor_is_target_rate"].iloc[0],
+        "base_is_target_rate": metrics["base_is_target_rate"].iloc[0],
         "n_pairs": int(metrics["n_pairs"].max()),
     }

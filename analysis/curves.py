@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from analysis.cells import combinations, value_name
+from analysis.cells import combinations
 from analysis.figure_style import (
     BLUE,
     GREEN,
@@ -63,9 +63,7 @@ def flip_rate_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) 
     return finished(chart, title, [*subtitle, *no_upper_bound(metrics)])
 
 
-def control_curves(
-    tidy: pd.DataFrame, main: pd.DataFrame, title: str, subtitle: Sequence[str]
-) -> alt.LayerChart:
+def control_curves(tidy: pd.DataFrame, main: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
     """The main curve and its controls with the reference lines of the `main` metrics.
 
     `tidy` holds layer, rate, series, n, site and intervention, the main curve first.
@@ -118,9 +116,7 @@ def swept_logit_curves(
     lines = (
         alt.Chart(tidy)
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
-        .encode(
-            x=layer_axis(tidy), y=alt.Y("rate:Q", title=y_title), color=color, tooltip=_tooltip(tidy, ".3f")
-        )
+        .encode(x=layer_axis(tidy), y=alt.Y("rate:Q", title=y_title), color=color, tooltip=_tooltip(tidy, ".3f"))
     )
     return finished(_zero_line(y_title) + lines, title, subtitle, legend_columns=3)
 
@@ -151,9 +147,7 @@ def recovery_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) -
     return finished(chart, title, [*subtitle, note + _interval_note(tidy)])
 
 
-def dose_response(
-    metrics: pd.DataFrame, swept: Sequence[str], column: str, title: str, subtitle: Sequence[str]
-) -> alt.LayerChart:
+def dose_response(metrics: pd.DataFrame, column: str, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
     """The rate `column` against alpha, a line a layer; `metrics` hold one row a layer and alpha."""
     layers = [int(layer) for layer in sorted(metrics["layer"].unique())]
     lines = (
@@ -166,11 +160,15 @@ def dose_response(
             tooltip=["layer", "patch_alpha", alt.Tooltip(f"{column}:Q", format=".1%"), "n_pairs"],
         )
     )
-    rules = alt.Chart(references(metrics[:1])).mark_rule(strokeWidth=2, color=GREY).encode(
-        y=share("rate:Q", column),
-        strokeDash=alt.StrokeDash("series:N", title=None).scale(
-            domain=list(REFERENCES), range=[dash for _, dash in REFERENCES.values()]
-        ),
+    rules = (
+        alt.Chart(references(metrics[:1]))
+        .mark_rule(strokeWidth=2, color=GREY)
+        .encode(
+            y=share("rate:Q", column),
+            strokeDash=alt.StrokeDash("series:N", title=None).scale(
+                domain=list(REFERENCES), range=[dash for _, dash in REFERENCES.values()]
+            ),
+        )
     )
     return finished(alt.layer(lines, rules), title, [*subtitle, *no_upper_bound(metrics)])
 

@@ -1,6 +1,6 @@
 """What all figures share: colours, axes, headings, and how they are saved.
 
-    save(finished(chart, title, subtitle), Path("flip_rate_curve_prosody"))
+save(finished(chart, title, subtitle), Path("flip_rate_curve_prosody"))
 """
 
 import io

@@ -1,6 +1,6 @@
 """The layer at which the answer leaves the span, and the one at which it reaches the suffix.
 
-    hand_over(records, pairs, suffix=(suffix_records, suffix_pairs))     # statistics_KIND.json
+hand_over(records, pairs, suffix=(suffix_records, suffix_pairs))     # statistics_KIND.json
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """95 % intervals around the metrics of a cell, and the contrast between a main experiment and its control.
 
-    layer_intervals(records, pairs)                              # 95 % limits beside analysis.metrics.layer_metrics
-    contrast(records, control_records, pairs, control_pairs)     # contrast_NAME_vs_CONTROL.csv
+layer_intervals(records, pairs)                              # 95 % limits beside analysis.metrics.layer_metrics
+contrast(records, control_records, pairs, control_pairs)     # contrast_NAME_vs_CONTROL.csv
 """
 
 from collections.abc import Sequence
@@ -88,7 +88,10 @@ def contrast(
     """
     shadows = list(main_pairs["clip_a"]) == list(control_pairs["clip_a"])
     texts, other_texts = texts_of(main_pairs), texts_of(control_pairs)
-    main, control = by_cell(at_highest_dose(main), main_pairs, column), by_cell(at_highest_dose(control), control_pairs, column)
+    main, control = (
+        by_cell(at_highest_dose(main), main_pairs, column),
+        by_cell(at_highest_dose(control), control_pairs, column),
+    )
     layers = main.columns.intersection(control.columns).sort_values()
     if layers.empty:
         raise UserError("the main experiment and its control have no layer in common; run both at the same --layers")

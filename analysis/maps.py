@@ -1,6 +1,6 @@
 """Maps of cells: pairs by layer, swept values by layer, and labels by labels, each a declaration over a tidy table.
 
-    pair_heat_map(tidy, title, subtitle)
+pair_heat_map(tidy, title, subtitle)
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,7 @@ def swept_heat_map(
     tidy = metrics[["layer", column, "n_pairs", *(["site"] if "site" in metrics else [])]].assign(value=names)
     what = ", ".join(map(option_name, swept))
     reach = max(tidy[column].abs().max(), 1e-9)
-    scale = alt.Scale(scheme="blues", domain=[0, 1]) if is_rate else alt.Scale(
-        scheme="redblue", domain=[-reach, reach]
-    )
+    scale = alt.Scale(scheme="blues", domain=[0, 1]) if is_rate else alt.Scale(scheme="redblue", domain=[-reach, reach])
     chart = (
         alt.Chart(tidy)
         .mark_rect()

@@ -24,6 +24,8 @@ from files import whole_lines
 MIN_MARGIN_GAP = 1.0
 # Logits; for a run whose configuration has no `near_tie_margin`. Float32 on another device moves a logit by less.
 NEAR_TIE_MARGIN = 1e-3
+# Of these controls nothing may change, so what counts is every flip from the base prediction.
+SILENT = ("self", "same-label")
 
 
 def read_records(path: Path) -> pd.DataFrame:
@@ -52,6 +54,11 @@ def _read_rows(path: Path) -> Iterator[dict]:
 def _sharing(items: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object whose keys and texts are held once in memory, however many rows repeat them."""
     return {sys.intern(key): sys.intern(value) if isinstance(value, str) else value for key, value in items}
+
+
+def main_rate(intervention: str) -> str:
+    """The column of the metrics that an intervention is judged by."""
+    return "flip_from_base_rate" if intervention in SILENT else "flip_to_target_rate"
 
 
 def near_tie_margin(settings: dict[str, Any]) -> float:

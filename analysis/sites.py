@@ -1,6 +1,6 @@
 """Which values of a decoder block an experiment wrote, in words.
 
-    site_name(records)                               # "output of the block (residual stream)"
+site_name(records)                               # "output of the block (residual stream)"
 """
 
 import pandas as pd

@@ -1,13 +1,17 @@
 """Small tables for reading: for whom the patch works, and what the model answers when nothing is patched.
 
-    for title, table in all_tables(records, pairs).items(): ...
+    for title, table in all_tables(records, pairs, swept).items(): ...
     unpatched(records, pairs)                        # one row a clip
 
 Rates are at a few layers, spread evenly over those patched, at the highest dose.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+
+from analysis.cells import DOSE, at_highest_dose
 
 SHOWN_LAYERS = 6
 # (len_b − len_a) / the longer of the two: what part of B is cut off, or what part of A stays behind it.
@@ -21,15 +25,17 @@ LENGTHS = [
 ]
 
 
-def all_tables(records: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
     """Title → table, its groups in a named index (`records` and `pairs` of one experiment).
 
     The rates in the tables by pair are those of flips to the target among a group's eligible pairs, which start from 0
-    in every group. Differences in length are in percent of the longer span. The tables of unpatched answers count each
+    in every group; where another option than the dose is swept, they are by its values. Differences in length are in percent of the longer span. The tables of unpatched answers count each
     clip once, whether it is A or B, in one pair or in many.
     """
-    full_dose = records[records["patch_alpha"] == records["patch_alpha"].max()]
-    frame = full_dose[["pair_id", "layer", "eligible", "flip_to_target", "len_a", "len_b"]].merge(pairs, on="pair_id")
+    others = [column for column in swept if column != DOSE]
+    full_dose = at_highest_dose(records)
+    columns = ["pair_id", "layer", *others, "eligible", "flip_to_target", "len_a", "len_b"]
+    frame = full_dose[columns].merge(pairs, on="pair_id", suffixes=("", "_of_pair"))
     labels = list(records["logits_base"].iloc[0])
     kind = frame["kind"].iloc[0]
     ordered = pd.CategoricalDtype(labels, ordered=True)
@@ -44,18 +50,18 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, pd.DataF
             "positions": difference,
         }
     )
-    by_length = _by_pair(frame, ["length"])
+    by_length = _by_pair(frame, ["length"], others)
     at_one_layer = frame[frame["layer"] == frame["layer"].min()]
-    median = at_one_layer.groupby("length", observed=True)["positions"].median()
+    median = at_one_layer.groupby([*others, "length"], observed=True)["positions"].median()
     by_length.insert(2, "median len_b − len_a, positions", median)
     clips = unpatched(records, pairs)
     return {
-        "By target label": _by_pair(frame, ["target"]),
-        "By label of A and B": _by_pair(frame, ["A", "B"]),
+        "By target label": _by_pair(frame, ["target"], others),
+        "By label of A and B": _by_pair(frame, ["A", "B"], others),
         "By difference in length": by_length,
-        "Unpatched answers against the words": _confusion(clips, "semantic_label", labels),
-        "Unpatched answers against the voice": _confusion(clips, "prosody_label", labels),
-        "Who wins in conflict clips": _winners(clips),
+        "Unpatched answers by semantic label": _confusion(clips, "semantic_label", labels),
+        "Unpatched answers by prosody label": _confusion(clips, "prosody_label", labels),
+        "Unpatched answers of clips whose two labels differ": _of_conflicts(clips),
         "Probability mass of the five labels": _label_mass(clips, full_dose),
     }
 
@@ -85,15 +91,16 @@ def _layers(records: pd.DataFrame) -> list[int]:
     return [layers[i] for i in picked]
 
 
-def _by_pair(frame: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
+def _by_pair(frame: pd.DataFrame, groups: list[str], others: list[str]) -> pd.DataFrame:
+    groups = [*others, *groups]
     layers = _layers(frame)
     shown = frame[frame["layer"].isin(layers)]
-    counts = frame.drop_duplicates("pair_id").groupby(groups, observed=True)["eligible"].agg(["size", "sum"])
+    counts = frame.drop_duplicates(["pair_id", *others]).groupby(groups, observed=True)["eligible"].agg(["size", "sum"])
     eligible = shown[shown["eligible"]].astype({"flip_to_target": float})
     rates = eligible.pivot_table("flip_to_target", groups, "layer", observed=True)
     table = counts.set_axis(["pairs", "eligible"], axis="columns")
     for layer in layers:
-        table[f"flip, layer {layer}"] = rates[layer] if layer in rates else np.nan
+        table[f"flip_to_target_rate_eligible, layer {layer}"] = rates[layer] if layer in rates else np.nan
     return table
 
 
@@ -101,10 +108,10 @@ def _confusion(clips: pd.DataFrame, truth: str, labels: list[str]) -> pd.DataFra
     table = pd.crosstab(clips[truth], clips["answer"]).reindex(index=labels, columns=labels, fill_value=0)
     agreeing = pd.Series(np.diag(table), table.index) / table.sum(axis=1).replace(0, np.nan)
     said = table.rename(columns="answers {}".format).rename_axis(columns=None)
-    return said.rename_axis(truth.replace("_", " ")).assign(agreement=agreeing)
+    return said.rename_axis(truth).assign(agreement=agreeing)
 
 
-def _winners(clips: pd.DataFrame) -> pd.DataFrame:
+def _of_conflicts(clips: pd.DataFrame) -> pd.DataFrame:
     conflict = clips[clips["semantic_label"] != clips["prosody_label"]]
     groups = {"all": conflict}
     if "text_type" in conflict:
@@ -113,8 +120,8 @@ def _winners(clips: pd.DataFrame) -> pd.DataFrame:
     for name, group in groups.items():
         words, voice = (group["answer"] == group[f"{by}_label"] for by in ("semantic", "prosody"))
         rows[name] = [len(group), words.mean(), voice.mean(), (~(words | voice)).mean()]
-    table = pd.DataFrame.from_dict(rows, "index", columns=["clips", "the words", "the voice", "neither"])
-    return table.rename_axis("conflict clips")
+    table = pd.DataFrame.from_dict(rows, "index", columns=["clips", "semantic label", "prosody label", "neither"])
+    return table.rename_axis("clips whose labels differ")
 
 
 def _label_mass(clips: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:

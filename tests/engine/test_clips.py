@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import torch
 
 from commandline.options import DEMO_MODEL
 from engine import clips as store_module
@@ -56,18 +55,19 @@ def test_without_room_everything_is_made_again_and_is_the_same(subject, pairs, e
     free = records(subject, pairs)
     once = len(encoded)
     subject.clips.limit = 0
+    subject.clips.make_room()
     assert records(subject, pairs) == free
     assert len(encoded) - once == 2 * len(pairs) > once
     assert subject.clips.nbytes == 0
 
 
 def test_between_pairs_the_store_is_within_its_limit_and_what_is_needed_last_goes_first(subject, pairs):
-    store, lm = subject.clips, subject.lm
+    store = subject.clips
     a, b, c = (pair.a for pair in pairs[:3])
     needed = [replace(pairs[0], a=x, b=y) for x, y in ((a, b), (c, c), (a, a), (b, b))]
     with store.serving(needed):
         for clip in (a, b):
-            lm.record(store.get(clip))
+            subject.engine.record(store.get(clip))
         store.limit = store.nbytes - 1
         store.done(needed[0])
         assert set(store._inputs) == {a.clip_id} and 0 < store.nbytes <= store.limit
@@ -77,9 +77,8 @@ def test_records_count_towards_the_limit(subject, pairs):
     store = subject.clips
     clip = store.get(pairs[0].a)
     frames = store.nbytes
-    with torch.inference_mode():
-        subject.lm.record(clip)
-    assert store.nbytes == frames + subject.lm.recorded_bytes(clip) > 10 * frames
+    subject.engine.record(clip)
+    assert store.nbytes == frames + subject.engine.recordings.nbytes(clip) > 10 * frames
 
 
 def test_what_a_variant_heard_beside_its_pairs_is_forgotten_too(subject, pairs, demo_data):
@@ -87,6 +86,17 @@ def test_what_a_variant_heard_beside_its_pairs_is_forgotten_too(subject, pairs, 
     for _ in run_pairs(subject, mean, pairs[:2], layers=[3], clips=demo_data.clips):
         pass
     assert not subject.clips._inputs
+
+
+def test_frames_are_kept_for_the_next_experiment_and_go_first_where_there_is_no_room(subject, pairs, encoded):
+    records(subject, pairs)
+    once = len(encoded)
+    assert once == len(distinct(pairs)) and not subject.clips._inputs
+    again = records(subject, pairs)
+    assert len(encoded) == once and again
+    subject.clips.limit = 0
+    subject.clips.make_room()
+    assert subject.clips.nbytes == 0
 
 
 class TestReadingAhead:

@@ -1,27 +1,26 @@
-"""What each control and variant writes, and where; both engines agree on all of them."""
+"""What each experiment writes, and where; and what the controls show on the demo."""
 
-import random
 from dataclasses import replace
 
 import pytest
 import torch
 
-from interventions import catalogue, load_intervention
-from runs.pair_loop import run_table
+from engine.engine import Engine
 from engine.pair_input import align
-from engine.lm import TracedLM
-from interventions.mean import class_mean
+from engine.written import WrittenLM
+from interventions import load_intervention
+from interventions.mean import class_means
 from interventions.non_audio import prompt_run
 from pairs import build_pairs
-from tests.engine.decoders import hooked, make_clip, make_llm, textbook
+from runs.pair_loop import run_table
+from tests.engine.decoders import by_hooks, hooked, make_clip, make_llm, textbook, value_at
 
 LAYERS = range(4)
 
 
-def run(name, pair, layers=LAYERS, engine="sweep", llm=None, **options):
-    lm = TracedLM(llm or make_llm(), engine)
-    with torch.inference_mode():
-        return load_intervention(name).run(lm, pair, layers, **options), lm.writes
+def run(name, pair, layers=LAYERS, llm=None, **options):
+    found = Engine(llm or make_llm(), "sweep").readouts(load_intervention(name), pair, layers, [options])
+    return found.logits, found.notes
 
 
 @pytest.fixture
@@ -29,24 +28,11 @@ def pair():
     return align(make_clip(6, seed=1), make_clip(9, seed=2))
 
 
-@pytest.mark.parametrize("name", catalogue())
-def test_both_engines_agree(name, pair):
-    clips = [make_clip(n, seed=n) for n in (4, 8)]
-    options = {"alphas": (0.3, 1.0)} if name == "dose" else {}
-    results = []
-    for engine in ("sweep", "stepwise"):
-        given = replace(pair, rng=random.Random(5), target_clips=lambda: clips)
-        logits, writes = run(name, given, engine=engine, **options)
-        assert len(logits) == 1 + len(writes)
-        results.append(logits)
-    torch.testing.assert_close(*results, atol=1e-4, rtol=0)
-
-
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("n_audio", [2, 5, 40])
 def test_prompt_runs_lie_outside_the_span_and_never_at_the_readout(seed, n_audio):
     a, b = make_clip(n_audio, 1, before=5, after=7), make_clip(n_audio + 3, 2, before=5, after=7)
-    pair = replace(align(a, b), rng=random.Random(seed))
+    pair = replace(align(a, b), seed=str(seed))
     here, there = prompt_run(pair)
     positions = set(range(here.start, here.stop))
     assert positions and not positions & set(a.audio_indices.tolist()) and a.readout_pos not in positions
@@ -56,80 +42,117 @@ def test_prompt_runs_lie_outside_the_span_and_never_at_the_readout(seed, n_audio
 
 def test_prompt_runs_lie_before_and_after_the_span():
     pair = align(make_clip(2, 1), make_clip(2, 2))
-    starts = {prompt_run(replace(pair, rng=random.Random(seed)))[0].start for seed in range(40)}
+    starts = {prompt_run(replace(pair, seed=str(seed)))[0].start for seed in range(40)}
     assert min(starts) < pair.a.span.start < max(starts)
 
 
-def test_the_same_prompt_positions_are_patched_at_every_layer(pair):
-    _, writes = run("non-audio", replace(pair, rng=random.Random(3)))
-    assert len({(write.start, write.n) for write in writes}) == 1
+@pytest.mark.parametrize("name", ["non-audio", "noise"])
+def test_what_is_drawn_is_drawn_once_for_all_layers_of_a_pair(pair, name):
+    llm, drawn = make_llm(), replace(pair, seed="3")
+    together, notes = run(name, drawn, llm=llm)
+    assert len({(note.start, note.n_positions) for note in notes}) == 1
+    alone, _ = run(name, drawn, [2], llm=llm)
+    torch.testing.assert_close(together[3], alone[1], atol=1e-5, rtol=0)
+    assert not torch.equal(run(name, replace(pair, seed="4"), llm=llm)[0], together)
 
 
 def test_replacing_the_whole_suffix_at_the_last_layer_gives_the_donors_answer(pair):
     llm = make_llm()
-    logits, _ = run("suffix", pair, llm=llm)
+    logits, notes = run("suffix", pair, llm=llm)
     torch.testing.assert_close(logits[-1], hooked(llm, pair.b.inputs_embeds)[0], atol=1e-4, rtol=0)
     assert (logits[1] - logits[-1]).abs().max() > 1e-2
-
-
-def test_the_suffix_is_every_position_after_the_span(pair):
-    _, writes = run("suffix", pair)
     after = pair.a.readout_pos + 1 - pair.a.span.stop
-    assert {(write.start, write.n) for write in writes} == {(pair.a.span.stop, after)}
+    assert {(note.start, note.n_positions) for note in notes} == {(pair.a.span.stop, after)}
 
 
-def test_noise_has_the_norm_of_the_stream_and_is_the_same_for_the_same_pair(pair):
-    noisy, writes = run("noise", replace(pair, rng=random.Random(1)))
-    again, _ = run("noise", replace(pair, rng=random.Random(1)))
-    other, _ = run("noise", replace(pair, rng=random.Random(2)))
-    assert torch.equal(noisy, again) and not torch.equal(noisy, other)
-    for write in writes:  # two independent vectors of one norm are about sqrt(2) of it apart
-        assert 1.0 < write.shift < 1.8
+def test_noise_has_the_norm_of_the_stream(pair):
+    for note in run("noise", replace(pair, seed="1"))[1]:  # two independent vectors of one norm are sqrt(2) of it apart
+        assert 1.0 < note.shift < 1.8
 
 
-def test_a_dose_of_one_is_the_main_experiment_and_doses_come_in_order(pair):
-    logits, writes = run("dose", pair, layers=[0, 2], alphas=(0.5, 1.0))
-    assert [(write.layer, write.alpha) for write in writes] == [(0, 0.5), (2, 0.5), (0, 1.0), (2, 1.0)]
-    main, _ = run("patch", pair, layers=[0, 2])
-    torch.testing.assert_close(logits[[0, 3, 4]], main, atol=1e-5, rtol=0)
-
-
-def test_a_window_of_one_is_the_main_experiment_and_a_window_of_all_repeats_the_donor_at_every_layer(pair):
+def test_a_window_of_one_is_the_main_experiment(pair):
     llm = make_llm()
     torch.testing.assert_close(run("window", pair, llm=llm, k=1)[0], textbook(llm, pair, LAYERS), atol=1e-4, rtol=0)
-    whole, _ = run("window", pair, layers=[0], llm=llm, k=4)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_a_window_of_all_writes_the_donor_at_every_layer(pair, alpha):
+    llm = make_llm()
     donor = hooked(llm, pair.b.inputs_embeds)[1]
 
-    def write_all(index):
-        def hook(module, args, output):
-            output = output.clone()
-            output[:, pair.a_span] = donor[index][:, pair.b_span]
-            return output
+    def write(layer):
+        def mix(stream):
+            stream[:, pair.a_span] = (1 - alpha) * stream[:, pair.a_span] + alpha * donor[layer][:, pair.b_span]
 
-        return hook
+        return layer, "", "output", mix
 
-    handles = [block.register_forward_hook(write_all(i)) for i, block in enumerate(llm.model.layers)]
-    with torch.inference_mode():
-        expected = llm(inputs_embeds=pair.a.inputs_embeds, use_cache=False).logits[0, -1]
-    for handle in handles:
-        handle.remove()
-    torch.testing.assert_close(whole[1], expected, atol=1e-4, rtol=0)
+    whole, _ = run("window", pair, layers=[0], llm=llm, k=4, alpha=alpha)
+    torch.testing.assert_close(whole[1], by_hooks(llm, pair.a, *map(write, LAYERS)), atol=1e-4, rtol=0)
 
 
-def test_the_class_mean_is_over_the_clips_that_reach_a_position():
+def test_the_class_means_are_over_the_clips_that_reach_a_position():
     llm = make_llm()
     clips = [make_clip(2, 1), make_clip(4, 2)]
     with torch.inference_mode():
-        means = class_mean(TracedLM(llm), clips, [1])
+        means = class_means(WrittenLM(llm), clips)
     short, long = (hooked(llm, clip.inputs_embeds)[1][1][:, clip.span] for clip in clips)
     expected = torch.cat([(short + long[:, :2]) / 2, long[:, 2:]], dim=1)
     torch.testing.assert_close(means[1], expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "path"), [("attention", "self_attn"), ("mlp", "mlp")])
+def test_a_component_is_the_donors_and_the_stream_it_is_added_to_is_not(pair, name, path):
+    llm = make_llm()
+    logits, notes = run(name, pair, [2], llm=llm, alpha=0.5)
+    donor = value_at(llm, pair.b, 2, path, "output")[:, pair.b_span]
+
+    def mix(value):
+        value[:, pair.a_span] = (value[:, pair.a_span] + donor) / 2
+
+    torch.testing.assert_close(logits[1], by_hooks(llm, pair.a, (2, path, "output", mix)), atol=1e-5, rtol=0)
+    assert notes[0].site == f"{path}.output"
+
+
+def test_one_head_is_the_donors_and_the_others_are_not(pair):
+    llm = make_llm()
+    logits, notes = run("heads", pair, [1], llm=llm, head=3)
+    donor = value_at(llm, pair.b, 1, "self_attn.o_proj", "input")[:, pair.b_span, 24:32]
+
+    def write(value):
+        value[:, pair.a_span, 24:32] = donor
+
+    expected = by_hooks(llm, pair.a, (1, "self_attn.o_proj", "input", write))
+    torch.testing.assert_close(logits[1], expected, atol=1e-5, rtol=0)
+    assert notes[0].site == "self_attn.o_proj.input"
+
+
+def test_all_heads_together_are_the_attention(pair):
+    llm = make_llm()
+    donor = value_at(llm, pair.b, 1, "self_attn.o_proj", "input")[:, pair.b_span]
+
+    def write(value):
+        value[:, pair.a_span] = donor
+
+    every_head = by_hooks(llm, pair.a, (1, "self_attn.o_proj", "input", write))
+    torch.testing.assert_close(run("attention", pair, [1], llm=llm)[0][1], every_head, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_steering_moves_the_mean_of_a_by_the_scaled_difference_and_keeps_its_course(pair, scale):
+    llm = make_llm()
+    own, donor = (value_at(llm, clip, 1, "", "output")[:, clip.span].mean(1) for clip in (pair.a, pair.b))
+
+    def steer(stream):
+        stream[:, pair.a.span] += scale * (donor - own)
+
+    expected = by_hooks(llm, pair.a, (1, "", "output", steer))
+    torch.testing.assert_close(run("steer", pair, [1], llm=llm, scale=scale)[0][1], expected, atol=1e-5, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def tables(demo, demo_data):
-    """Records on the demo: the main experiment with its default pairs, and its controls."""
-    sample = build_pairs(demo_data.clips, "prosody")
+    """Records on the demo: the main experiment and its controls."""
+    sample = build_pairs(demo_data.clips, "prosody", max_pairs=40)
     tables = {}
     for name in ("patch", "self", "same-label", "random", "non-audio", "suffix"):
         experiment = load_intervention(name)

@@ -5,13 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from errors import UserError
-from interventions import load_intervention
-from runs import checks
-from engine import recordings as tape
-from engine.lm import TracedLM
+from engine import fused
+from engine.engine import Engine, Readouts
+from engine.sites import Tracked
+from interventions import intervention, load_intervention
 from models.opens2s_io import ClipInput
 from pairs import build_pairs
+from runs import checks
+
+
+def with_engine(subject, name):
+    """The same model and clips, experiments run by another engine."""
+    return replace(subject, engine=Engine(subject.model.llm_model, name))
 
 
 @pytest.fixture(scope="module")
@@ -35,39 +40,31 @@ def test_a_span_that_is_too_short_fails(demo, clips, monkeypatch):
 
 
 def test_self_patching_passes_with_floor_and_ceiling(demo, clips):
-    report = checks.self_patch_check(demo, clips, range(demo.lm.n_layers))
+    report = checks.self_patch_check(demo, clips, range(demo.engine.n_layers))
     assert report["passed"] and report["prediction_agreement"] == 1
-    assert report["n_predictions"] == 5 * demo.lm.n_layers
+    assert report["n_predictions"] == 5 * demo.engine.n_layers
     assert report["max_abs_delta_logit"] < 1e-4
     assert report["last_layer_max_abs_delta_logit"] == 0
     assert report["embeddings_max_abs_difference_from_donor"] < 1e-4
 
 
-def _shifted(branch):
-    def write(self, layer, span, value, alpha=1.0):
-        branch(self, layer, slice(span.start - 1, span.stop - 1), value, alpha)
-
-    return write
+def _elsewhere(write):
+    return lambda self, index, value: write(self, (index[0], slice(index[1].start - 1, index[1].stop - 1)), value)
 
 
-def _scaled(branch, factor=1.5):
-    def write(self, layer, span, value, alpha=1.0):
-        branch(self, layer, span, value * factor, alpha)
-
-    return write
+def _scaled(write, factor=1.5):
+    return lambda self, index, value: write(self, index, value * factor)
 
 
-@pytest.mark.parametrize("fault", [_shifted, _scaled])
+@pytest.mark.parametrize("fault", [_elsewhere, _scaled])
 def test_a_faulty_write_fails_the_self_patch(demo, clips, monkeypatch, fault):
-    monkeypatch.setattr(TracedLM, "branch", fault(TracedLM.branch))
-    for engine in ("sweep", "stepwise"):
-        assert not checks.self_patch_check(demo.with_engine(engine), clips, range(demo.lm.n_layers))["passed"]
-    with pytest.raises(UserError, match="not that clip's own stream"):
-        checks.self_patch_check(demo.with_engine("tail"), clips, range(demo.lm.n_layers))
+    monkeypatch.setattr(Tracked, "__setitem__", fault(Tracked.__setitem__))
+    assert not checks.self_patch_check(demo, clips, range(demo.engine.n_layers))["passed"]
 
 
 def test_a_patch_that_reaches_the_readout_fails_at_the_last_layer(demo, clips, monkeypatch):
-    monkeypatch.setattr(checks, "patch", load_intervention("suffix"))
+    other = {"patch": "suffix", "self": "self"}
+    monkeypatch.setattr(checks, "load_intervention", lambda name: load_intervention(other[name]))
     report = checks.self_patch_check(demo, clips, [0])
     assert not report["passed"] and report["last_layer_max_abs_delta_logit"] > 0
     assert report["max_abs_delta_logit"] <= report["tolerance"] and report["prediction_agreement"] == 1
@@ -75,8 +72,8 @@ def test_a_patch_that_reaches_the_readout_fails_at_the_last_layer(demo, clips, m
 
 def test_changed_answers_fail_however_much_noise_is_allowed(demo, clips, monkeypatch):
     monkeypatch.setattr(checks, "NOISE", dict.fromkeys(checks.NOISE, float("inf")))
-    monkeypatch.setattr(TracedLM, "branch", _scaled(TracedLM.branch, -1))
-    report = checks.self_patch_check(demo.with_engine("sweep"), clips, range(demo.lm.n_layers - 1))
+    monkeypatch.setattr(Tracked, "__setitem__", _scaled(Tracked.__setitem__, -1))
+    report = checks.self_patch_check(demo, clips, range(demo.engine.n_layers - 1))
     assert report["prediction_agreement"] < 1 and not report["passed"]
 
 
@@ -103,11 +100,12 @@ class TestEngineCheck:
         return build_pairs(demo_data.clips, "prosody", max_pairs=4).pairs
 
     def check(self, subject, pairs, name="patch", **options):
-        return checks.engine_check(subject, load_intervention(name), pairs, layers=[0, 3, 9], options=options)
+        experiment = load_intervention(name) if isinstance(name, str) else name
+        return checks.engine_check(subject, experiment, pairs, layers=[0, 3, 9], options=[options])[0]
 
     @pytest.mark.parametrize("engine", ["tail", "sweep", "stepwise"])
     def test_the_first_pairs_are_computed_by_both(self, demo, pairs, engine):
-        report = self.check(demo.with_engine(engine), pairs)
+        report = self.check(with_engine(demo, engine), pairs)
         assert report["passed"] and (report["engine"], report["reference"]) == (engine, "stepwise")
         assert report["pairs"] == [pair.pair_id for pair in pairs[:2]] and report["n_predictions"] == 2 * (1 + 3)
         assert report["max_abs_logit_difference"] < 1e-4 and report["differing_predictions"] == []
@@ -116,26 +114,51 @@ class TestEngineCheck:
         assert self.check(demo, pairs, "noise", alpha=0.5)["passed"]
 
     def test_an_engine_that_stands_on_the_wrong_past_is_caught(self, demo, pairs, monkeypatch):
-        past = tape.Past.__init__
+        past = fused.Past.__init__
 
         def shifted(self, recorded, n):
             rolled = [keys.roll(1, dims=2) for keys in recorded.keys]
             past(self, replace(recorded, keys=rolled), n)
 
-        monkeypatch.setattr(tape.Past, "__init__", shifted)
-        report = self.check(demo.with_engine("tail"), pairs)
+        monkeypatch.setattr(fused.Past, "__init__", shifted)
+        report = self.check(with_engine(demo, "tail"), pairs)
         assert not report["passed"] and report["max_abs_logit_difference"] > report["tolerance"]
 
     def test_an_answer_that_noise_flips_is_counted_with_its_margin(self, demo, pairs, monkeypatch):
-        def nearly_tied(subject, *rest):
+        def nearly_tied(other):
             logits = torch.zeros(4, demo.model.llm_model.config.vocab_size)
             logits[:, demo.labels.token_ids[3]] = 1e-4
-            logits[2, demo.labels.token_ids[1]] = 0 if subject.lm.engine == "stepwise" else 2e-4
-            return logits
+            logits[2, demo.labels.token_ids[1]] = other
+            return lambda *rest: Readouts(logits, [])
 
-        monkeypatch.setattr(checks, "patched_logits", nearly_tied)
+        monkeypatch.setattr(demo.engine, "readouts", nearly_tied(2e-4), raising=False)
+        monkeypatch.setattr(demo.engine, "as_written", nearly_tied(0), raising=False)
         report = self.check(demo, pairs[:1])
         assert report["passed"] and report["n_differing_predictions"] == 1
         (flip,) = report["differing_predictions"]
         assert (flip["pair_id"], flip["row"]) == (pairs[0].pair_id, 2)
         assert flip["stepwise_margin"] == pytest.approx(1e-4)
+
+    def test_an_experiment_that_is_not_the_same_twice_is_not_blamed_on_the_engine(self, demo, pairs):
+        @intervention
+        def restless(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = torch.randn(1)
+                logits = lm.logits.save()
+            return logits
+
+        report = self.check(demo, pairs[:1], restless)
+        assert not report["passed"] and report["max_abs_logit_difference_when_repeated"] > report["tolerance"]
+
+    def test_it_says_whether_anything_moved(self, demo, pairs):
+        @intervention
+        def still(lm, pair, layer):
+            with lm.trace(pair.a):
+                stream = lm.layers_output[layer]
+                stream[:, pair.a_span] = stream[:, pair.a_span].clone()
+                logits = lm.logits.save()
+            return logits
+
+        for experiment, moved in ((still, False), (load_intervention("patch"), True)):
+            report, readouts = checks.engine_check(demo, experiment, pairs[:1], layers=[0], options=[{}])
+            assert report["passed"] and checks.moves(readouts[0]) == moved

@@ -86,12 +86,28 @@ def test_the_same_data_in_another_place_is_the_same(run):
 
 
 def test_other_settings_are_refused_by_name(run):
+    run.append("prosody", records(0))
     with pytest.raises(UserError, match="patch_alpha was 1.0, is 0.5") as caught:
         run.begin("prosody", SETTINGS | {"patch_alpha": 0.5}, PAIRS)
     assert caught.value.status == 2
+    with pytest.raises(UserError, match="patch_alpha was 1.0, is 0.5"):
+        run.refuse_other_settings("prosody", {"patch_alpha": 0.5})
+    run.refuse_other_settings("prosody", {"patch_alpha": 1.0})
+
+
+def test_an_experiment_that_gave_nothing_yet_may_begin_anew_with_other_settings(run):
+    changed = SETTINGS | {"code_sha256": "corrected"}
+    run.refuse_other_settings("prosody", changed)
+    with run.records_file("prosody").open("w") as file:
+        file.write('{"pair_id": "p0", "la')
+    assert run.begin("prosody", changed, PAIRS[:2]) == 0
+    assert run.config()["experiments"]["prosody"]["code_sha256"] == "corrected"
+    assert not run.records_file("prosody").exists() and len(run.read_pairs("prosody")) == 2
+    assert not list(run.path.glob("replaced-*"))
 
 
 def test_other_pairs_are_refused(run):
+    run.append("prosody", records(0))
     with pytest.raises(UserError, match="pair list differs"):
         run.begin("prosody", SETTINGS, PAIRS[:2])
 
@@ -110,6 +126,7 @@ def test_overwriting_takes_what_was_drawn_and_computed_with_it_along(run):
     names = ("patching_metrics_prosody.csv", "controls_prosody.png", "contrast_prosody_vs_random-prosody.csv")
     for name in (*names, "patching_metrics_random-prosody.csv"):
         (run.path / name).write_text("old")
+    run.append("prosody", records(0))
     run.begin("prosody", SETTINGS | {"patch_alpha": 0.5}, PAIRS, overwrite=True)
     assert all((run.path / "replaced-1" / name).exists() and not (run.path / name).exists() for name in names)
     assert (run.path / "patching_metrics_random-prosody.csv").exists()

@@ -6,10 +6,10 @@ import torch
 from commandline.options import DEMO_MODEL
 from errors import UserError
 from interventions import load_intervention, load_subject
-from runs.pair_loop import run_pairs
-from runs.experiment import Settings, run_experiment
-from runs.directory import RunDir
 from pairs import PairSample, build_pairs
+from runs.directory import RunDir
+from runs.experiment import Settings, run_experiment
+from runs.pair_loop import run_pairs
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,10 @@ def tight(subject, rows, error):
 def test_rows_are_halved_until_they_fit(pairs, engine, error):
     subject, said = load_subject(DEMO_MODEL, device="cpu", engine=engine), []
     expected = records(subject, pairs, said)
-    assert said == [] and subject.lm.max_rows is None
+    assert said == [] and subject.engine.max_rows is None
     tight(subject, 3, error)
     found = records(subject, pairs, said)
-    assert subject.lm.max_rows == 2 and len(said) == 2 and "--max-rows 2" in said[-1]
+    assert subject.engine.max_rows == 2 and len(said) == 2 and "--max-rows 2" in said[-1]
     for rows, fitting in zip(expected, found, strict=True):
         for row, other in zip(rows, fitting, strict=True):
             assert list(other["logits_patch"].values()) == pytest.approx(list(row["logits_patch"].values()), abs=1e-4)

@@ -1,15 +1,13 @@
 """Records say what happened in each (pair, layer)."""
 
 import pytest
-import torch
 
+from engine.pair_input import align
 from errors import UserError
 from interventions import load_intervention
-from runs.pair_loop import run_pairs
-from engine.pair_input import align
-from registry.catalogue import Intervention
 from models.labels import LABELS
 from pairs import PairSample, build_pairs
+from runs.pair_loop import run_pairs
 from tests.engine.decoders import make_clip
 
 FIELDS = [
@@ -75,12 +73,45 @@ def test_the_self_control_keeps_recipients_and_targets(demo, demo_data, pairs):
             assert row["stream_shift"] == 0
 
 
-def test_an_intervention_that_does_not_write_is_caught(demo, pairs):
-    def idle(lm, pair, layers):
-        return torch.zeros(1 + len(layers), demo.model.llm_model.config.vocab_size)
+def test_a_sweep_has_a_record_for_each_combination_and_layer_with_a_column_for_each_swept_option(demo, pairs):
+    options = {"head": (1, 0), "alpha": (0.5, 1.0)}
+    (rows,) = run_pairs(demo, load_intervention("heads"), pairs[:1], layers=[0, 4], options=options)
+    assert [(row["head"], row["patch_alpha"], row["layer"]) for row in rows] == [
+        (head, alpha, layer) for head in (1, 0) for alpha in (0.5, 1.0) for layer in (0, 4)
+    ]
+    assert {row["site"] for row in rows} == {"self_attn.o_proj.input"}
+    (single,) = run_pairs(demo, load_intervention("heads"), pairs[:1], layers=[0, 4], options={"head": 1, "alpha": 0.5})
+    assert "head" not in single[0]
+    for row, alone in zip(rows, single, strict=False):
+        assert row["logits_patch"] == pytest.approx(alone["logits_patch"], abs=1e-4)
 
-    with pytest.raises(UserError, match="'idle' began rows at layers"):
-        list(run_pairs(demo, Intervention("idle", "", False, idle), pairs[:1], layers=[0]))
+
+def test_an_option_without_values_takes_all_that_the_model_has(demo, pairs):
+    (rows,) = run_pairs(demo, load_intervention("heads"), pairs[:1], layers=[0])
+    assert [row["head"] for row in rows] == list(range(demo.engine.written.n_heads))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"head": 99}, "--head 99: the model has 0-"),
+        ({"head": (1, 1)}, "each value once"),
+        ({"alpha": 0}, "a dose is in"),
+        ({"k": 3}, "takes no such option"),
+    ],
+)
+def test_an_option_that_the_model_or_the_experiment_does_not_have_is_refused(demo, pairs, options, expected):
+    with pytest.raises(UserError, match=expected) as caught:
+        next(run_pairs(demo, load_intervention("heads"), pairs[:1], options=options))
+    assert caught.value.status == 2
+
+
+def test_what_runs_as_it_is_written_is_said_once(demo, pairs):
+    said = []
+    window = load_intervention("window")
+    list(run_pairs(demo, window, pairs[:2], layers=[3], options={"alpha": 0.5}, say=said.append))
+    (line,) = said
+    assert line.startswith("window runs as it is written, a trace a layer, which is slower: interventions/window.py:")
 
 
 def test_resampling_alignment_is_refused_with_a_sentence():
@@ -99,4 +130,6 @@ def test_a_notebook_needs_four_calls_for_a_table(demo):
     data = load_dataset(DEMO_DATA)
     records = run_table(subject, load_intervention("patch"), build_pairs(data.clips, "prosody", max_pairs=2).pairs)
     metrics = layer_metrics(records)
-    assert len(records) == 2 * subject.lm.n_layers and metrics["layer"].tolist() == list(range(subject.lm.n_layers))
+    assert len(records) == 2 * subject.engine.n_layers and metrics["layer"].tolist() == list(
+        range(subject.engine.n_layers)
+    )
