@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.clips import ClipStore
 from engine.engine import Engine
+from engine.threads import settle_threads
 from models.checkpoint import checkpoint_folder, checkpoint_hash, read_config
 from models.labels import LabelTokenizerHelper
 from models.opens2s import OpenS2S, check_config, load_model
@@ -54,6 +55,7 @@ def load_subject(
     labels = LabelTokenizerHelper(io.tokenizer)
     model = load_model(folder, device, dtype)
     io.check_fits(model)
+    settle_threads(model.llm_model)
     made = Engine(model.llm_model, engine, max_rows)
     store = ClipStore(model, io, made, labels.token_ids, None if store_mb is None else store_mb << 20)
     name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")

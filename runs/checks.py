@@ -31,6 +31,7 @@ from runs.inputs import Inputs
 
 # Largest |logit difference| that counts as noise of the arithmetic; logits are of the order of 10.
 N_ENGINE_PAIRS = 2
+N_SELF_PATCHED = 3  # clips; each is patched at every layer, two traces a layer
 NOISE = {torch.float32: 1e-3, torch.float16: 1e-1, torch.bfloat16: 5e-1}
 
 

@@ -23,9 +23,9 @@ from files import CONFIG, append, cannot_be_written, check_name, read_config, re
 from runs.lock import only_user
 
 # What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
-# were found, what draws the figures, and what an experiment says of itself.
+# were found, what draws the figures, what an experiment says of itself, and threads, which change the last digit.
 PLACES = ("source",)
-NO_MATTER = ("versions.altair", "versions.pandas", "doc")
+NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
 Row = dict[str, Any]
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from engine.failures import PairFailed
@@ -25,7 +26,7 @@ from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, p
 from pairs.clips import listing
 from pairs.shown import shown
 from registry.intervention import ALL, Intervention
-from runs.checks import NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
+from runs.checks import N_SELF_PATCHED, NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
 from runs.directory import RunDir
 from runs.failures import NEAR_TIE, Failures
 from runs.fewer_rows import with_fewer_rows
@@ -36,7 +37,7 @@ from runs.say import Say, once
 from runs.sweep import combinations, option_values, swept
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
-N_CHECK_CLIPS = 5  # each patched at every layer, a trace each
+N_CHECK_CLIPS = 5
 MAIN = "patch"
 # Settings of the sampling, under their names here and in the run's configuration.
 DRAWN = (("seed", "pair_sampling_seed"), ("same_speaker", "same_speaker"), ("both_directions", "both_directions"))
@@ -201,7 +202,7 @@ def run_checks(
     table["clip_id"] = table["clip_id"].map(shown)
     say("audio spans, in positions of the expanded sequence:\n" + table.to_string(index=False))
     _gate(spans["passed"], "an audio span is not where it should be", run, "sanity_check_audio_span.json")
-    silent = with_fewer_rows(subject, lambda: self_patch_check(subject, clips, layers), say)
+    silent = with_fewer_rows(subject, lambda: self_patch_check(subject, clips[:N_SELF_PATCHED], layers), say)
     run.write_json("sanity_check_self_patch.json", silent)
     say(
         f"self-patch: {silent['prediction_agreement']:.0%} of {silent['n_predictions']} answers unchanged, largest "
@@ -312,6 +313,7 @@ def _recorded(
         "engine": subject.engine.name,
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
         "use_cache": False,
         "engine_tolerance": NOISE[subject.model.llm_model.dtype],
         "near_tie_margin": NEAR_TIE[subject.model.llm_model.dtype],

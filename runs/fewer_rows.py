@@ -43,6 +43,4 @@ def _halve(subject: Subject, say: Say) -> None:
     store.limit = min(store.limit, store.nbytes) // 2
     store.make_room()
     release_memory(engine.llm.device, all_of_it=True)
-    say(
-        f"out of memory: at most {engine.max_rows} rows a forward now (--max-rows {engine.max_rows} begins with that)"
-    )
+    say(f"out of memory: at most {engine.max_rows} rows a forward now (--max-rows {engine.max_rows} begins with that)")
