@@ -17,6 +17,8 @@ from commandline.options import (
     DTYPES,
     RESULTS,
     InterventionName,
+    alpha_option,
+    check_plugin,
     controls,
     experiment_options,
     intervention_options,
@@ -28,10 +30,11 @@ from commandline.options import (
 from commandline.program import Program, debug_option
 from errors import BAD_USAGE, UserError
 from files import write_whole
-from registry.catalogue import Entry, catalogue, load_intervention
-from runs.directory import RunDir
-from registry.template import write_template
 from pairs import KINDS, Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
+from registry.catalogue import Entry, catalogue, load_intervention
+from registry.intervention import Intervention, command_name
+from registry.template import write_template
+from runs.directory import RunDir
 
 if TYPE_CHECKING:
     from engine.subject import Subject
@@ -55,6 +58,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
+@intervention_options(catalogue()["patch"])
 @experiment_options
 def patch(kind: str, **options: Any) -> None:
     """Run the main experiment: patch the audio span at every layer, count the flips, draw the curves.
@@ -68,6 +72,7 @@ def patch(kind: str, **options: Any) -> None:
 @cli.command()
 @click.option("--kind", type=InterventionName(), required=True, help="Which one; all runs every control in turn.")
 @pair_kind_option
+@alpha_option
 @experiment_options
 def control(kind: str, pair_kind: str, **options: Any) -> None:
     """Run a control, or another intervention, on the recipients and targets of the main experiment.
@@ -90,7 +95,7 @@ def intervention_command(entry: Entry) -> click.Command:
     return command
 
 
-cli.make_command = intervention_command
+cli.make_command, cli.check = intervention_command, check_plugin
 
 
 @cli.command(name="list")
@@ -107,6 +112,7 @@ def list_interventions() -> None:
 @click.option("--in", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Another folder.")
 def new(name: str, folder: Path | None) -> None:
     """Write a starting file for a new intervention called NAME, which runs as it is."""
+    name = command_name(name)
     if name in cli.commands:
         raise UserError(f"{name}: is a command already; choose another name", BAD_USAGE)
     path = write_template(name, folder)
@@ -217,23 +223,32 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
     run = _run_dir(options, dataset)
-    subject = _load_model(options)
+    experiments = [load_intervention(name) for name in names]
 
-    from runs.experiment import Settings, run_experiment
+    from runs.experiment import Settings, refuse_early, run_experiment
 
-    settings = Settings(
+    of_all = Settings(
         kind=kind,
         max_pairs=max_pairs(kind, options["max_pairs"]),
         **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
-        **{key: options[key] for key in ("layers", "alpha", "align", "overwrite", "max_failed")},
+        **{key: options[key] for key in ("layers", "align", "overwrite", "max_failed")},
         skip_bad_clips=options["on_bad_clip"] == "skip",
     )
-    for name in names:
-        own = {key: options.get(key, default) for key, default in catalogue()[name].options.items() if key != "alpha"}
-        experiment = load_intervention(name)
-        done = run_experiment(subject, dataset, run, experiment, sample, replace(settings, options=own), click.echo)
+    settings = [replace(of_all, options=_options_of(experiment, options)) for experiment in experiments]
+    for experiment, chosen in zip(experiments, settings, strict=True):
+        refuse_early(run, dataset, experiment, chosen, options)
+    subject = _load_model(options)
+    for experiment, chosen in zip(experiments, settings, strict=True):
+        done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo)
         _summarise(run.path, done)
     _report(run.path)
+
+
+def _options_of(experiment: Intervention, options: dict[str, Any]) -> dict[str, Any]:
+    """The experiment's own options that were given; those of `control` hold for every control that takes them."""
+    if options.get("alpha") is not None and "alpha" not in experiment.options:
+        raise UserError(f"--alpha: {experiment.name} takes no alpha; leave it out", BAD_USAGE)
+    return {name: options[name] for name in experiment.options if options.get(name) is not None}
 
 
 def _run_dir(options: dict[str, Any], dataset: Dataset) -> RunDir:

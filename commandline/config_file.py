@@ -25,6 +25,7 @@ WHOLE = (int,), "a whole number"
 SWITCH = (bool,), "true or false"
 NUMBER = (int, float, str), "a number"  # YAML reads 1e-3 as text; the option makes a number of it
 LAYERS = (list, int, str), "layers, such as [20, 22] or 20,24-30"
+DOSES = (int, float, str, list), "a number, or several as in [0.25, 1]"
 TEXT = (str,), "text, in quotes where YAML takes it for something else"
 
 # Parameter of the command, or key of the file that only stands for some -> what it may be.
@@ -32,7 +33,8 @@ VALUES = {
     **dict.fromkeys(("model", "data", "out", "kind", "align", "device", "dtype", "engine", "on_bad_clip"), TEXT),
     "layers": LAYERS,
     "patch_all_layers": SWITCH,
-    **dict.fromkeys(("alpha", "max_failed"), NUMBER),
+    "alpha": DOSES,
+    "max_failed": NUMBER,
     **dict.fromkeys(("max_pairs", "max_pairs_prosody", "max_pairs_semantic", "seed", "max_rows", "store_mb"), WHOLE),
     **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), SWITCH),
 }
@@ -55,6 +57,7 @@ def load_config(ctx: click.Context, param: click.Parameter, path: Path | None) -
         if isinstance(value, str) and not value.isprintable():
             raise UserError(f"{path}: {name} is {reprlib.repr(value)}; write it without control characters", BAD_USAGE)
     _check_layers(path, values)
+    _check_doses(path, values, ctx.command)
     _check_numbers(path, values)
     values.pop("patch_all_layers", None)
     ctx.meta["config_caps"] = {kind: values.pop(f"max_pairs_{kind}", None) for kind in ("prosody", "semantic")}
@@ -91,6 +94,16 @@ def _check_layers(path: Path, values: dict[str, Any]) -> None:
     for layer in listed if isinstance(listed, list) else []:
         if type(layer) not in (int, str):
             raise UserError(f"{path}: layers_to_patch has {reprlib.repr(layer)}; write {LAYERS[1]}", BAD_USAGE)
+
+
+def _check_doses(path: Path, values: dict[str, Any], command: click.Command) -> None:
+    doses = values.get("alpha", 1)
+    for dose in doses if isinstance(doses, list) else []:
+        if type(dose) not in (int, float, str):
+            raise UserError(f"{path}: patch_alpha has {reprlib.repr(dose)}; write {DOSES[1]}", BAD_USAGE)
+    names = {param.name for param in command.params}
+    if doses != 1 and "layers" in names and "alpha" not in names and command.name != "check":
+        raise UserError(f"{path}: {command.name} takes no alpha; leave patch_alpha out", BAD_USAGE)
 
 
 def _check_numbers(path: Path, values: dict[str, Any]) -> None:

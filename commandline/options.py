@@ -10,7 +10,7 @@ Imports neither torch nor pandas, so that help comes at once.
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import click
 
 from commandline.config_file import DEFAULT_MAX_PAIRS, load_config
 from commandline.program import debug_option
-from registry.catalogue import Entry, catalogue
+from errors import BAD_USAGE, UserError
 from pairs import KINDS
+from registry.catalogue import Entry, catalogue, find
+from registry.intervention import ALL
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_MODEL = ROOT / "demo" / "opens2s-demo"
@@ -28,6 +30,9 @@ RESULTS = ROOT / "results"
 MOST_OF_A_NAME = 64  # two of them and what comes between fit into a file's name, which is 255 bytes at most
 ENGINES = ("auto", "tail", "sweep", "stepwise")
 DTYPES = ("float32", "bfloat16", "float16")
+DOSE = "Dose: (1 - alpha) * A + alpha * B is written; 0.1,0.5,1 runs several."
+MOST_VALUES = 1000
+SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 class InterventionName(click.ParamType):
@@ -39,10 +44,11 @@ class InterventionName(click.ParamType):
         return f"[{'|'.join([*controls(), 'all'])}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value != "all" and (value not in catalogue() or value == "patch"):
+        entry = find(value)
+        if value != "all" and (entry is None or entry.name == "patch"):
             names = ", ".join(name for name in [*catalogue(), "all"] if name != "patch")
             self.fail(f"{value!r} is not one of {names}", param, ctx)
-        return value
+        return entry.name if entry else value
 
 
 def controls() -> list[str]:
@@ -50,18 +56,53 @@ def controls() -> list[str]:
     return sorted((name for name, entry in catalogue().items() if entry.control), key=lambda name: name != "self")
 
 
-class NumberList(click.ParamType):
-    """Numbers with commas between them."""
+class Values(click.ParamType):
+    """One value of an intervention's option, or several: `0.1,0.5,1`, `0-15`, a list of the configuration file.
 
-    name = "numbers"
+    `kind` is int, float, bool or str; `has_all` says that `all` stands for every value that the model has.
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        if isinstance(value, (tuple, list)):
-            return tuple(value)
+    def __init__(self, name: str, kind: type, has_all: bool = False):
+        self.option, self.kind, self.has_all = name, kind, has_all
+        self.name = {int: "integer", float: "float", bool: "boolean", str: "text"}[kind]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"{self.name.upper()}[,...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value is ALL or (self.has_all and value == "all"):
+            return ALL
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        values = [found for part in parts for found in self._of(part, param, ctx)]
+        if not values or len(set(values)) < len(values):
+            self.fail(f"{str(value)[:80]!r}: give each value once, and at least one", param, ctx)
+        if len(values) > MOST_VALUES:
+            self.fail(f"{len(values):,} values; at most {MOST_VALUES:,} can be swept", param, ctx)
+        return tuple(values)
+
+    def _of(self, part: Any, param: click.Parameter | None, ctx: click.Context | None) -> Sequence[Any]:
+        text = str(part).strip()
+        if self.kind is int and (found := re.fullmatch(r"(\d{1,9})-(\d{1,9})", text)):
+            first, last = map(int, found.groups())
+            if last < first or last - first > MOST_VALUES:
+                self.fail(f"{text!r} runs backwards or too far; write the smaller number first", param, ctx)
+            return range(first, last + 1)
+        if self.kind is bool:
+            if text.lower() not in SWITCHES:
+                self.fail(f"{text[:40]!r} is neither true nor false", param, ctx)
+            return [SWITCHES[text.lower()]]
         try:
-            return tuple(float(part) for part in str(value).split(","))
+            number = self.kind(text)
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 0.25,0.5,1", param, ctx)
+            more = " or range, as in 0-15" if self.kind is int else ""
+            self.fail(f"{text[:40]!r} is no {self.name}{more}; write several with commas between them", param, ctx)
+        if self.kind is float and not math.isfinite(number):
+            self.fail(f"{text!r} is no number that can be computed with", param, ctx)
+        if self.option == "alpha" and not 0 < number <= 1:
+            self.fail(f"{text} is not in (0, 1]: 1 replaces A's value, less mixes B's into it", param, ctx)
+        if self.kind is int and abs(number) >= 2**63:
+            self.fail(f"{text[:40]} is too large", param, ctx)
+        return [number]
 
 
 class LayerList(click.ParamType):
@@ -85,12 +126,6 @@ class LayerList(click.ParamType):
                 self.fail(f"{part!r} runs backwards; write {last}-{first}", param, ctx)
             layers += range(int(first), int(last or first) + 1)
         return tuple(sorted(set(layers)))
-
-
-def _alpha(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if math.isnan(value) or not 0 < value <= 1:
-        raise click.BadParameter(f"{value} is not in (0, 1]: 1 replaces A's stream, less mixes B's into it")
-    return value
 
 
 def _place(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
@@ -129,20 +164,22 @@ def _stack(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
 def intervention_options(entry: Entry) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option for each parameter of an intervention; its help is the docstring's line `name: what it is`."""
     help_lines = dict(re.findall(r"^\s*(\w+): (.+)$", entry.doc, flags=re.MULTILINE))
-    return _stack(
-        *(
-            click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                type=NumberList() if isinstance(default, (tuple, list)) else type(default),
-                default=default if not isinstance(default, (tuple, list)) else ",".join(map(str, default)),
-                show_default=True,
-                help=help_lines.get(name),
-            )
-            for name, default in entry.options.items()
-            if name != "alpha"
-        )
+    return _stack(*(_option(name, default, help_lines.get(name)) for name, default in entry.options.items()))
+
+
+def _option(name: str, default: Any, text: str | None) -> Callable[..., Any]:
+    kind = int if default is ALL else float if name == "alpha" else type(default)
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        type=Values(name, kind, default is ALL),
+        default=str(default),
+        show_default=True,
+        help=text or (DOSE if name == "alpha" else None),
     )
+
+
+alpha_option = click.option("--alpha", type=Values("alpha", float), help=f"{DOSE}  [default: the intervention's]")
 
 
 plugin_option = click.option(
@@ -199,14 +236,6 @@ experiment_options = _stack(
         "--layers", type=LayerList(), default="all", show_default=True, help="Layers to patch, as in 20,22,24-30."
     ),
     click.option(
-        "--alpha",
-        type=float,
-        default=1.0,
-        show_default=True,
-        callback=_alpha,
-        help="Dose: (1 - alpha) * A + alpha * B is written.",
-    ),
-    click.option(
         "--align",
         type=click.Choice(["truncate_to_min", "resample_linear"]),
         default="truncate_to_min",
@@ -251,6 +280,16 @@ experiment_options = _stack(
     click.option("--overwrite", is_flag=True, help="Run a finished experiment again; the old files are moved aside."),
 )
 
+
+def check_plugin(entry: Entry, commands: Collection[str]) -> None:
+    """`UserError` where an intervention or an option of it has a name of the program's own."""
+    if entry.name in commands and entry.name != "patch":
+        raise UserError(f"{entry.where}: {entry.name} is a command of the program; rename the function", BAD_USAGE)
+    taken = sorted(set(entry.options) & PROGRAM_OPTIONS)
+    if taken:
+        raise UserError(f"{entry.where}: the program has an option {taken[0]} already; rename the parameter", BAD_USAGE)
+
+
 pair_kind_option = click.option(
     "--pairs",
     "pair_kind",
@@ -259,3 +298,12 @@ pair_kind_option = click.option(
     show_default=True,
     help="Which main experiment it shadows.",
 )
+
+
+@experiment_options
+@pair_kind_option
+def _with_every_option() -> None:
+    pass
+
+
+PROGRAM_OPTIONS = {option.name for option in click.command()(_with_every_option).params} | {"kind", "pairs"}

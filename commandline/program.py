@@ -9,7 +9,7 @@ A `UserError` becomes a line and its exit status here and nowhere else.
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from errors import BAD_INPUT, UserError
+from registry.catalogue import Entry, add_plugin, catalogue, find
 from runs.interrupt import stoppable
-from registry.catalogue import Entry, add_plugin, catalogue
 
 INTERRUPTED = 130
 # What writing to a pipe or a terminal gives that is no longer there.
@@ -30,15 +30,15 @@ class Program(click.Group):
     """The group that turns a `UserError` into one line and its exit status, and has a command for each intervention."""
 
     make_command: Callable[[Entry], click.Command]
+    check: Callable[[Entry, Collection[str]], None]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *(name for name in catalogue() if name not in self.commands)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         command = super().get_command(ctx, name)
-        if command is None and name in catalogue():
-            return self.make_command(catalogue()[name])
-        return command
+        entry = find(name)
+        return self.make_command(entry) if command is None and entry else command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands first, then the interventions, each with its first line."""
@@ -59,7 +59,8 @@ class Program(click.Group):
                 name, equals, joined = word.partition("=")
                 if name == "--plugin":
                     add_plugin(Path(joined if equals else value))
-            catalogue()
+            for entry in catalogue().values():
+                self.check(entry, self.commands)
         except UserError as error:
             _tell(f"error: {error}")
             sys.exit(error.status)

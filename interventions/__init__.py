@@ -2,24 +2,22 @@
 
 Two runs of one model, clip A (recipient) and clip B (donor). At decoder layer l the residual stream of A over the audio
 span is replaced with B's, and A's run goes on: `do(activation = B)`. When A's answer becomes B's label, layer l lies on
-the causal path from the sound to the answer. An experiment is one function with an nnsight trace in it:
+the causal path from the sound to the answer. An experiment is one function for one layer, in plain nnsight:
 
-    @intervention(control=True)
-    def zeros(lm, pair, layers):
-        \"\"\"A's audio span is emptied.\"\"\"
-        logits = []
-        for group in lm.passes(layers):
-            with lm.trace(pair.a, known=(pair.a, pair.a_span.start)):
-                for l in group:
-                    lm.branch(l, pair.a_span, torch.zeros_like(lm.hidden(l)[:1, pair.a_span]))
-                readout = lm.readout().save()
-            logits.append(readout)
-        return torch.cat(logits)
+    @intervention
+    def patch(lm, pair, layer, alpha=1.0):
+        \"\"\"B's residual stream over the audio span is written into A's run.\"\"\"
+        with lm.trace(pair.b):
+            donor = lm.layers_output[layer][:, pair.b_span].save()
+        with lm.trace(pair.a):
+            stream = lm.layers_output[layer]
+            stream[:, pair.a_span] = torch.lerp(stream[:, pair.a_span], donor, alpha)
+            logits = lm.logits.save()
+        return logits
 
-It gets the traced model, one pair as the model reads it, and the layers; it returns logits
-`[1 + n_layers, vocabulary]`, A's own answer first. The function's name is its name on the command line, its docstring
-the help, its further parameters (such as `alpha`) the options that it takes. Put the file into this folder and it is
-there.
+It returns the readout of its last trace, `[1, vocabulary]`. The function's name is its name on the command line, its
+docstring the help, its further parameters (such as `alpha`) the options that it takes. Put the file into this folder
+and it is there. docs/interventions.md lists what `lm` and `pair` have.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -121,7 +121,7 @@ def _collect(paths: Sequence[Path]) -> dict[str, Entry]:
     for entry in (entry for path in paths for entry in _entries(path)):
         if entry.name in found:
             raise UserError(
-                f"{entry.where}: there is an intervention {entry.name} already, in {found[entry.name].where}; rename it",
+                f"{entry.where}: {entry.name} is an intervention already, in {found[entry.name].where}; rename it",
                 BAD_USAGE,
             )
         found[entry.name] = entry

@@ -135,29 +135,27 @@ def run_experiment(
 
 
 def refuse_early(
-    run: RunDir, dataset: Dataset, experiments: Sequence[Intervention], settings: Settings, given: Mapping[str, Any]
+    run: RunDir, dataset: Dataset, experiment: Intervention, settings: Settings, given: Mapping[str, Any]
 ) -> None:
     """Raise `UserError` for what can be refused before a model is loaded.
 
-    That is data of another run, and an experiment that was begun with other settings; of `given`, the options of the
-    command, engine, device and dtype count where they are named.
+    That is data of another run, and an experiment that was begun with other settings. `given` are the options of the
+    command, of which engine, device and dtype count where they are named.
     """
     check_alignment(settings.align)
     run.check({"data": dataset_identity(dataset)})
     if settings.overwrite:
         return
-    for experiment in experiments:
-        values = {name: chosen for name, chosen in settings.options.items() if name in experiment.options}
-        named = {key: given[key] for key in ("engine", "dtype") if given.get(key) not in (None, "auto")}
-        if settings.layers is not None:
-            named["layers_to_patch"] = list(settings.layers)
-        if given.get("device"):
-            named["device"] = given["device"].partition(":")[0]
-        known = known_settings(experiment, settings, experiment.options | values)
-        known["options"] = {key: value for key, value in known["options"].items() if value is not ALL}
-        if experiment.name != MAIN and settings.kind in run.experiments():  # it shadows the main experiment
-            known = {key: value for key, value in known.items() if key not in SAMPLING and not key.startswith("max_")}
-        run.refuse_other_settings(experiment_name(experiment, settings.kind), known | named)
+    values = {**experiment.options, **settings.options}
+    known = known_settings(experiment, settings, {name: chosen for name, chosen in values.items() if chosen is not ALL})
+    known |= {key: given[key] for key in ("engine", "dtype") if given.get(key) not in (None, "auto")}
+    if settings.layers is not None:
+        known["layers_to_patch"] = list(settings.layers)
+    if given.get("device"):
+        known["device"] = given["device"].partition(":")[0]
+    if experiment.name != MAIN and settings.kind in run.experiments():  # it shadows the main experiment
+        known = {key: value for key, value in known.items() if key not in (*SAMPLING, f"max_pairs_{settings.kind}")}
+    run.refuse_other_settings(experiment_name(experiment, settings.kind), known)
 
 
 def _finish(run: RunDir, name: str, n_pairs: int) -> int:

@@ -47,8 +47,8 @@ def run_pairs(
     `layers` are all for None; `options` are the intervention's own parameters, each one value or several; `clips` are
     the data set, for interventions that look beyond their pair. Clips are dropped after their last pair, so memory does
     not grow with the number of pairs; rows that do not fit into one forward are split. `say` is told of that, and where
-    the intervention must run as it is written. A pair that fails (`PairFailed`) is told to `failed`, if given, and yields
-    no record.
+    the intervention must run as it is written. A pair that fails (`PairFailed`) is told to `failed`, if given, and
+    yields no record.
     """
     layers = range(subject.engine.n_layers) if layers is None else layers
     inputs = Inputs(subject, experiment.name, clips, align_how, seed)

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
-from runs import checks
-from engine.pair_input import ALIGNMENTS
 from engine.lm import ENGINES
+from engine.pair_input import ALIGNMENTS
 from models.opens2s import DTYPES
+from runs import checks
 
 FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")

@@ -10,9 +10,9 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
+from analysis.statistics import INTERVALS, RESAMPLES, cluster_weights, contrast, hand_over, layer_intervals
 
 from analysis.metrics import layer_metrics
-from analysis.statistics import INTERVALS, RESAMPLES, cluster_weights, contrast, hand_over, layer_intervals
 from errors import UserError
 
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]

@@ -5,11 +5,11 @@ import pytest
 import soundfile
 
 from commandline.options import DEMO_DATA, DEMO_MODEL
-from interventions import load_intervention
-from runs.pair_loop import run_table
 from engine.subject import load_subject
+from interventions import load_intervention
 from models.labels import LABELS
 from pairs import build_pairs, load_dataset
+from runs.pair_loop import run_table
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from commandline.options import DEMO_DATA, DEMO_MODEL
-from interventions import load_intervention, load_subject, run_table
-from runs import experiment as run_module
 from engine import clips as store_module
-from runs.pair_loop import run_pairs
-from runs.lock import only_user
-from runs.experiment import Settings, run_experiment
-from runs.directory import RunDir
 from engine.clips import ClipStore
-from engine.subject import Subject
 from engine.lm import TracedLM
+from engine.subject import Subject
+from interventions import load_intervention, load_subject, run_table
 from pairs import Clip, Pair, build_pairs, load_dataset
+from runs import experiment as run_module
+from runs.directory import RunDir
+from runs.experiment import Settings, run_experiment
+from runs.lock import only_user
+from runs.pair_loop import run_pairs
 from tests.engine.decoders import make_clip, make_llm
 
 N_RUNS = 10

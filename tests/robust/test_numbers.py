@@ -12,14 +12,14 @@ from click.testing import CliRunner
 
 from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL
+from engine.clips import ClipStore
 from errors import UserError
 from interventions import load_intervention, load_subject
-from runs.pair_loop import run_pairs
-from runs.failures import NotFinite
-from runs.experiment import Settings, _in_random_order, run_experiment
-from runs.directory import RunDir
-from engine.clips import ClipStore
 from pairs import build_pairs, load_dataset
+from runs.directory import RunDir
+from runs.experiment import Settings, _in_random_order, run_experiment
+from runs.failures import NotFinite
+from runs.pair_loop import run_pairs
 
 LAYERS = (0, 5)
 HUGE = 1e9

@@ -14,9 +14,9 @@ from cli import cli
 from commandline.options import DEMO_DATA, RESULTS, run_path
 from errors import UserError
 from files import append, write_whole
-from runs.lock import LOCK, NOTE, only_user
-from runs.directory import RunDir
 from pairs import load_dataset
+from runs.directory import RunDir
+from runs.lock import LOCK, NOTE, only_user
 from tests.analysis.test_report import Page, make_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -61,7 +61,6 @@ def serve():
     import analysis.report
     import analysis.summary  # noqa: F401
     import cli
-    import runs.experiment
     import engine.subject  # noqa: F401
 
     for line in sys.stdin:
