@@ -128,7 +128,9 @@ def check(**options: Any) -> None:
     run = _run_dir(options, dataset)
     subject = _load_model(options)
 
-    from runs.experiment import claim, layers_of, run_checks
+    from runs.experiment import claim
+    from runs.gates import run_checks
+    from runs.settings import layers_of
 
     claim(subject, dataset, run)
     layers, skip = layers_of(subject, options["layers"]), options["on_bad_clip"] == "skip"
@@ -225,7 +227,8 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     run = _run_dir(options, dataset)
     experiments = [load_intervention(name) for name in names]
 
-    from runs.experiment import Settings, refuse_early, run_experiment
+    from runs.experiment import refuse_early, run_experiment
+    from runs.settings import Settings
 
     of_all = Settings(
         kind=kind,

@@ -13,9 +13,9 @@ Its frames, which are small, are kept beyond that, for the next experiment.
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,14 +88,18 @@ class ClipStore:
             for clip_id in {pair.a.clip_id, pair.b.clip_id}:
                 self._needed.setdefault(clip_id, deque()).append(number)
         try:
-            with self._ahead.of(self._coming(pairs)):
+            with self.ahead_of(clip for pair in pairs for clip in (pair.a, pair.b)):
                 yield
         finally:
             self._needed = None
 
-    def _coming(self, pairs: Sequence[Pair]) -> Iterator[Clip]:
+    def ahead_of(self, clips: Iterable[Clip]) -> AbstractContextManager[None]:
+        """While inside, `clips` are prepared in this order before they are asked for."""
+        return self._ahead.of(self._coming(clips))
+
+    def _coming(self, clips: Iterable[Clip]) -> Iterator[Clip]:
         seen = set()
-        for clip in (clip for pair in pairs for clip in (pair.a, pair.b)):
+        for clip in clips:
             if clip.clip_id not in seen and clip.path not in self._frames:
                 yield clip
             seen.add(clip.clip_id)

@@ -2,14 +2,14 @@
 
     span_check(subject, clips)                  # sanity_check_audio_span.json
     self_patch_check(subject, clips, layers)    # sanity_check_self_patch.json
-    engine_check(subject, experiment, pairs, layers=layers, options=[{}])    # sanity_check_engine.json
+    engine_check(job, pairs)                    # sanity_check_engine.json
     sound_check(clips)                          # sanity_check_sounds.json
 
 The span is where we think it is, silence stays silent, every curve has its floor and its ceiling, and the engine
 computes what the experiment does as it is written.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from engine.engine import Readouts
 from engine.failures import BadClip, PairFailed
 from engine.not_finite import check_finite
-from engine.pair_input import ALIGNMENTS, align
+from engine.pair_input import align
 from engine.subject import Subject
 from errors import UserError
 from models.opens2s import audio_length
@@ -26,12 +26,10 @@ from models.opens2s_io import AUDIO_END, AUDIO_START, SAMPLE_RATE
 from models.sound import is_silent, read_audio
 from pairs import Clip, Pair
 from registry.catalogue import load_intervention
-from registry.intervention import Intervention
-from runs.inputs import Inputs
+from runs.job import Job
 
 # Largest |logit difference| that counts as noise of the arithmetic; logits are of the order of 10.
 N_ENGINE_PAIRS = 2
-N_SELF_PATCHED = 3  # clips; each is patched at every layer, two traces a layer
 NOISE = {torch.float32: 1e-3, torch.float16: 1e-1, torch.bfloat16: 5e-1}
 
 
@@ -135,22 +133,13 @@ def usable(subject: Subject, clips: Iterable[Clip], n: int, skip_bad_clips: bool
     return good, left_out
 
 
-def engine_check(
-    subject: Subject,
-    experiment: Intervention,
-    pairs: Sequence[Pair],
-    *,
-    layers: Sequence[int],
-    options: Sequence[Mapping[str, Any]],
-    align_how: str = ALIGNMENTS[0],
-    seed: int = 42,
-    clips: Sequence[Clip] = (),
-) -> tuple[dict[str, Any], list[Readouts]]:
+def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[Readouts]]:
     """The first pairs by the run's engine and as the experiment is written: whole readouts, and the answers in them.
 
     Answers may differ where two labels are closer to each other than the arithmetic's noise; those are counted. Gives
-    the report, and the engine's readouts. `options` are the combinations of swept values.
+    the report, and the engine's readouts.
     """
+    subject = job.subject
     engine, label_ids = subject.engine, subject.labels.token_ids
     tolerance = NOISE[subject.model.llm_model.dtype]
     difference, differing, total, compared, readouts = 0.0, [], 0, [], []
@@ -160,9 +149,9 @@ def engine_check(
             break
         try:
             # Inputs of its own for each, so that what an experiment keeps (`pair.once`) is made by both.
-            mine, plain = (Inputs(subject, experiment.name, clips, align_how, seed).of(pair) for _ in range(2))
-            found = engine.readouts(experiment, mine, layers, options)
-            expected = engine.as_written(experiment, plain, layers, options)
+            mine, plain = (job.inputs().of(pair) for _ in range(2))
+            found = job.readouts(mine)
+            expected = job.as_written(plain)
             check_finite(engine, expected.logits, [(pair.a, plain.a), (pair.b, plain.b)], expected.notes)
         except PairFailed:  # listed when its turn comes
             continue
@@ -170,7 +159,7 @@ def engine_check(
         readouts.append(found)
         apart = _distance(found.logits, expected.logits)
         if apart > tolerance:
-            repeated = _distance(engine.as_written(experiment, plain, layers, options).logits, expected.logits)
+            repeated = _distance(job.as_written(plain).logits, expected.logits)
         difference = max(difference, apart)
         answers, textbook = (logits[:, label_ids] for logits in (found.logits, expected.logits))
         rows = (answers.argmax(1) != textbook.argmax(1)).nonzero().flatten().tolist()
@@ -186,7 +175,7 @@ def engine_check(
         "reference": "stepwise",
         "as_written": next((found.as_written for found in readouts if found.as_written), None),
         "pairs": compared,
-        "layers": list(layers),
+        "layers": list(job.layers),
         "n_predictions": total,
         "n_differing_predictions": len(differing),
         "differing_predictions": differing,

@@ -5,65 +5,35 @@
 Says what it costs, runs the checks that gate it, then the pairs that are not done yet.
 """
 
-import platform
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-import torch
 from tqdm import tqdm
 
-from engine.failures import PairFailed
-from engine.pair_input import ALIGNMENTS, check_alignment
+from engine.pair_input import check_alignment
 from engine.subject import Subject
-from errors import BAD_USAGE, CHECK_FAILED, UserError
+from errors import UserError
 from models.labels import LABELS
 from models.opens2s_io import PROMPT, SYSTEM
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
-from pairs.clips import listing
-from pairs.shown import shown
 from registry.intervention import ALL, Intervention
-from runs.checks import N_SELF_PATCHED, NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
 from runs.directory import RunDir
-from runs.failures import NEAR_TIE, Failures
-from runs.fewer_rows import with_fewer_rows
-from runs.inputs import Inputs
+from runs.failures import Failures
+from runs.gates import check_engine, check_sounds, run_checks
 from runs.interrupt import after_this_pair
-from runs.pair_loop import run_pairs, runs_as_written
+from runs.job import Job, make_job
+from runs.pair_loop import run_job
 from runs.say import Say, once
-from runs.sweep import combinations, option_values, swept
-
-LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
-N_CHECK_CLIPS = 5
-MAIN = "patch"
-# Settings of the sampling, under their names here and in the run's configuration.
-DRAWN = (("seed", "pair_sampling_seed"), ("same_speaker", "same_speaker"), ("both_directions", "both_directions"))
-SAMPLING = tuple(recorded for _, recorded in DRAWN)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an experiment runs with; `layers` None means all. `options` are its own: a value, several, or `ALL`."""
-
-    kind: str
-    max_pairs: int = 100
-    seed: int = 42
-    layers: tuple[int, ...] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    align: str = ALIGNMENTS[0]
-    same_speaker: bool = True
-    both_directions: bool = False
-    overwrite: bool = False
-    skip_bad_clips: bool = False
-    max_failed: float = 0.01
-
-
-def experiment_name(experiment: Intervention, kind: str) -> str:
-    """NAME in the files of a run: the pair kind, or a control's name with it; `self` stands alone (SPEC section 8)."""
-    return {MAIN: kind, "self": "self"}.get(experiment.name, f"{experiment.name}-{kind}")
+from runs.settings import (
+    DRAWN,
+    MAIN,
+    Settings,
+    experiment_name,
+    known_settings,
+    layers_of,
+    recorded_settings,
+)
 
 
 def run_experiment(
@@ -85,42 +55,35 @@ def run_experiment(
     """
     said: set[str] = set()
     say = once(say, said)
-    name = experiment_name(experiment, settings.kind)
-    layers = layers_of(subject, settings.layers)
-    values = option_values(experiment, settings.options, subject.engine.written)
-    chosen = combinations(values)
     check_alignment(settings.align)
     claim(subject, dataset, run)
-    main = run.config()["experiments"].get(settings.kind)
-    shadows = experiment.name != MAIN and main
-    if shadows:
-        settings = replace(
-            settings, max_pairs=main[f"max_pairs_{settings.kind}"], **{new: main[old] for new, old in DRAWN}
-        )
-        report = sample.report | {"max_pairs": settings.max_pairs} | {new: main[old] for new, old in DRAWN}
-        sample = PairSample(pairs_from_rows(run.read_pairs(settings.kind), dataset.clips), report)
-    pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
-    done = run.begin(
-        name, _recorded(subject, experiment, settings, layers, values), [pair_row(p) for p in pairs], settings.overwrite
+    name = experiment_name(experiment, settings.kind)
+    main = run.config()["experiments"].get(settings.kind) if experiment.name != MAIN else None
+    if main:
+        settings, sample = _shadowing(main, run, dataset, sample, settings)
+    job = make_job(
+        subject,
+        experiment,
+        layers_of(subject, settings.layers),
+        settings.options,
+        align_how=settings.align,
+        seed=settings.seed,
+        clips=dataset.clips,
     )
-    if not shadows:
+    pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
+    done = run.begin(name, recorded_settings(job, settings), [pair_row(pair) for pair in pairs], settings.overwrite)
+    if not main:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)
     if done == len(pairs):
         _finish(run, name, done)  # once more, where it was interrupted between its last pair and this mark
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
-    say(cost(len(pairs) - done, len(layers), len(chosen), subject))
-    _check_sounds(sound_check(_clips_of(pairs)), name, run, settings, say)
-    run_checks(subject, dataset, run, settings.seed, layers, say, settings.skip_bad_clips)
-    how = {"layers": layers, "align_how": settings.align, "seed": settings.seed, "clips": dataset.clips}
-    compared = with_fewer_rows(subject, lambda: engine_check(subject, experiment, pairs, options=chosen, **how), say)
-    _check_engine(*compared, experiment, name, run, say)
-    if not (experiment.silent or any(map(moves, compared[1]))):
-        _check_moves(subject, experiment, pairs, chosen, name, **how)
+    say(cost(len(pairs) - done, job))
+    check_sounds(_clips_of(pairs), name, run, settings, say)
+    run_checks(subject, dataset, run, settings.seed, job.layers, say, settings.skip_bad_clips)
+    check_engine(job, pairs, name, run, say)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
-    rows = run_pairs(
-        subject, experiment, pairs[done:], **how, options=values, say=once(tqdm.write, said), failed=failures.note
-    )
+    rows = run_job(job, pairs[done:], once(tqdm.write, said), failures.note)
     with after_this_pair() as pause:
         for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
             if records:
@@ -132,6 +95,15 @@ def run_experiment(
     if n_failed:
         say(f"warning: {n_failed} of {len(pairs)} pairs gave no record: {run.failures_file(name)}")
     return name
+
+
+def _shadowing(
+    main: Mapping[str, Any], run: RunDir, dataset: Dataset, sample: PairSample, settings: Settings
+) -> tuple[Settings, PairSample]:
+    """The settings and pairs of the main experiment, as it ran."""
+    drawn = {"max_pairs": main[f"max_pairs_{settings.kind}"]} | {new: main[old] for new, old in DRAWN}
+    pairs = pairs_from_rows(run.read_pairs(settings.kind), dataset.clips)
+    return replace(settings, **drawn), PairSample(pairs, sample.report | drawn)
 
 
 def refuse_early(
@@ -154,7 +126,8 @@ def refuse_early(
     if given.get("device"):
         known["device"] = given["device"].partition(":")[0]
     if experiment.name != MAIN and settings.kind in run.experiments():  # it shadows the main experiment
-        known = {key: value for key, value in known.items() if key not in (*SAMPLING, f"max_pairs_{settings.kind}")}
+        of_main = {f"max_pairs_{settings.kind}", *(recorded for _, recorded in DRAWN)}
+        known = {key: value for key, value in known.items() if key not in of_main}
     run.refuse_other_settings(experiment_name(experiment, settings.kind), known)
 
 
@@ -166,120 +139,6 @@ def _finish(run: RunDir, name: str, n_pairs: int) -> int:
 
 def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
     return list({clip.clip_id: clip for pair in pairs for clip in (pair.a, pair.b)}.values())
-
-
-def _check_sounds(found: dict[str, Any], name: str, run: RunDir, settings: Settings, say: Say) -> None:
-    run.update_json("sanity_check_sounds.json", name, found)
-    unreadable, silent = found["unreadable"], found["silent"]
-    if silent:
-        say(f"warning: {len(silent)} of {found['n_clips']} clips are silence: {listing(silent)}")
-    if not unreadable:
-        return
-    what = f"{len(unreadable)} of {found['n_clips']} clips cannot be read: clip {shown(unreadable[0]['clip_id'])}: "
-    what += f"{unreadable[0]['reason']}; all are in {run.path / 'sanity_check_sounds.json'}"
-    if not settings.skip_bad_clips or len(unreadable) == found["n_clips"]:
-        raise UserError(f"{what} (--on-bad-clip skip leaves their pairs out)")
-    say(f"warning: {what}; their pairs are left out")
-
-
-def run_checks(
-    subject: Subject,
-    dataset: Dataset,
-    run: RunDir,
-    seed: int,
-    layers: Sequence[int],
-    say: Say = print,
-    skip_bad_clips: bool = False,
-) -> None:
-    """The checks of SPEC section 7 on some clips, into their files and as a table; status 3 when one fails."""
-    run.write_json("tokenization_report.json", subject.labels.report())
-    clips, left_out = usable(subject, _in_random_order(dataset, seed), N_CHECK_CLIPS, skip_bad_clips)
-    spans = span_check(subject, clips) | {"left_out": left_out}
-    run.write_json("sanity_check_audio_span.json", spans)
-    table = pd.DataFrame(spans["clips"]).drop(columns=["ids_in_span"])
-    table["clip_id"] = table["clip_id"].map(shown)
-    say("audio spans, in positions of the expanded sequence:\n" + table.to_string(index=False))
-    _gate(spans["passed"], "an audio span is not where it should be", run, "sanity_check_audio_span.json")
-    silent = with_fewer_rows(subject, lambda: self_patch_check(subject, clips[:N_SELF_PATCHED], layers), say)
-    run.write_json("sanity_check_self_patch.json", silent)
-    say(
-        f"self-patch: {silent['prediction_agreement']:.0%} of {silent['n_predictions']} answers unchanged, largest "
-        f"|Δlogit| {silent['max_abs_delta_logit']:.2g}; last layer {silent['last_layer_max_abs_delta_logit']:.2g} "
-        f"(must be 0); embeddings {silent['embeddings_max_abs_difference_from_donor']:.2g} from B "
-        f"(noise up to {silent['tolerance']:g})"
-    )
-    _gate(
-        silent["passed"],
-        "patching a clip with itself, or the floor or ceiling, is off",
-        run,
-        "sanity_check_self_patch.json",
-    )
-
-
-def _check_engine(
-    found: dict[str, Any], readouts: list[Any], experiment: Intervention, name: str, run: RunDir, say: Say
-) -> None:
-    run.update_json("sanity_check_engine.json", name, found)
-    say(
-        f"engine {found['engine']}, held against stepwise on {len(found['pairs'])} pairs: largest |Δlogit| "
-        f"{found['max_abs_logit_difference']:.2g} (noise up to {found['tolerance']:g}), "
-        f"{found['n_differing_predictions']} of {found['n_predictions']} answers differ"
-    )
-    if found["as_written"]:
-        say(runs_as_written(experiment, found["as_written"]))
-    if found["max_abs_logit_difference_when_repeated"] > found["tolerance"]:
-        what = f"{experiment.name} gives other logits when it runs again; draw its random numbers from pair.rng"
-    else:
-        what = "the engine does not compute what stepwise does"
-    _gate(found["passed"], what, run, "sanity_check_engine.json")
-
-
-def _check_moves(
-    subject: Subject,
-    experiment: Intervention,
-    pairs: Sequence[Pair],
-    chosen: Sequence[Mapping[str, Any]],
-    name: str,
-    layers: Sequence[int],
-    align_how: str,
-    seed: int,
-    clips: Sequence[Clip],
-) -> None:
-    """Status 3 for an experiment that leaves every stream of every pair as it is: it would measure nothing."""
-    inputs = Inputs(subject, experiment.name, clips, align_how, seed)
-    with subject.clips.serving(pairs):
-        for pair in tqdm(pairs, desc=f"{name}: does it write anything new?", unit="pair", delay=2, leave=False):
-            try:
-                if moves(subject.engine.readouts(experiment, inputs.of(pair), layers, chosen)):
-                    return
-            except PairFailed:
-                continue
-            finally:
-                subject.clips.done(pair)
-    raise UserError(
-        f"check failed: {name} changes no value of any pair: it writes what stands there; nothing was measured. "
-        "Look at the positions and options that it writes with",
-        CHECK_FAILED,
-    )
-
-
-def _in_random_order(dataset: Dataset, seed: int) -> list[Clip]:
-    clips = sorted(dataset.clips, key=lambda clip: clip.clip_id)
-    return random.Random(f"{seed}:checks").sample(clips, len(clips))
-
-
-def _gate(passed: bool, what: str, run: RunDir, filename: str) -> None:
-    if not passed:
-        raise UserError(f"check failed: {what}; nothing was measured. See {run.path / filename}", CHECK_FAILED)
-
-
-def layers_of(subject: Subject, layers: Sequence[int] | None) -> list[int]:
-    """The layers to patch in order, all of the model's for None; `UserError` for one that it lacks."""
-    n = subject.engine.n_layers
-    chosen = sorted(set(range(n) if layers is None else layers))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= n:
-        raise UserError(f"--layers {','.join(map(str, chosen))}: the model has layers 0-{n - 1}", BAD_USAGE)
-    return chosen
 
 
 def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
@@ -299,54 +158,9 @@ def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
     )
 
 
-def _recorded(
-    subject: Subject, experiment: Intervention, settings: Settings, layers: list[int], values: Mapping[str, tuple]
-) -> dict[str, Any]:
-    model = subject.model.llm_model
-    return {
-        **known_settings(experiment, settings, values),
-        "layers_to_patch": layers,
-        "patch_all_layers": len(layers) == subject.engine.n_layers,
-        "swept": swept(values),
-        "engine": subject.engine.name,
-        "device": model.device.type,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "use_cache": False,
-        "engine_tolerance": NOISE[subject.model.llm_model.dtype],
-        "near_tie_margin": NEAR_TIE[subject.model.llm_model.dtype],
-    }
-
-
-def known_settings(experiment: Intervention, settings: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an experiment that are known before the model is."""
-    single = {name: _single(chosen) for name, chosen in values.items()}
-    return {
-        "intervention": experiment.name,
-        "doc": experiment.doc,
-        "code_sha256": experiment.code_hash(),
-        "control": experiment.control,
-        "kind": settings.kind,
-        "patch_alpha": single.pop("alpha", 1.0),
-        "options": single,
-        "align": settings.align,
-        f"max_pairs_{settings.kind}": settings.max_pairs,
-        "pair_sampling_seed": settings.seed,
-        "same_speaker": settings.same_speaker,
-        "both_directions": settings.both_directions,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
-    }
-
-
-def _single(chosen: Any) -> Any:
-    """One value as itself, several as a list."""
-    if not isinstance(chosen, (tuple, list)):
-        return chosen
-    return chosen[0] if len(chosen) == 1 else list(chosen)
-
-
-def cost(n_pairs: int, n_layers: int, n_combinations: int, subject: Subject) -> str:
+def cost(n_pairs: int, job: Job) -> str:
     """What is ahead, in forward passes as the textbook procedure counts them, and what the engine makes of it."""
+    n_layers, n_combinations, engine = len(job.layers), len(job.combinations), job.subject.engine.name
     times = f" × {n_combinations}" if n_combinations > 1 else ""
     n = n_layers * n_combinations + 2
     line = f"{n_pairs} pairs × ({n_layers}{times} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
@@ -355,4 +169,4 @@ def cost(n_pairs: int, n_layers: int, n_combinations: int, subject: Subject) -> 
         "sweep": "does a pair in one growing forward",
         "stepwise": "runs each trace as it is written",
     }
-    return f"{line}; engine {subject.engine.name} {how[subject.engine.name]}"
+    return f"{line}; engine {engine} {how[engine]}"

@@ -6,7 +6,7 @@
 An intervention and pairs go in, records come out, a pair at a time.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,15 +18,14 @@ from engine.engine import Readouts
 from engine.failures import PairFailed
 from engine.memory import release_memory
 from engine.not_finite import check_finite
-from engine.pair_input import ALIGNMENTS
 from engine.subject import Subject
 from models.labels import LABELS
-from pairs import Clip, Pair
+from pairs import Pair
 from registry.intervention import Intervention
 from runs.fewer_rows import with_fewer_rows
-from runs.inputs import Inputs
+from runs.job import Inputs, Job, make_job
 from runs.say import Say, once
-from runs.sweep import combinations, option_values, swept
+from runs.sweep import swept
 
 
 def run_pairs(
@@ -34,32 +33,32 @@ def run_pairs(
     experiment: Intervention,
     pairs: Sequence[Pair],
     *,
-    layers: Sequence[int] | None = None,
-    align_how: str = ALIGNMENTS[0],
-    seed: int = 42,
-    options: Mapping[str, Any] | None = None,
-    clips: Sequence[Clip] = (),
     say: Say = print,
     failed: Callable[[Pair, PairFailed], None] | None = None,
+    **how: Any,
 ) -> Iterator[list[dict[str, Any]]]:
     """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
 
-    `layers` are all for None; `options` are the intervention's own parameters, each one value or several; `clips` are
-    the data set, for interventions that look beyond their pair. Clips are dropped after their last pair, so memory does
-    not grow with the number of pairs; rows that do not fit into one forward are split. `say` is told of that, and where
-    the intervention must run as it is written. A pair that fails (`PairFailed`) is told to `failed`, if given, and
-    yields no record.
+    `how` are the arguments of `make_job`: `layers` (all for None), `options` (the intervention's own parameters, each
+    one value or several), `align_how`, `seed`, and `clips`, the data set, for interventions that look beyond their pair.
     """
-    layers = range(subject.engine.n_layers) if layers is None else layers
-    inputs = Inputs(subject, experiment.name, clips, align_how, seed)
-    values = option_values(experiment, options or {}, subject.engine.written)
-    chosen, columns = combinations(values), swept(values)
-    say = once(say, set())
+    return run_job(make_job(subject, experiment, **how), pairs, say, failed)
+
+
+def run_job(
+    job: Job, pairs: Sequence[Pair], say: Say = print, failed: Callable[[Pair, PairFailed], None] | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """The records of each pair.
+
+    Clips are dropped after their last pair, so memory does not grow with the number of pairs; rows that do not fit into
+    one forward are split. `say` is told of that, and where the intervention must run as it is written. A pair that
+    fails (`PairFailed`) is told to `failed`, if given, and yields no record.
+    """
+    subject, inputs, columns, say = job.subject, job.inputs(), swept(job.values), once(say, set())
     with subject.clips.serving(pairs):
         for pair in pairs:
-            compute = partial(_readouts, subject, experiment, pair, inputs, layers, chosen)
             try:
-                readouts = with_fewer_rows(subject, compute, say)
+                readouts = with_fewer_rows(subject, partial(_readouts, job, pair, inputs), say)
                 records = _records(subject, pair, inputs, readouts, columns)
             except PairFailed as error:
                 if failed is None:
@@ -68,7 +67,7 @@ def run_pairs(
                 records = []
             else:
                 if readouts.as_written:
-                    say(runs_as_written(experiment, readouts.as_written))
+                    say(runs_as_written(job.experiment, readouts.as_written))
             yield records
             subject.clips.done(pair)
             release_memory(subject.engine.llm.device)
@@ -85,16 +84,9 @@ def run_table(subject: Subject, experiment: Intervention, pairs: Sequence[Pair],
     return pd.DataFrame([record for records in tqdm(rows, total=len(pairs), unit="pair") for record in records])
 
 
-def _readouts(
-    subject: Subject,
-    experiment: Intervention,
-    pair: Pair,
-    inputs: Inputs,
-    layers: Sequence[int],
-    chosen: Sequence[Mapping[str, Any]],
-) -> Readouts:
-    ready = inputs.of(pair)
-    readouts = subject.engine.readouts(experiment, ready, layers, chosen)
+def _readouts(job: Job, pair: Pair, inputs: Inputs) -> Readouts:
+    ready, subject = inputs.of(pair), job.subject
+    readouts = job.readouts(ready)
     heard = [(pair.a, ready.a), (pair.b, ready.b)]
     check_finite(subject.engine, readouts.logits, heard, readouts.notes)
     check_finite(subject.engine, subject.clips.unpatched(pair.b).logits, heard[1:])

@@ -12,6 +12,7 @@ from interventions import intervention, load_intervention
 from models.opens2s_io import ClipInput
 from pairs import build_pairs
 from runs import checks
+from runs.job import make_job
 
 
 def with_engine(subject, name):
@@ -101,7 +102,7 @@ class TestEngineCheck:
 
     def check(self, subject, pairs, name="patch", **options):
         experiment = load_intervention(name) if isinstance(name, str) else name
-        return checks.engine_check(subject, experiment, pairs, layers=[0, 3, 9], options=[options])[0]
+        return checks.engine_check(make_job(subject, experiment, [0, 3, 9], options), pairs)[0]
 
     @pytest.mark.parametrize("engine", ["tail", "sweep", "stepwise"])
     def test_the_first_pairs_are_computed_by_both(self, demo, pairs, engine):
@@ -160,5 +161,5 @@ class TestEngineCheck:
             return logits
 
         for experiment, moved in ((still, False), (load_intervention("patch"), True)):
-            report, readouts = checks.engine_check(demo, experiment, pairs[:1], layers=[0], options=[{}])
+            report, readouts = checks.engine_check(make_job(demo, experiment, [0]), pairs[:1])
             assert report["passed"] and checks.moves(readouts[0]) == moved

@@ -1,20 +1,24 @@
-"""Pairs made ready for an intervention, one after the other.
+"""What is computed for each pair, and pairs made ready for it.
 
-inputs = Inputs(subject, "patch", dataset.clips)
+job = make_job(subject, experiment, layers=[0, 5], options={"alpha": (0.5, 1.0)}, clips=dataset.clips)
+inputs = job.inputs()
 pair_input = inputs.of(pair)                 # the same every time that it is asked for
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from engine.engine import Readouts
 from engine.pair_input import ALIGNMENTS, PairInput, align
 from engine.subject import Subject
 from errors import UserError
 from models.opens2s_io import ClipInput
 from pairs import Clip, Pair
+from registry.intervention import Intervention
+from runs.sweep import Values, combinations, option_values
 
 N_TARGET_CLIPS = 20
 N_KEPT = 16  # results of `once` that are held; each may be as large as a clip's recording
@@ -60,3 +64,48 @@ class Inputs:
                 self.kept.pop(next(iter(self.kept)))
             self.kept[key] = make()
         return self.kept[key]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An experiment at `layers`, with every combination of the `values` of its options.
+
+    `clips` are the data set's, for experiments that look beyond their pair.
+    """
+
+    subject: Subject
+    experiment: Intervention
+    layers: Sequence[int]
+    values: Values
+    align_how: str = ALIGNMENTS[0]
+    seed: int = 42
+    clips: Sequence[Clip] = ()
+
+    @property
+    def combinations(self) -> list[dict[str, Any]]:
+        """Options of the calls at each layer."""
+        return combinations(self.values)
+
+    def inputs(self) -> Inputs:
+        """What makes pairs ready, with nothing kept yet."""
+        return Inputs(self.subject, self.experiment.name, self.clips, self.align_how, self.seed)
+
+    def readouts(self, pair: PairInput) -> Readouts:
+        """A pair's readouts, by the subject's engine."""
+        return self.subject.engine.readouts(self.experiment, pair, self.layers, self.combinations)
+
+    def as_written(self, pair: PairInput) -> Readouts:
+        """The same, run as the experiment is written."""
+        return self.subject.engine.as_written(self.experiment, pair, self.layers, self.combinations)
+
+
+def make_job(
+    subject: Subject,
+    experiment: Intervention,
+    layers: Sequence[int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> Job:
+    """A job at all layers for None; options that are not given have their defaults."""
+    layers = range(subject.engine.n_layers) if layers is None else layers
+    return Job(subject, experiment, layers, option_values(experiment, options or {}, subject.engine.written), **how)

@@ -1,0 +1,104 @@
+"""What an experiment runs with, and what of it is recorded (`patching_config.json`).
+
+settings = Settings("prosody", max_pairs=20, options={"alpha": (0.5, 1.0)})
+known_settings(experiment, settings, values)     # before the model is there
+recorded_settings(job, settings)                 # all
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from engine.pair_input import ALIGNMENTS
+from engine.subject import Subject
+from errors import BAD_USAGE, UserError
+from registry.intervention import Intervention
+from runs.checks import NOISE
+from runs.failures import NEAR_TIE
+from runs.job import Job
+from runs.sweep import swept
+
+LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
+MAIN = "patch"
+# Settings of the sampling, under their names here and in the run's configuration.
+DRAWN = (("seed", "pair_sampling_seed"), ("same_speaker", "same_speaker"), ("both_directions", "both_directions"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment runs with; `layers` None means all. `options` are its own: a value, several, or `ALL`."""
+
+    kind: str
+    max_pairs: int = 100
+    seed: int = 42
+    layers: tuple[int, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    align: str = ALIGNMENTS[0]
+    same_speaker: bool = True
+    both_directions: bool = False
+    overwrite: bool = False
+    skip_bad_clips: bool = False
+    max_failed: float = 0.01
+
+
+def experiment_name(experiment: Intervention, kind: str) -> str:
+    """NAME in the files of a run: the pair kind, or a control's name with it; `self` stands alone (SPEC section 8)."""
+    return {MAIN: kind, "self": "self"}.get(experiment.name, f"{experiment.name}-{kind}")
+
+
+def layers_of(subject: Subject, layers: Sequence[int] | None) -> list[int]:
+    """The layers to patch in order, all of the model's for None; `UserError` for one that it lacks."""
+    n = subject.engine.n_layers
+    chosen = sorted(set(range(n) if layers is None else layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= n:
+        raise UserError(f"--layers {','.join(map(str, chosen))}: the model has layers 0-{n - 1}", BAD_USAGE)
+    return chosen
+
+
+def recorded_settings(job: Job, settings: Settings) -> dict[str, Any]:
+    """Everything that a job runs with."""
+    engine, model = job.subject.engine, job.subject.model.llm_model
+    return {
+        **known_settings(job.experiment, settings, job.values),
+        "layers_to_patch": list(job.layers),
+        "patch_all_layers": len(job.layers) == engine.n_layers,
+        "swept": swept(job.values),
+        "engine": engine.name,
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "use_cache": False,
+        "engine_tolerance": NOISE[model.dtype],
+        "near_tie_margin": NEAR_TIE[model.dtype],
+    }
+
+
+def known_settings(experiment: Intervention, settings: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an experiment that are known before the model is."""
+    single = {name: _single(chosen) for name, chosen in values.items()}
+    return {
+        "intervention": experiment.name,
+        "doc": experiment.doc,
+        "code_sha256": experiment.code_hash(),
+        "control": experiment.control,
+        "kind": settings.kind,
+        "patch_alpha": single.pop("alpha", 1.0),
+        "options": single,
+        "align": settings.align,
+        f"max_pairs_{settings.kind}": settings.max_pairs,
+        "pair_sampling_seed": settings.seed,
+        "same_speaker": settings.same_speaker,
+        "both_directions": settings.both_directions,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _single(chosen: Any) -> Any:
+    """One value as itself, several as a list."""
+    if not isinstance(chosen, (tuple, list)):
+        return chosen
+    return chosen[0] if len(chosen) == 1 else list(chosen)
