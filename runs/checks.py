@@ -186,9 +186,10 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
     return report, readouts
 
 
-def moves(readouts: Readouts) -> bool:
-    """Whether any call changed what stood where it wrote, or the readout."""
-    return any(note.shift > 0 for note in readouts.notes) or _distance(readouts.logits, readouts.logits[:1]) > 0
+def moves(readouts: Readouts, tolerance: float) -> bool:
+    """Whether any call changed what stood where it wrote, or the readout by more than the arithmetic's noise."""
+    moved = any(note.shift > 0 for note in readouts.notes)
+    return moved or _distance(readouts.logits, readouts.logits[:1]) > tolerance
 
 
 def _embedding_difference(subject: Subject, clip: Clip, other: Clip) -> float:

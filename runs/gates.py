@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import pandas as pd
 from tqdm import tqdm
 
+from engine.engine import Readouts
 from engine.failures import PairFailed
 from engine.subject import Subject
 from errors import CHECK_FAILED, UserError
 from pairs import Clip, Dataset, Pair
 from pairs.clips import listing
 from pairs.shown import shown
-from runs.checks import engine_check, moves, self_patch_check, sound_check, span_check, usable
+from runs.checks import NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
 from runs.directory import RunDir
 from runs.fewer_rows import with_fewer_rows
 from runs.job import Job
@@ -99,7 +100,7 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: RunDir, say: S
     if found["max_abs_logit_difference_when_repeated"] > found["tolerance"]:
         what = f"{job.experiment.name} gives other logits when it runs again; draw its random numbers from pair.rng"
     _gate(found["passed"], what, run, "sanity_check_engine.json")
-    if not (job.experiment.silent or any(map(moves, readouts)) or _moves_later(job, pairs)):
+    if not (job.experiment.silent or _any_moves(job, readouts) or _moves_later(job, pairs)):
         raise UserError(
             f"check failed: {name} changes no value of any pair: it writes what stands there; nothing was measured. "
             "Look at the positions and options that it writes with",
@@ -107,12 +108,17 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: RunDir, say: S
         )
 
 
+def _any_moves(job: Job, readouts: Sequence[Readouts]) -> bool:
+    tolerance = NOISE[job.subject.model.llm_model.dtype]
+    return any(moves(found, tolerance) for found in readouts)
+
+
 def _moves_later(job: Job, pairs: Sequence[Pair]) -> bool:
     inputs, clips = job.inputs(), job.subject.clips
     with clips.serving(pairs):
         for pair in tqdm(pairs, desc="does it change anything?", unit="pair", delay=2, leave=False):
             try:
-                if moves(job.readouts(inputs.of(pair))):
+                if _any_moves(job, [job.readouts(inputs.of(pair))]):
                     return True
             except PairFailed:
                 continue

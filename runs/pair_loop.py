@@ -40,7 +40,7 @@ def run_pairs(
     """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
 
     `how` are the arguments of `make_job`: `layers` (all for None), `options` (the intervention's own parameters, each
-    one value or several), `align_how`, `seed`, and `clips`, the data set, for interventions that look beyond their pair.
+    one value or several), `align_how`, `seed`, and `clips`, the data set, for those that look beyond their pair.
     """
     return run_job(make_job(subject, experiment, **how), pairs, say, failed)
 

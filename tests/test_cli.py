@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
-from engine.lm import ENGINES
+from engine.engine import ENGINES, Engine
 from engine.pair_input import ALIGNMENTS
 from models.opens2s import DTYPES
 from runs import checks
@@ -148,18 +149,55 @@ def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
     assert [record["layer"] for record in records[:3]] == [0, 2, 3]
 
 
+def test_a_sweep_of_doses_is_one_experiment_with_a_line_for_each_layer_and_dose(tmp_path):
+    out = tmp_path / "run"
+    words = ["patch", "--kind", "prosody", "--alpha", "0.25,1", "--out", out, *FEW, *LAYERS]
+    assert "5 pairs × (3 × 2 + 2) = 40 forward passes" in call(*words)
+    metrics = pd.read_csv(out / "patching_metrics_prosody.csv")
+    assert sorted(zip(metrics["layer"], metrics["patch_alpha"], strict=True)) == [
+        (layer, alpha) for layer in (0, 2, 3) for alpha in (0.25, 1)
+    ]
+    ran = json.loads((out / "patching_config.json").read_text())["experiments"]["prosody"]
+    assert (ran["patch_alpha"], ran["swept"], ran["options"]) == ([0.25, 1.0], ["patch_alpha"], {})
+    assert (out / "dose_response_prosody.png").exists() and (out / "report.html").exists()
+    assert "done already" in call(*words)
+
+
+def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path):
+    out = tmp_path / "run"
+    call("heads", "--out", out, *FEW, *LAYERS)
+    metrics = pd.read_csv(out / "patching_metrics_heads-prosody.csv")
+    ran = json.loads((out / "patching_config.json").read_text())["experiments"]["heads-prosody"]
+    assert ran["options"]["head"] == sorted(set(metrics["head"])) == list(range(len(ran["options"]["head"])))
+    assert len(metrics) == 3 * len(ran["options"]["head"])
+    assert {record["site"] for record in rows(out / "patching_records_heads-prosody.jsonl")} == {
+        "self_attn.o_proj.input"
+    }
+    assert "--head 99: the model has 0-" in fails("heads", "--head", "99", "--out", tmp_path / "no", *FEW, status=2)
+
+
+def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):
+    monkeypatch.setattr("cli._load_model", lambda options: 1 / 0)
+    words = ("patch", "--kind", "prosody", "--out", run, *FEW)
+    assert "alpha was 1.0, is 0.5" in fails(*words, "--alpha", "0.5", status=2)
+    assert "engine was tail, is stepwise" in fails(*words, "--engine", "stepwise", status=2)
+    assert "layers_to_patch was" in fails(*words, *LAYERS, status=2)
+    assert "resample_linear: reserved" in fails(*words, "--align", "resample_linear", status=2)
+
+
 def test_check_runs_the_checks_alone(tmp_path):
     assert "all checks passed" in call("check", "--out", tmp_path / "run", "--device", "cpu")
     assert not list((tmp_path / "run").glob("patching_records*"))
 
 
 def test_an_engine_that_differs_from_stepwise_stops_before_anything_is_measured(tmp_path, monkeypatch):
-    of_stepwise = checks.patched_logits
+    of_engine = Engine.readouts
 
-    def off(subject, *rest):
-        return of_stepwise(subject, *rest) + (0.01 if subject.lm.engine == "tail" else 0)
+    def off(*arguments):
+        found = of_engine(*arguments)
+        return replace(found, logits=found.logits + 0.01)
 
-    monkeypatch.setattr(checks, "patched_logits", off)  # a constant: patching a clip with itself is silent still
+    monkeypatch.setattr(Engine, "readouts", off)
     line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
     assert "the engine does not compute what stepwise does" in line
     found = json.loads((tmp_path / "run" / "sanity_check_engine.json").read_text(encoding="utf-8"))["prosody"]
@@ -238,7 +276,9 @@ def test_a_mistake_in_the_configuration_file_is_named(tmp_path, text, expected):
     [
         (["--alpha", "0"], "not in (0, 1]"),
         (["--alpha", "1.5"], "not in (0, 1]"),
-        (["--alpha", "nan"], "not in (0, 1]"),
+        (["--alpha", "nan"], "no number that can be computed with"),
+        (["--alpha", "0.5,0.5"], "each value once"),
+        (["--alpha", "0.5,2"], "not in (0, 1]"),
         (["--layers", "3-1"], "runs backwards"),
         (["--layers", "two"], "not a layer"),
         (["--layers", "0,99"], "the model has layers 0-"),
