@@ -16,10 +16,8 @@ from commandline.config_file import max_pairs
 from commandline.options import (
     DTYPES,
     RESULTS,
-    InterventionName,
     alpha_option,
     check_plugin,
-    controls,
     experiment_options,
     intervention_options,
     pair_kind_option,
@@ -28,6 +26,7 @@ from commandline.options import (
     run_path,
 )
 from commandline.program import Program, debug_option
+from commandline.words import InterventionName, controls
 from errors import BAD_USAGE, UserError
 from files import write_whole
 from pairs import KINDS, Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
