@@ -81,7 +81,8 @@ def build_pairs(
     Neither the sample nor the directions depend on the order of `clips`. A pair runs in one direction, drawn with the
     seed, or in both with `both_directions`; `max_pairs` is then rounded down to an even number. With `same_speaker`,
     clips without a speaker pair among themselves; likewise with the language, which is always the same in a pair.
-    Neighbours in the result share a group and, where possible, a clip. With `agreeing_recipient`, only pairs count in
+    A smaller `max_pairs` draws a part of what a larger one draws. Neighbours in the result share a group and, where
+    possible, a clip. With `agreeing_recipient`, only pairs count in
     which one clip's two labels agree, and that clip is A (the no-conflict control of SPEC section 6).
 
     Raises `UserError` when no pair is possible, or one text_id has two meanings (SPEC section 3).
@@ -99,7 +100,7 @@ def build_pairs(
     if not possible:
         raise UserError(_why_none(clips, kind, same_speaker, agreeing_recipient))
 
-    numbers = random.Random(f"{seed}:{kind}").sample(range(possible), min(possible, max_pairs // directions))
+    numbers = _drawn(random.Random(f"{seed}:{kind}"), possible, min(possible, max_pairs // directions))
     pairs: list[Pair] = []
     sampled: Counter[_Group] = Counter()
     for group, first, second in _decode(blocks, numbers):
@@ -211,6 +212,17 @@ def _blocks(groups: dict[_Group, dict[str, list[Clip]]], kind: str, agreeing_rec
             blocks.append(_Block(group, start, left, right))
             start += len(left) * len(right)
     return blocks
+
+
+def _drawn(generator: random.Random, possible: int, n: int) -> list[int]:
+    """`n` different numbers below `possible`, the first ones of a shuffle of all of them, which is never made."""
+    moved: dict[int, int] = {}
+    drawn = []
+    for left in range(possible, possible - n, -1):
+        place = generator.randrange(left)
+        drawn.append(moved.get(place, place))
+        moved[place] = moved.pop(left - 1, left - 1)
+    return drawn
 
 
 def _decode(blocks: list[_Block], numbers: Iterable[int]) -> list[tuple[_Group, Clip, Clip]]:

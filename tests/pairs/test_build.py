@@ -273,3 +273,10 @@ def test_a_hundred_thousand_clips_take_seconds(kind):
     sample = build_pairs(clips, kind)
     assert time.perf_counter() - began < 10
     assert len(sample.pairs) == 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_smaller_sample_is_a_part_of_a_larger_one(kind):
+    samples = [{pair.pair_id for pair in build_pairs(grid(), kind, n).pairs} for n in (2, 3, 30, 90)]
+    assert [len(sample) for sample in samples] == [2, 3, 30, 90]
+    assert samples[0] < samples[1] < samples[2] < samples[3]
