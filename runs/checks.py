@@ -34,21 +34,24 @@ NOISE = {torch.float32: 1e-3, torch.float16: 1e-1, torch.bfloat16: 5e-1}
 
 
 def span_check(subject: Subject, clips: Sequence[Clip]) -> dict[str, Any]:
-    """Where the audio span of each clip lies, and whether its length is what the duration asks for."""
+    """Where the audio span of each clip lies, and whether its length is what the duration asks for.
+
+    `span_end` is the first position after the span, as in Python.
+    """
     rows = [_span_row(subject, clip) for clip in clips]
     return {"passed": all(row["ok"] for row in rows), "clips": rows}
 
 
 def _span_row(subject: Subject, clip: Clip) -> dict[str, Any]:
     inputs, seconds = subject.clips.get(clip), subject.clips.seconds(clip)
-    start, end = inputs.span.start, inputs.span.stop - 1
+    start, end = inputs.span.start, inputs.span.stop
     hop = subject.io.extractor.hop_length
     frames = -(-round(seconds * SAMPLE_RATE) // hop)
     n_convs = len(subject.model.audio_adapter.subsampler.conv_layers)
     expected = audio_length(frames, subject.model.window_frames, n_convs)
     ids = inputs.input_ids.tolist()
     decode = subject.io.tokenizer.convert_ids_to_tokens
-    before, after = decode(ids[max(0, start - 2) : start]), decode(ids[end + 1 : end + 3])
+    before, after = decode(ids[max(0, start - 2) : start]), decode(ids[end : end + 2])
     bordered = before[-1:] == [AUDIO_START] and after[:1] == [AUDIO_END]
     return {
         "clip_id": clip.clip_id,
@@ -59,7 +62,7 @@ def _span_row(subject: Subject, clip: Clip) -> dict[str, Any]:
         "n_audio": inputs.n_audio,
         "n_audio_expected": expected,
         "tokens_before": before,
-        "ids_in_span": sorted(set(ids[start : end + 1])),
+        "ids_in_span": sorted(set(ids[start:end])),
         "tokens_after": after,
         "ok": bordered and inputs.n_audio == expected and inputs.inputs_embeds.shape[1] == len(ids),
     }

@@ -29,7 +29,7 @@ def test_spans_are_found_with_the_length_that_the_duration_asks_for(demo, clips)
     report = checks.span_check(demo, clips)
     assert report["passed"] and len(report["clips"]) == 5
     for row in report["clips"]:
-        assert row["n_audio"] == row["n_audio_expected"] == row["span_end"] - row["span_start"] + 1
+        assert row["n_audio"] == row["n_audio_expected"] == row["span_end"] - row["span_start"]
         assert row["tokens_before"][-1] == "<|im_audio_start|>" and row["tokens_after"][0] == "<|im_audio_end|>"
         assert row["ids_in_span"] == [-200]
 
