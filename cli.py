@@ -224,7 +224,7 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
     run = _run_dir(options, dataset)
-    experiments = [load_intervention(name) for name in names]
+    experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
 
     from runs.experiment import refuse_early, run_experiment
     from runs.settings import Settings
@@ -244,6 +244,15 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo)
         _summarise(run.path, done)
     _report(run.path)
+
+
+def _stands_already(run: RunDir, name: str, kind: str, names: list[str]) -> bool:
+    """Whether it is one of several and the run has it for the other kind of pair, as `self`, which has one name."""
+    before = run.config().get("experiments", {}).get(name, {})
+    if len(names) == 1 or not before.get("finished") or before["kind"] == kind:
+        return False
+    click.echo(f"{name}: is there already, with {before['kind']} pairs; `control --kind {name} --overwrite` replaces it")
+    return True
 
 
 def _options_of(experiment: Intervention, options: dict[str, Any]) -> dict[str, Any]:

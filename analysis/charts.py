@@ -167,10 +167,8 @@ def _with_controls(run: Path, config: dict[str, Any], kind: str) -> pd.DataFrame
         metrics = read_metrics(run, name)
         if not is_one_curve(swept_columns(config["experiments"][name], metrics)):
             continue
-        rate, words = (
-            main_rate(intervention),
-            f"{intervention}: {main_rate(intervention)} (n = {metrics['n_pairs'].max()})",
-        )
+        rate = main_rate(intervention)
+        words = f"{intervention}: {rate} (n = {metrics['n_pairs'].max()})"
         curve = curves.series(at_highest_dose(metrics), rate, words, "n_pairs")
         tables.append(curve.assign(intervention=intervention))
     is_there = tables and tables[0]["intervention"].iloc[0] == "patch"

@@ -1,4 +1,4 @@
-"""Means over pairs that share texts, and how sure they are: the machinery behind intervals, contrasts and hand-over layers.
+"""Means over pairs that share texts, and how sure they are; intervals, contrasts and hand-over layers rest on it.
 
     codes = codes_of(texts_of(pairs))                # which texts each pair hangs on
     mean = mean_of(values, codes, resample(codes, RESAMPLES, seed))
@@ -78,7 +78,7 @@ def mean_of(values: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> Mean:
     """Column means of values [rows, cells], where a missing value is NaN.
 
     With product weights the resamples' variance counts what is particular to a pair 2^texts − 1 times (three times for
-    two texts, Owen 2007). The ratio takes it back to once: that of `variance_of` to the sum which such weights estimate.
+    two texts, Owen 2007). The ratio takes it back to once: that of `_variance` to the sum which such weights estimate.
     """
     there = ~np.isnan(values)
     count = there.sum(0)

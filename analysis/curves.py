@@ -141,8 +141,11 @@ def recovery_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) -
     column = "normalised_recovery_mean"
     tidy = series(metrics, column, column, "recovery_n").dropna(subset="rate")
     n, eligible = int(metrics["recovery_n"].max()), int(metrics["eligible_count"].max())
-    note = f"over {n} eligible pairs; {eligible - n} with logit differences of A and B less than 1 apart are left out"
-    y_title = f"{column} (0: A unpatched, 1: B unpatched)"
+    note = (
+        f"0: A unpatched, 1: B unpatched; over {n} eligible pairs, {eligible - n} are left out since A's and B's logit "
+        "differences are less than 1 apart"
+    )
+    y_title = column
     chart = _zero_line(y_title) + _mean_curve(tidy, y_title)
     return finished(chart, title, [*subtitle, note + _interval_note(tidy)])
 

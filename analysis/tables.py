@@ -29,8 +29,9 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] 
     """Title → table, its groups in a named index (`records` and `pairs` of one experiment).
 
     The rates in the tables by pair are those of flips to the target among a group's eligible pairs, which start from 0
-    in every group; where another option than the dose is swept, they are by its values. Differences in length are in percent of the longer span. The tables of unpatched answers count each
-    clip once, whether it is A or B, in one pair or in many.
+    in every group; where another option than the dose is swept, they are by its values. Differences in length are in
+    percent of the longer span. The tables of unpatched answers count each clip once, whether it is A or B, in one pair
+    or in many.
     """
     others = [column for column in swept if column != DOSE]
     full_dose = at_highest_dose(records)

@@ -100,7 +100,7 @@ class Engine:
     ) -> list[Row]:
         """What each call writes, and what is known of it; `CannotPlan` where one of them must run to be known."""
         rows = []
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # so that copies of recordings count their changes
             for chosen, layer in product(options, layers):
                 self._planned.traces = []
                 result = _called(experiment, self._planned, pair, layer, chosen)

@@ -55,6 +55,7 @@ def write_report(run: Path) -> Path:
         sounds=sounds,
         sound_notes=[note for note in (why_silent, missing) if note],
         limits=words.LIMITS,
+        terms=words.TERMS,
         simplifications=words.simplifications(content),
         methods=words.methods(content),
         settings=overview.settings(content),

@@ -7,7 +7,9 @@ import json
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from analysis.cells import DOSE, combinations
 from analysis.report.experiments import Experiment, Run
 from pairs import Clip
 
@@ -18,7 +20,8 @@ BUDGET = 1_500_000
 def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
     """Labels, clips, and for each experiment its pairs with the logits of A, of B, and of A patched at each row.
 
-    A row is a layer, or a layer and a dose. Pairs whose records are not all there yet are left out.
+    A row is a layer and the number of a combination of the swept values, the highest dose first; `combinations` has
+    their names. Pairs whose records are not all there yet are left out.
     """
     labels = run.config["labels"]["order"]
     numbers: dict[str, int] = {}
@@ -41,12 +44,15 @@ def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
                     numbers[clip_id] = len(shown)
                     shown.append(_clip(row, side, clips.get(clip_id)))
             pairs.append({"a": numbers[row["clip_a"]], "b": numbers[row["clip_b"]], **pair})
+        rows, names = _rows(experiment)
         experiments.append(
             {
                 "name": experiment.name,
                 "kind": experiment.settings["kind"],
                 "what": experiment.what,
-                "rows": _rows(experiment),
+                "site": experiment.site,
+                "rows": rows,
+                "combinations": names,
                 "pairs": pairs,
                 "left_out": len(complete) - len(pairs),
             }
@@ -54,13 +60,20 @@ def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
     return {"labels": labels, "clips": shown, "experiments": experiments}
 
 
-def _rows(experiment: Experiment) -> list[list[float]]:
-    first = experiment.records[experiment.records["pair_id"] == experiment.records["pair_id"].iloc[0]]
-    return first[["layer", "patch_alpha"]].to_numpy().tolist()
+def _of_first_pair(experiment: Experiment) -> pd.DataFrame:
+    return experiment.records[experiment.records["pair_id"] == experiment.records["pair_id"].iloc[0]]
+
+
+def _rows(experiment: Experiment) -> tuple[list[list[int]], list[str]]:
+    """Layer and number of the combination of each row of a pair, and the combinations' names."""
+    first = _of_first_pair(experiment)
+    names = combinations(first, experiment.swept)
+    order = names[first[DOSE].sort_values(ascending=False, kind="stable").index].drop_duplicates().tolist()
+    return [[int(layer), order.index(name)] for layer, name in zip(first["layer"], names, strict=True)], order
 
 
 def _pairs(experiment: Experiment, labels: list[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    n_rows = len(_rows(experiment))
+    n_rows = len(_of_first_pair(experiment))
     places = experiment.records.groupby("pair_id", sort=False).indices
     pairs = []
     for row in experiment.pairs:

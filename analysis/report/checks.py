@@ -14,6 +14,7 @@ from pairs.shown import shown
 
 # Below this share of the model's probability on the five labels, a restricted 5-way answer says little.
 ENOUGH_MASS = 0.5
+SELF_PATCH = "Self-patching (output of the block) changes nothing"
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,27 @@ def _silence(run: Run) -> list[Check]:
     silent = run.silent
     if not silent:
         return [
-            Check("A clip patched with itself changes nothing", "missing", "sanity_check_self_patch.json is not there")
+            Check(
+                SELF_PATCH,
+                "missing",
+                "sanity_check_self_patch.json is not there",
+            )
         ]
     noise = silent["tolerance"]
     return [
         Check(
-            "A clip patched with itself changes nothing",
+            SELF_PATCH,
             _light(silent["prediction_agreement"] == 1 and silent["max_abs_delta_logit"] <= noise),
             f"{silent['prediction_agreement']:.0%} of {silent['n_predictions']} answers unchanged; largest |Δlogit| "
             f"{silent['max_abs_delta_logit']:.2g}, tolerance {noise:g}",
         ),
         Check(
-            "Floor: patching the last layer comes too late",
+            "Patching the last layer changes no logit of the readout",
             _light(silent["last_layer_max_abs_delta_logit"] == 0),
             f"largest |Δlogit| {silent['last_layer_max_abs_delta_logit']:.2g}, must be exactly 0",
         ),
         Check(
-            "Ceiling: replacing the span at the embeddings gives B's own answer",
+            "Replacing the span at the embeddings gives B's own logits",
             _light(silent["embeddings_max_abs_difference_from_donor"] <= noise),
             f"largest difference from B's logits {silent['embeddings_max_abs_difference_from_donor']:.2g}, "
             f"tolerance {noise:g}",
@@ -93,7 +98,7 @@ def _silence(run: Run) -> list[Check]:
 
 
 def _engine(run: Run) -> Check:
-    name = "The engine computes what the textbook procedure does"
+    name = "The engine gives the logits of the reference"
     found = of_experiments(run, run.engines)
     if not found:
         return Check(name, "missing", "sanity_check_engine.json is not there")
@@ -197,8 +202,8 @@ def _self_control(experiment: Experiment) -> list[Check]:
     if experiment.settings["intervention"] != "self" or experiment.records is None:
         return []
     changed = int(experiment.records["flip_from_base"].sum())
-    figures = f"{changed} of {len(experiment.records)} patched answers differ from A's own"
-    return [Check(f"The control {experiment.name} is silent", _light(changed == 0), figures)]
+    figures = f"flip from base in {changed} of {len(experiment.records)} patched answers ({experiment.site})"
+    return [Check(f"The control {experiment.name} changes no answer", _light(changed == 0), figures)]
 
 
 def _near_ties(run: Run) -> list[Check]:
@@ -212,11 +217,11 @@ def _near_ties(run: Run) -> list[Check]:
     margin = _each(f"{near_tie_margin(experiment.settings):g}" for experiment in measured)
     return [
         Check(
-            "Answers stand clear of the arithmetic's noise",
+            "No answer is a near-tie",
             _light(not tied and not tied_clips, "note"),
             f"{len(tied_clips)} of {len(clips)} unpatched and {tied} of {answers} patched answers are near-ties "
-            f"(margin under {margin}): their best two labels are so close that the noise of another engine, device or "
-            "dtype can choose between them",
+            f"(best two labels less than {margin} logits apart): rounding in another engine, device or dtype can "
+            "choose between the two",
         )
     ]
 

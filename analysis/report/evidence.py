@@ -30,7 +30,7 @@ def by_experiment(run: Run) -> list[Table]:
         for name, found in of_experiments(run, run.engines).items()
     ]
     lines = pd.DataFrame([_line(run, experiment) for experiment in run.experiments]).dropna(axis="columns", how="all")
-    tables = [table_of("Engine against the textbook procedure", pd.DataFrame(engines))] if engines else []
+    tables = [table_of("Engine against its reference", pd.DataFrame(engines))] if engines else []
     return [*tables, table_of("Pairs, sounds and near-ties", lines)]
 
 
@@ -38,6 +38,7 @@ def _line(run: Run, experiment: Experiment) -> dict[str, object]:
     sounds, ties = run.sounds.get(experiment.name), experiment.near_ties
     return {
         "experiment": experiment.name,
+        "written": experiment.site or None,
         "pairs in the list": str(len(experiment.pairs)),
         "without a record": str(len(experiment.lost)),
         "clips": str(sounds["n_clips"]) if sounds else None,

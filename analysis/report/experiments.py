@@ -11,27 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.charts import charts_of, read_metrics
+from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
+from analysis.charts import charts_of, description, read_metrics
 from analysis.metrics import layer_metrics, near_tie_margin, near_ties, read_records
 from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
+from analysis.sites import site_name
 from analysis.tables import all_tables
 from errors import UserError
 from files import read_config, read_json, whole_lines
 
 Rows = list[dict[str, Any]]
-ABOUT = {
-    "self": "A is its own donor: nothing may change",
-    "random": "a random clip donates, with another text and another prosody",
-    "non-audio": "as many positions of the prompt's text are patched instead of the audio",
-    "no-conflict": "only recipients whose words and voice agree",
-    "same-label": "another clip with A's labels donates",
-    "suffix": "the positions after the audio span are patched, up to the readout",
-    "noise": "noise with the norm of A's own stream replaces the span",
-    "dose": "the main patching at several doses",
-    "window": "the span is patched at several consecutive layers",
-    "mean": "the span is replaced by the mean over clips of the target label",
-}
+MOST_CELLS = 400  # lines of the table of all metrics
 KINDS = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
 
 
@@ -49,7 +40,8 @@ class NearTies:
 class Experiment:
     """One experiment of the run; `records` is None while nothing of it can be shown.
 
-    `metrics` is the table by layer, at the largest dose where there are several. `lost` are pairs that gave no record
+    `metrics` is the table by cell, at the highest dose where there are several; `swept` are the columns besides `layer`
+    that tell the rows of a pair apart. `lost` are pairs that gave no record
     and never will, as pair_id → reason, in the order of the list.
     """
 
@@ -59,6 +51,7 @@ class Experiment:
     lost: dict[str, str]
     records: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
+    swept: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     hand_over: dict[str, Any] | None = None
@@ -79,10 +72,35 @@ class Experiment:
 
     @property
     def what(self) -> str:
-        intervention = self.settings["intervention"]
-        if self.is_main:
-            return KINDS[self.settings["kind"]]
-        return ABOUT.get(intervention, f"intervention “{intervention}”")
+        """Its docstring, or its name where the run keeps none."""
+        return description(self.settings)
+
+    @property
+    def pairs_differ(self) -> str:
+        """What the two clips of a pair have in common, and what not."""
+        return KINDS[self.settings["kind"]]
+
+    @property
+    def site(self) -> str:
+        """What was written in the block, in words; "" while nothing is known."""
+        return "" if self.records is None else site_name(self.records)
+
+    @property
+    def is_one_curve(self) -> bool:
+        return is_one_curve(self.swept)
+
+    @property
+    def doses(self) -> list[float]:
+        """Every alpha that ran."""
+        if self.records is not None:
+            return sorted(self.records[DOSE].unique().tolist())
+        alpha = self.settings["patch_alpha"]
+        return alpha if isinstance(alpha, list) else [alpha]
+
+    def cell(self, row: pd.Series) -> str:
+        """The cell of a line of its metrics, as "layer 3, head 2"."""
+        values = combinations(row.to_frame().T.infer_objects(), [c for c in self.swept if c != DOSE]).iloc[0]
+        return ", ".join(filter(None, [f"layer {int(row['layer'])}", values]))
 
     @property
     def n_measured(self) -> int:
@@ -144,17 +162,18 @@ def _experiment(run: Path, config: dict[str, Any], name: str, settings: dict[str
         return Experiment(name, settings, pairs, lost)
     summarised = (run / f"patching_metrics_{name}.csv").exists()  # not yet, where it was interrupted
     margin = near_tie_margin(settings)
-    metrics = read_metrics(run, name) if summarised else layer_metrics(records, margin)
+    swept = swept_columns(settings, records)
+    metrics = read_metrics(run, name) if summarised else layer_metrics(records, margin, swept)
     return Experiment(
         name,
         settings,
         pairs,
         lost,
         records,
-        metrics[metrics["patch_alpha"] == metrics["patch_alpha"].max()],
+        at_highest_dose(metrics),
+        swept,
         figures=album.take(charts_of(run, config, name), name) if summarised else [],
-        tables=[table_of("Everything measured, by layer", metrics.dropna(axis="columns", how="all"))]
-        + _tables(run, name, records, pairs),
+        tables=[_all_metrics(metrics, name, swept), *_tables(run, name, records, pairs, swept)],
         hand_over=read_json(run / f"statistics_{name}.json").get("hand_over"),
         near_ties=_near_ties(records, margin),
     )
@@ -183,8 +202,16 @@ def _records(path: Path) -> pd.DataFrame | None:
     return read_records(path)
 
 
-def _tables(run: Path, name: str, records: pd.DataFrame, pairs: Rows) -> list[Table]:
-    tables = [table_of(caption, table) for caption, table in all_tables(records, pd.DataFrame(pairs)).items()]
+def _all_metrics(metrics: pd.DataFrame, name: str, swept: list[str]) -> Table:
+    caption = f"All metrics by {' and '.join(['layer', *swept])}"
+    if len(metrics) > MOST_CELLS:
+        caption += f": the first {MOST_CELLS} of {len(metrics)} lines of patching_metrics_{name}.csv"
+    columns = ["layer", *swept, *metrics.columns.drop(["layer", *swept])]
+    return table_of(caption, metrics[columns][:MOST_CELLS].dropna(axis="columns", how="all"))
+
+
+def _tables(run: Path, name: str, records: pd.DataFrame, pairs: Rows, swept: list[str]) -> list[Table]:
+    tables = [table_of(caption, table) for caption, table in all_tables(records, pd.DataFrame(pairs), swept).items()]
     for path in sorted(run.glob(f"contrast_{name}_vs_*.csv")):
         other = path.stem.removeprefix(f"contrast_{name}_vs_")
         tables.append(table_of(f"Difference from {other}, by layer", pd.read_csv(path)))

@@ -15,13 +15,13 @@ import altair as alt
 
 # The page says which experiment it is, so that a heading says only what the figure shows; others keep their title.
 HEADINGS = {
-    "flip_rate_curve": "How often A gives B's label",
-    "delta_logit_curve": "How far the target's logit moves",
-    "recovery_curve": "How much of the way from A to B",
-    "pair_heat_map": "Every pair",
-    "label_matrix": "From label to label",
-    "controls": "The main curve and its controls",
-    "dose_response": "Dose response",
+    "flip_rate_curve": "Flip rates by patched layer",
+    "delta_logit_curve": "delta_logit_target by patched layer",
+    "recovery_curve": "Normalised recovery by patched layer",
+    "pair_heat_map": "Each pair by patched layer",
+    "label_matrix": "flip_to_target_rate from label to label",
+    "controls": "The main experiment and its controls",
+    "dose_response": "Dose response: flip rate by alpha",
 }
 
 

@@ -13,38 +13,42 @@ from analysis.report.experiments import Experiment, Run
 from analysis.report.table import Table, table_of
 
 # In a table of their own, or said elsewhere.
-APART = ("versions", "finished", "control")
+APART = ("versions", "finished", "control", "doc")
 
 
 def glance(run: Run) -> Table:
-    """A line an experiment: how often A gives the target at its first, its best and its last layer."""
+    """A line an experiment: flip rates at its first and its last layer, and the highest at any cell."""
     lines = pd.DataFrame(map(_line, run.experiments)).dropna(axis="columns", how="all")
     return table_of("Every experiment of this run, over all of its pairs", lines)
 
 
 def _line(experiment: Experiment) -> dict[str, object]:
     line = {"experiment": experiment.name, "what it does": experiment.what}
+    line["written"] = experiment.site or None
     n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
     if experiment.records is None:
         return {**line, "pairs": f"none of {n_pairs}" if experiment.finished else "none yet"}
     metrics = experiment.metrics
     rate = metrics["flip_to_target_rate"]
     best = metrics.loc[rate.idxmax()]
-    hand_over = experiment.hand_over or {}
+    first, last = (metrics.iloc[0], metrics.iloc[-1]) if experiment.is_one_curve else (None, None)
     return {
         **line,
         "pairs": str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}",
         "eligible": str(metrics["eligible_count"].max()),
-        "gives the target, first layer": _percent(rate.iloc[0], metrics["layer"].iloc[0]),
-        "at most": _percent(best["flip_to_target_rate"], best["layer"]),
-        "last layer": _percent(rate.iloc[-1], metrics["layer"].iloc[-1]),
-        "leaves A's answer, at most": f"{metrics['flip_from_base_rate'].max():.0%}",
-        "hand-over layer": _hand_over(hand_over),
+        "flip_to_target_rate, first layer": _rate(experiment, first),
+        "highest": _rate(experiment, best),
+        "last layer": _rate(experiment, last),
+        "flip_from_base_rate, highest": f"{metrics['flip_from_base_rate'].max():.0%}",
+        "hand-over layer": _hand_over(experiment.hand_over or {}),
     }
 
 
-def _percent(rate: float, layer: float) -> str:
-    return f"{rate:.0%} (layer\N{NO-BREAK SPACE}{layer:.0f})"
+def _rate(experiment: Experiment, row: pd.Series | None) -> str | None:
+    if row is None:
+        return None
+    cell = experiment.cell(row).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return f"{row['flip_to_target_rate']:.0%} ({cell})"
 
 
 def _hand_over(found: dict[str, float | None]) -> str | None:
@@ -126,16 +130,17 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     elif of["options"]:
         words = [of["intervention"], "--pairs", kind]
         for name, value in of["options"].items():
-            words += [
-                f"--{name.replace('_', '-')}",
-                ",".join(map(str, value)) if isinstance(value, list) else str(value),
-            ]
+            values = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += [f"--{name.replace('_', '-')}", values]
     else:
         words = ["control", "--kind", of["intervention"], "--pairs", kind]
     words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
     if not of["patch_all_layers"]:
         words += ["--layers", _ranges(of["layers_to_patch"])]
-    words += ["--alpha", f"{of['patch_alpha']:g}", "--align", of["align"], "--max-pairs", str(of[f"max_pairs_{kind}"])]
+    alpha = of["patch_alpha"]
+    if alpha != 1:  # an experiment that takes none has no such option, and notes 1
+        words += ["--alpha", ",".join(f"{value:g}" for value in (alpha if isinstance(alpha, list) else [alpha]))]
+    words += ["--align", of["align"], "--max-pairs", str(of[f"max_pairs_{kind}"])]
     words += ["--seed", str(of["pair_sampling_seed"])]
     words += [] if of["same_speaker"] else ["--any-speaker"]
     words += ["--both-directions"] if of["both_directions"] else []

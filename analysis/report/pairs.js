@@ -44,9 +44,11 @@
     });
     at("pair-select").replaceChildren(...options);
     if (shown.includes(keep)) at("pair-select").value = keep;
-    const doses = [...new Set(experiment().rows.map(([, alpha]) => alpha))].sort((x, y) => y - x);
-    at("pair-dose-box").hidden = doses.length < 2;
-    at("pair-dose").replaceChildren(...doses.map((alpha) => element("option", alpha, { value: alpha })));
+    const { combinations } = experiment();
+    const chosen = Number(at("pair-combination").value);
+    at("pair-combination-box").hidden = combinations.length < 2;
+    at("pair-combination").replaceChildren(...combinations.map((name, i) => element("option", name, { value: i })));
+    if (chosen < combinations.length) at("pair-combination").value = chosen;
     at("pair-choice").dataset.leftOut = leftOut;
     show();
   }
@@ -57,7 +59,7 @@
     at("pair-previous").disabled = !some || place === 0;
     at("pair-next").disabled = !some || place === shown.length - 1;
     if (!some) {
-      at("pair-summary").textContent = "No pair is like that.";
+      at("pair-summary").textContent = "No pair matches.";
       return;
     }
     const p = pair();
@@ -79,20 +81,20 @@
     if (sound) audio.src = `data:audio/mpeg;base64,${sound}`;
     else audio.removeAttribute("src");
     const facts = {
-      "unpatched answer": labels[largest(logits)], "voice says": clip.voice, "words say": clip.words,
+      "unpatched answer": labels[largest(logits)], "prosody label": clip.voice, "semantic label": clip.words,
       "text type": clip.text_type, speaker: clip.speaker, "audio positions": length, clip: clip.id,
     };
     const rows = Object.entries(facts).filter(([, value]) => value !== undefined);
     box.querySelector("dl").replaceChildren(...rows.flatMap(([key, value]) => [element("dt", key), element("dd", value)]));
   }
 
-  const rowsAtDose = () => {
-    const alpha = Number(at("pair-dose").value);
-    return experiment().rows.map(([layer, dose], row) => ({ layer, dose, row })).filter(({ dose }) => dose === alpha);
+  const chosenRows = () => {
+    const chosen = Number(at("pair-combination").value);
+    return experiment().rows.map(([layer, of], row) => ({ layer, of, row })).filter(({ of }) => of === chosen);
   };
 
   function summary(p, place) {
-    const given = rowsAtDose().map(({ layer, row }) => ({ layer, answer: largest(logitsAt(p, row)) }));
+    const given = chosenRows().map(({ layer, row }) => ({ layer, answer: largest(logitsAt(p, row)) }));
     const runs = [];
     for (const { layer, answer } of given) {
       const last = runs.at(-1);
@@ -106,8 +108,8 @@
     const total = `${place + 1} of ${shown.length}${shown.length < experiment().pairs.length ? " shown" : ""}`;
     const { left_out: leftOut } = experiment();
     const left = leftOut ? ` (${leftOut} more pairs are left out to keep this file small)` : "";
-    const can = eligible(p) ? "" : " Not eligible: A gives the target already.";
-    const written = `${p.lengths[2]} positions were written.`;
+    const can = eligible(p) ? "" : " Not eligible: A unpatched gives the target.";
+    const written = `${p.lengths[2]} positions were written (${experiment().site}).`;
     return `Pair ${total}${left}. Target: ${labels[p.target]}.${can} ${written} Patched at ${said.join("; ")}.`;
   }
 
@@ -124,7 +126,7 @@
   function showValues(p) {
     const columns = [
       { x: "B", what: "B, unpatched", values: scaled(p.donor) },
-      ...rowsAtDose().map(({ layer, row }) => ({
+      ...chosenRows().map(({ layer, row }) => ({
         x: String(layer), what: `A, patched at layer ${layer}`, values: scaled(logitsAt(p, row)), patched: true,
       })),
       { x: "A", what: "A, unpatched", values: scaled(p.base) },
@@ -142,7 +144,7 @@
     const values = columns.flatMap(({ x, what, values: row, patched = false }) =>
       row.map((value, label) => ({ x, what, label: labels[label], value, patched, answer: label === largest(row) })));
     const x = {
-      field: "x", type: "ordinal", sort: order, title: "layer patched (B, A: unpatched)",
+      field: "x", type: "ordinal", sort: order, title: "patched layer (B, A: unpatched)",
       axis: { values: ticks, labelAngle: 0, labelOverlap: false },
     };
     const y = { field: "value", type: "quantitative", title, scale: { zero: false } };
@@ -202,7 +204,7 @@
     at(id).addEventListener("input", () => listPairs(Number(at("pair-select").value)));
   }
   at("pair-select").addEventListener("change", show);
-  at("pair-dose").addEventListener("change", show);
+  at("pair-combination").addEventListener("change", show);
   document.querySelectorAll("[name=pair-scale]").forEach((radio) => radio.addEventListener("change", show));
   at("pair-previous").addEventListener("click", () => move(-1));
   at("pair-next").addEventListener("click", () => move(1));

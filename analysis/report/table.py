@@ -25,7 +25,7 @@ def table_of(caption: str, table: pd.DataFrame) -> Table:
         table = table.reset_index()
     numeric = [bool(pd.api.types.is_numeric_dtype(kind)) for kind in table.dtypes]
     rows = [[_cell(value) for value in row] for row in table.astype(object).itertuples(index=False)]
-    return Table(caption, [str(column).replace("_", " ") for column in table.columns], rows, numeric)
+    return Table(caption, [str(column) for column in table.columns], rows, numeric)
 
 
 def _cell(value: Any) -> str:

@@ -5,6 +5,8 @@ question(run), simplifications(run), methods(run)
 
 import pandas as pd
 
+from analysis.curves import NO_UPPER_BOUND
+from analysis.metrics import main_rate
 from analysis.report.experiments import Experiment, Run
 
 LIMITS = (
@@ -16,13 +18,19 @@ LIMITS = (
     "A flip rate that starts high and decays with depth is what any causal model shows, since replacing the whole span "
     "in an early layer hands over nearly all of B. The result is where it decays, how it compares with the controls, "
     "and where the suffix takes over.",
+    NO_UPPER_BOUND,
+)
+TERMS = (
+    "A is the recipient, whose run is patched; B is the donor, whose activations are written into it. The target is "
+    "B's label. flip_to_target_rate is the share of pairs whose patched answer is the target, flip_from_base_rate the "
+    "share whose patched answer is no longer A's unpatched one. Both are over all pairs; flip_to_target_rate_eligible "
+    "is over the eligible pairs, in which A unpatched does not give the target. B's own rate (donor_is_target_rate) "
+    "and A's own rate (base_is_target_rate) are the shares of pairs in which B and A, unpatched, give the target."
 )
 DIFFERS = {
     "prosody": "the same words in another voice; the target is B's prosody label",
     "semantic": "another text in a voice with the same prosody label; the target is B's semantic label",
 }
-# Of these nothing may change, so what counts is how often A leaves its own answer.
-SILENT = ("self", "same-label")
 
 
 def question(run: Run) -> str:
@@ -33,8 +41,8 @@ def question(run: Run) -> str:
     asked = [f"{len(main.pairs)} {_kind(main)} pairs ({DIFFERS[_kind(main)]})" for main in run.mains]
     others = _list([experiment.name for experiment in run.others])
     sentences = [
-        f"{model['name']} hears clip A and is asked “{prompt}” If, at one decoder layer, the residual stream over A's "
-        "audio is replaced with clip B's, does its answer become B's label?",
+        f"{model['name']} hears clip A (the recipient) and is asked “{prompt}” If activations of clip B (the donor) "
+        "are written into A's run at one decoder layer, does its answer flip to the target, B's label?",
         "If so, that layer lies on the causal path of the decision: this is an intervention, do(activation = B), not a "
         "correlation.",
         f"It was asked at {where} {model['n_layers']} layers, with clips of {run.config['data']['name']}"
@@ -58,12 +66,9 @@ def simplifications(run: Run) -> list[str]:
     for experiment in run.mains:
         if experiment.records is not None:
             lines += [_alignment(experiment), _mass(experiment)]
-    doses = [f"{e.name} at alpha {_alpha(e):g}" for e in run.experiments if _alpha(e) != 1]
-    lines.append(
-        f"(1 − alpha) · A + alpha · B is written, less than the whole of B: {_list(doses)}."
-        if doses
-        else "alpha = 1: B's stream replaces A's whole (unless an experiment varies its dose)."
-    )
+    doses = [f"{e.name} at alpha {_doses(e.doses)}" for e in run.experiments if e.doses != [1]]
+    if doses:
+        lines.append(f"At alpha below 1 the written value is (1 − alpha) · A + alpha · B: {_list(doses)}.")
     return lines
 
 
@@ -89,7 +94,6 @@ def methods(run: Run) -> str:
     """A paragraph for a paper, from the configuration, the construction report and the metrics of this run."""
     model, data = run.config["model"], run.config["data"]
     first = run.experiments[0].settings
-    alphas = sorted({_alpha(experiment) for experiment in run.experiments})
     several = [label for label, entry in run.tokens.get("labels", {}).items() if entry["multi_token"]]
     sentences = [
         f"We located the decision by activation patching in {model['name']} ({model['n_layers']} decoder layers, "
@@ -99,9 +103,8 @@ def methods(run: Run) -> str:
         f"The answer was the label with the largest logit ({', '.join(run.config['labels']['order'])}) at the last "
         "position of the prompt, each label read from its first token"
         f"{f' ({_list(several)} consist of several)' if several else ''}; nothing was generated.",
-        "For a recipient A and a donor B, the output of decoder layer l at A's first min(len A, len B) audio positions "
-        f"was set to (1 − α)·A + α·B with α = {' or '.join(f'{alpha:g}' for alpha in alphas)}, and the forward pass "
-        f"was completed (engine {first['engine']}, {first['dtype']} on {first['device']}).",
+        *_patching(run),
+        f"Forward passes were completed with engine {first['engine']}, {first['dtype']} on {first['device']}.",
     ]
     for experiment in run.mains:
         sentences += [_sampling(run, experiment), *_result(experiment)]
@@ -112,6 +115,17 @@ def methods(run: Run) -> str:
     sentences += _checks(run)
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
     return " ".join(filter(None, [*sentences, f"Software: {versions}."]))
+
+
+def _patching(run: Run) -> list[str]:
+    if not run.mains:
+        return []
+    alphas = sorted({dose for experiment in run.mains for dose in experiment.doses})
+    sites = list(dict.fromkeys(experiment.site for experiment in run.mains if experiment.site))
+    return [
+        f"For a recipient A and a donor B, the {_list(sites) or 'residual stream'} of decoder layer l at A's first "
+        f"min(len A, len B) audio positions was set to (1 − α)·A + α·B with α = {_doses(alphas)}."
+    ]
 
 
 def _sampling(run: Run, experiment: Experiment) -> str:
@@ -127,21 +141,21 @@ def _sampling(run: Run, experiment: Experiment) -> str:
 
 
 def _result(experiment: Experiment) -> list[str]:
-    if experiment.records is None:
+    if experiment.records is None or not experiment.is_one_curve:
         return []
     start, end = experiment.metrics.iloc[0], experiment.metrics.iloc[-1]
     eligible = int(start["eligible_count"])
     sentences = [
         f"Unpatched, A gave the target in {start['base_is_target_rate']:.0%} of the {int(start['n_pairs'])} pairs "
-        f"measured and B in {start['donor_is_target_rate']:.0%}; {eligible} pairs were eligible, A's answer not being "
-        "the target."
+        f"measured (A's own rate) and B in {start['donor_is_target_rate']:.0%} (B's own rate); {eligible} pairs were "
+        "eligible, A's answer not being the target."
     ]
     if eligible:
         rates = [
             f"{row['flip_to_target_rate_eligible']:.0%}{_interval(row)} when patched at layer {int(row['layer'])}"
             for row in ([start, end] if len(experiment.metrics) > 1 else [start])
         ]
-        sentences.append(f"Of the eligible pairs, these gave the target: {_list(rates)}.")
+        sentences.append(f"The flip-to-target rate among eligible pairs was {_list(rates)}.")
     return [*sentences, hand_over(experiment)] if experiment.hand_over else sentences
 
 
@@ -177,13 +191,11 @@ def _between(found: dict[str, float | None]) -> str:
 
 
 def _control(experiment: Experiment) -> str:
-    metrics = experiment.metrics
-    leaves = experiment.settings["intervention"] in SILENT
-    column, did = ("flip_from_base_rate", "left A's answer") if leaves else ("flip_to_target_rate", "gave the target")
+    metrics, column = experiment.metrics, main_rate(experiment.settings["intervention"])
     top = metrics.loc[metrics[column].idxmax()]
     return (
-        f"{experiment.name} ({experiment.what}; n = {int(top['n_pairs'])}) {did} in at most {top[column]:.0%} of pairs "
-        f"(layer {int(top['layer'])})"
+        f"{experiment.name} ({experiment.what.rstrip('.')}; written: {experiment.site}; n = {int(top['n_pairs'])}) had "
+        f"a {column} of at most {top[column]:.0%} ({experiment.cell(top)})"
     )
 
 
@@ -204,8 +216,8 @@ def _kind(experiment: Experiment) -> str:
     return experiment.settings["kind"]
 
 
-def _alpha(experiment: Experiment) -> float:
-    return experiment.settings["patch_alpha"]
+def _doses(alphas: list[float]) -> str:
+    return _list([f"{alpha:g}" for alpha in alphas])
 
 
 def _list(items: list[str]) -> str:

@@ -5,13 +5,13 @@ import json
 import pandas as pd
 import pytest
 
-from analysis import charts, plots
+from analysis import charts, curves, figure_style
 from analysis.charts import charts_of
 from analysis.compare import compare
-from analysis.summary import summarise
+from analysis.summary import shown, summarise
 from errors import UserError
 from models.labels import LABELS
-from tests.analysis.test_metrics import logits, record
+from tests.analysis.test_metrics import FIXED_COLUMNS, logits, record
 
 LAYERS = (0, 1, 2)
 
@@ -87,9 +87,9 @@ def test_intervals_stand_in_the_metrics_and_hold_the_rates(run):
 def test_the_heat_map_has_a_row_a_pair_with_the_ineligible_at_the_foot(run):
     rows = rows_of(charts_of(run[0], run[1], "prosody")["pair_heat_map_prosody"])
     assert len(rows) == 10 * len(LAYERS)
-    assert set(rows.query("row == 9")["state"]) == {"not eligible: gave the target unpatched"}
-    assert set(rows.query("row < 9 and layer <= 1")["state"]) == {"gives the target"}
-    assert set(rows.query("row < 9 and layer == 2")["state"]) == {"keeps A's own answer"}
+    assert set(rows.query("row == 9")["state"]) == {"not eligible: A unpatched gives the target"}
+    assert set(rows.query("row < 9 and layer <= 1")["state"]) == {"flip to target"}
+    assert set(rows.query("row < 9 and layer == 2")["state"]) == {"no flip: A's own answer"}
 
 
 def heat_map(run):
@@ -122,7 +122,7 @@ def test_a_thinned_heat_map_keeps_every_layer_of_the_pairs_that_it_shows(run, mo
 
 
 def test_the_metrics_count_near_ties_by_the_margin_of_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda chart, path: [])
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
     folder, config = make_run(tmp_path / "run")
     counts = pd.read_csv(folder / "patching_metrics_prosody.csv")["near_tie_count"]
     assert counts.tolist() == [0, 0, 0]
@@ -134,7 +134,7 @@ def test_the_metrics_count_near_ties_by_the_margin_of_the_run(tmp_path, monkeypa
 
 @pytest.mark.parametrize("without", ["some", "all"])
 def test_pairs_that_gave_no_record_are_in_no_rate_and_stop_no_summary(tmp_path, monkeypatch, without):
-    monkeypatch.setattr(plots, "save", lambda chart, path: [])
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
     folder, _ = make_run(tmp_path / "run", control=True)
     records = folder / "patching_records_prosody.jsonl"
     lines = [line for line in records.read_text().splitlines(keepends=True) if '"prosody3"' not in line]
@@ -155,6 +155,89 @@ def test_the_label_matrix_counts_pairs_from_label_to_label(run):
 def test_the_confusion_counts_each_clip_once(run):
     rows = rows_of(charts_of(run[0], run[1], "prosody")["unpatched_confusion_prosody"])
     assert rows.groupby("factor")["n"].sum().tolist() == [20, 20]
+
+
+def sweep(folder, values, swept, intervention="random", doc="A docstring of its own.", site="mlp.output", **settings):
+    """The run in `folder` with random-prosody repeated for each of the `values`, as a sweep of `intervention`."""
+    config = json.loads((folder / "patching_config.json").read_text())
+    experiment = config["experiments"]["random-prosody"]
+    experiment |= {"intervention": intervention, "control": False, "doc": doc, "swept": swept} | settings
+    (folder / "patching_config.json").write_text(json.dumps(config))
+    path = folder / "patching_records_random-prosody.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [row | {"site": site} | value for value in values for row in rows]
+    rows.sort(key=lambda row: row["pair_id"])  # stable: a pair's rows together
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return config
+
+
+TWO = [{"patch_alpha": alpha, "k": k} for alpha in (0.5, 1.0) for k in (1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("values", "swept", "lines"),
+    [
+        ([{"head": head} for head in range(3)], ["head"], {"head 0", "head 1", "head 2"}),
+        (TWO, ["patch_alpha", "k"], {"alpha 0.5, k 1", "alpha 0.5, k 3", "alpha 1, k 1", "alpha 1, k 3"}),
+        ([{"head": head} for head in range(7)], ["head"], None),
+        ([{"patch_alpha": alpha} for alpha in (0.5, 1.0)], ["patch_alpha"], {"alpha 0.5", "alpha 1"}),
+    ],
+)
+def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(tmp_path, monkeypatch, values, swept, lines):
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
+    folder, _ = make_run(tmp_path / "run", control=True)
+    contrast = folder / "contrast_prosody_vs_random-prosody.csv"
+    contrast.unlink()
+    config = sweep(folder, values, swept, control=True)
+    shown_table = shown(summarise(folder, "random-prosody")[0])
+    metrics = pd.read_csv(folder / "patching_metrics_random-prosody.csv")
+    assert list(metrics)[:6] == FIXED_COLUMNS and (metrics["n_pairs"] == 10).all()
+    expected = {(layer, *value.values()) for value in values for layer in LAYERS}
+    assert set(metrics[["layer", *swept]].itertuples(index=False, name=None)) == expected and len(metrics) == len(
+        expected
+    )
+    assert metrics["flip_to_target_rate_low"].notna().all() and (metrics["site"] == "mlp.output").all()
+    assert all(column in shown_table.splitlines()[0] for column in swept)
+
+    figures = charts_of(folder, config, "random-prosody")
+    one_curve = swept == ["patch_alpha"]
+    assert contrast.exists() == one_curve  # a contrast is of one curve
+    assert ("dose_response_random-prosody" in figures) == ("controls_prosody" in figures) == one_curve
+    flips = figures["flip_rate_curve_random-prosody"].to_dict()
+    assert " ".join(flips["title"]["text"]) == "Prosody pairs, random: A docstring of its own."
+    if lines:
+        series = {row["series"] for row in rows_of(figures["flip_rate_curve_random-prosody"]).to_dict("records")}
+        assert series == lines | {curves.A_RATE, curves.B_RATE}
+    else:
+        assert "B's own rate (B unpatched) 100%; A's own rate (A unpatched) 10%" in flips["title"]["subtitle"]
+        assert len(rows_of(figures["delta_logit_curve_random-prosody"])) == len(expected)
+
+
+def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
+    folder, _ = make_run(tmp_path / "run", control=True)
+    sweep(folder, [{"head": head} for head in range(51)], ["head"])
+    lines = shown(summarise(folder, "random-prosody")[0]).splitlines()
+    assert len(lines) == 1 + 20 + 1 and "20 of 153 cells" in lines[-1]
+
+
+def test_a_run_of_the_version_before_opens_with_its_doses_and_without_docstrings(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
+    folder, _ = make_run(tmp_path / "run", control=True)
+    doses = [{"patch_alpha": alpha} for alpha in (0.1, 1.0)]
+    config = sweep(folder, doses, None, "dose", doc=None, site=None, options={"alphas": [0.1, 1.0]})
+    del config["experiments"]["random-prosody"]["swept"], config["experiments"]["random-prosody"]["doc"]
+    (folder / "patching_config.json").write_text(json.dumps(config))
+    path = folder / "patching_records_random-prosody.jsonl"
+    path.write_text(path.read_text().replace(', "site": null', ""))
+    summarise(folder, "random-prosody")
+    metrics = pd.read_csv(folder / "patching_metrics_random-prosody.csv")
+    assert sorted(metrics["patch_alpha"].unique()) == [0.1, 1.0] and len(metrics) == 2 * len(LAYERS)
+    figures = charts_of(folder, config, "random-prosody")
+    assert set(figures) >= {"dose_response_random-prosody", "flip_rate_curve_random-prosody"}
+    flips = figures["flip_rate_curve_random-prosody"].to_dict()
+    assert flips["title"]["text"] == ['Prosody pairs: intervention "dose"']
+    assert "output of the block (residual stream)" in json.dumps(flips)
 
 
 def test_hand_over_and_contrast_are_written(run):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from analysis import plots
+from analysis import figure_style
 from analysis.metrics import layer_metrics, read_records
 from analysis.report import sounds, write_report
 from analysis.summary import summarise
@@ -225,12 +225,37 @@ def test_the_pair_browser_holds_the_records(run):
     data = Page(write_report(run)).data["pairs-data"]
     records = read_records(run / "patching_records_prosody.jsonl")
     shown = data["experiments"][0]
-    assert shown["rows"] == [[layer, 1.0] for layer in range(4)]
+    assert shown["rows"] == [[layer, 0] for layer in range(4)] and shown["combinations"] == [""]
     for pair, (_, mine) in zip(shown["pairs"], records.groupby("pair_id", sort=False), strict=True):
         patched = [row[label] for row in mine["logits_patch"] for label in data["labels"]]
         assert pair["patch"] == pytest.approx(patched, abs=6e-4)
         assert data["clips"][pair["a"]]["id"] == mine["clip_a"].iloc[0]
         assert data["labels"][pair["target"]] == mine["target"].iloc[0]
+
+
+def test_the_report_of_a_sweep_names_cells_sites_and_the_docstring(tmp_path):
+    run = make_run(tmp_path / "run", ("heads-prosody",))
+    path = run / "patching_records_heads-prosody.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    site, combinations = "self_attn.o_proj.input", [(0.5, 3), (0.5, 0), (1.0, 3), (1.0, 0)]
+    rows = [row | {"patch_alpha": a, "head": h, "site": site} for a, h in combinations for row in rows]
+    write_lines(path, sorted(rows, key=lambda row: row["pair_id"]))
+    swept = ["patch_alpha", "head"]
+    layer_metrics(read_records(path), swept=swept).to_csv(run / "patching_metrics_heads-prosody.csv", index=False)
+    new = {"doc": "One head at a time.", "swept": swept, "patch_alpha": [0.5, 1.0], "options": {"head": [3, 0]}}
+    change(
+        run, "patching_config.json", lambda config: config["experiments"]["heads-prosody"].update(control=False, **new)
+    )
+    page = Page(write_report(run))
+    shown = page.data["pairs-data"]["experiments"][0]
+    assert shown["combinations"] == ["alpha 1, head 3", "alpha 1, head 0", "alpha 0.5, head 3", "alpha 0.5, head 0"]
+    assert shown["rows"] == [[layer, number] for number in (2, 3, 0, 1) for layer in range(4)]
+    assert {len(pair["patch"]) for pair in shown["pairs"]} == {4 * 4 * len(LABELS)}
+    assert shown["what"] == "One head at a time." and shown["site"] == "input of o_proj (a head's slice)"
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(r"\d+% \(layer 0, head [03]\)", text) and "written: input of o_proj (a head's slice)" in text
+    assert "--head 3,0" in text and "--alpha 0.5,1" in text
+    assert "All metrics by layer and patch_alpha and head" in text
 
 
 @pytest.mark.parametrize(
@@ -269,7 +294,7 @@ def test_the_methods_text_holds_this_runs_numbers(tmp_path):
         f"{metrics['eligible_count'][0]} pairs were eligible",
         f"{metrics['flip_to_target_rate_eligible'][0]:.0%} when patched at layer 0",
         f"{metrics['flip_to_target_rate_eligible'][3]:.0%} when patched at layer 3",
-        "random-prosody (a random clip donates",
+        'random-prosody (intervention "random"; written: output of the block (residual stream)',
         "(angry consist of several)",
         "nnsight 0.8.1",
     ):
@@ -277,7 +302,7 @@ def test_the_methods_text_holds_this_runs_numbers(tmp_path):
 
 
 def test_the_hand_over_the_intervals_and_the_contrasts_are_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda chart, path: [])
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
     run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=20)
     for name in ("prosody", "random-prosody"):
         summarise(run, name)
@@ -293,11 +318,11 @@ def light(page, name):
 
 
 def test_a_failed_check_is_red_and_a_remark_is_a_note(run):
-    assert light(Page(write_report(run)), "Floor: patching the last layer comes too late") == "passed"
+    assert light(Page(write_report(run)), LAST_LAYER) == "passed"
     change(run, "sanity_check_self_patch.json", lambda c: c.update(last_layer_max_abs_delta_logit=0.5))
     change(run, "patching_config.json", lambda c: c["data"].update(warnings=["sad: 3 clips are missing"]))
     page = Page(write_report(run))
-    assert light(page, "Floor: patching the last layer comes too late") == "failed"
+    assert light(page, LAST_LAYER) == "failed"
     assert light(page, "Data") == "note" and "sad: 3 clips are missing" in page.text
     assert light(page, "Each label has a token of its own") == "note" and "angry (ang | ry)" in page.text
     (run / "sanity_check_audio_span.json").unlink()
@@ -333,14 +358,11 @@ def lose(run, name="prosody", pairs=(1,), reasons=True):
     return ids
 
 
-ENGINE = "The engine computes what the textbook procedure does"
+ENGINE = "The engine gives the logits of the reference"
+LAST_LAYER = "Patching the last layer changes no logit of the readout"
 SOUNDS = "Every clip can be read and holds sound"
 LOST = "Every pair gave its records"
-NEAR_TIES = "Answers stand clear of the arithmetic's noise"
-
-
-def plain_light(page, name):
-    return light(page, name.replace("'", "&#39;"))
+NEAR_TIES = "No answer is a near-tie"
 
 
 def test_the_engines_check_is_shown_with_its_figures(tmp_path):
@@ -443,10 +465,10 @@ def test_of_many_lost_pairs_fifty_are_listed_and_the_others_counted(tmp_path):
 
 def test_near_ties_are_counted_with_what_they_mean(run):
     page = Page(write_report(run))
-    assert plain_light(page, NEAR_TIES) == "passed"
+    assert light(page, NEAR_TIES) == "passed"
     clips = len(read_records(run / "patching_records_prosody.jsonl")["clip_a"].unique())
     assert f"0 of {clips} unpatched and 0 of 24 patched answers are near-ties" in figures(page, NEAR_TIES)
-    assert "margin under 0.001" in figures(page, NEAR_TIES)
+    assert "less than 0.001 logits apart" in figures(page, NEAR_TIES)
 
     path = run / "patching_records_prosody.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -455,7 +477,7 @@ def test_near_ties_are_counted_with_what_they_mean(run):
     rows[0]["logits_base"] = rows[0]["logits_base"] | {"happy": 12.1234, "sad": 12.1233}
     write_lines(path, rows)
     page = Page(write_report(run))
-    assert plain_light(page, NEAR_TIES) == "note"
+    assert light(page, NEAR_TIES) == "note"
     assert f"1 of {clips} unpatched and 2 of 24 patched answers" in figures(page, NEAR_TIES)
     change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(near_tie_margin=20))
     assert f"{clips} of {clips} unpatched and 24 of 24 patched" in figures(Page(write_report(run)), NEAR_TIES)

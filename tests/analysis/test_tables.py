@@ -5,6 +5,7 @@ import pytest
 
 from analysis.tables import all_tables, unpatched
 
+CONFLICTS = "Unpatched answers of clips whose two labels differ"
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
 
 
@@ -64,7 +65,9 @@ def test_rates_by_label_are_over_the_eligible_pairs_of_the_group(experiment):
     table = all_tables(*experiment)["By target label"]
     assert table.index.tolist() == ["happy", "angry"]  # in the order of the labels
     assert table["pairs"].tolist() == [1, 2] and table["eligible"].tolist() == [1, 1]
-    assert table["flip, layer 0"].tolist() == [1, 1] and table["flip, layer 1"].tolist() == [1, 0]
+    assert table["flip_to_target_rate_eligible, layer 0"].tolist() == [1, 1] and table[
+        "flip_to_target_rate_eligible, layer 1"
+    ].tolist() == [1, 0]
     both = all_tables(*experiment)["By label of A and B"]
     assert both.index.tolist() == [("happy", "angry"), ("angry", "happy")] and both["pairs"].tolist() == [2, 1]
 
@@ -79,7 +82,7 @@ def test_the_difference_in_length_is_taken_of_the_longer_span(experiment):
     table = all_tables(*experiment)["By difference in length"]
     assert table.index.tolist() == ["B shorter by 5 to 25 %", "equal within 5 %", "B longer by over 25 %"]
     assert table["median len_b − len_a, positions"].tolist() == [-2, 0, 10]
-    assert table["flip, layer 1"].isna().tolist() == [True, False, False]  # p3 is not eligible
+    assert table["flip_to_target_rate_eligible, layer 1"].isna().tolist() == [True, False, False]  # p3 is not eligible
 
 
 def test_a_clip_is_counted_once_with_its_own_answer(experiment):
@@ -96,7 +99,7 @@ def test_a_clip_is_counted_once_with_its_own_answer(experiment):
 
 def test_answers_are_held_against_the_words_and_against_the_voice(experiment):
     tables = all_tables(*experiment)
-    words, voice = (tables[f"Unpatched answers against the {by}"] for by in ("words", "voice"))
+    words, voice = (tables[f"Unpatched answers by {by} label"] for by in ("semantic", "prosody"))
     assert words.index.tolist() == voice.index.tolist() == LABELS
     assert words.loc["sad"].tolist()[:5] == [1, 0, 1, 2, 0] and words.loc["sad", "agreement"] == 0.25
     assert voice.loc["angry", "answers angry"] == 1 and voice.loc["angry", "agreement"] == 0.5
@@ -104,18 +107,18 @@ def test_answers_are_held_against_the_words_and_against_the_voice(experiment):
 
 
 def test_conflict_clips_say_who_wins(experiment):
-    table = all_tables(*experiment)["Who wins in conflict clips"]
+    table = all_tables(*experiment)[CONFLICTS]
     assert table.loc["all"].tolist() == [4, 0.25, 0.25, 0.5]
     assert table.loc["clear texts"].tolist() == [2, 0.5, 0, 0.5]
     records, pairs = experiment
     without_type = all_tables(records, pairs.drop(columns=["text_type_a", "text_type_b"]))
-    assert without_type["Who wins in conflict clips"].index.tolist() == ["all"]
+    assert without_type[CONFLICTS].index.tolist() == ["all"]
 
 
 def test_a_clip_whose_words_and_voice_agree_is_no_conflict(experiment):
     records, pairs = experiment
     agreeing = pairs.assign(prosody_label_a="sad", prosody_label_b="sad")
-    assert all_tables(records, agreeing)["Who wins in conflict clips"].loc["all", "clips"] == 0
+    assert all_tables(records, agreeing)[CONFLICTS].loc["all", "clips"] == 0
 
 
 def test_the_mass_of_the_labels_is_told_before_and_after_patching(experiment):
@@ -129,11 +132,24 @@ def test_of_many_layers_and_doses_a_few_layers_at_the_highest_dose_are_shown(exp
     weak = deep.assign(patch_alpha=0.5, flip_to_target=False)
     table = all_tables(pd.concat([weak, deep]), pairs)["By target label"]
     shown = [column for column in table if column.startswith("flip")]
-    assert len(shown) == 6 and shown[0] == "flip, layer 0" and shown[-1] == "flip, layer 35"
+    assert (
+        len(shown) == 6
+        and shown[0] == "flip_to_target_rate_eligible, layer 0"
+        and shown[-1] == "flip_to_target_rate_eligible, layer 35"
+    )
     assert (table[shown] == 1).all(axis=None) and table["pairs"].tolist() == [1, 2]
 
 
 def test_where_no_pair_is_eligible_the_rates_are_empty(experiment):
     records, pairs = experiment
     table = all_tables(records.assign(eligible=False), pairs)["By target label"]
-    assert table["eligible"].tolist() == [0, 0] and table["flip, layer 0"].isna().all()
+    assert table["eligible"].tolist() == [0, 0] and table["flip_to_target_rate_eligible, layer 0"].isna().all()
+
+
+def test_rates_are_by_the_values_of_a_swept_option(experiment):
+    records, pairs = experiment
+    swept = pd.concat([records.assign(head=2, flip_to_target=False), records.assign(head=5)])
+    table = all_tables(swept, pairs, ["head"])["By target label"]
+    assert table.index.tolist() == [(2, "happy"), (2, "angry"), (5, "happy"), (5, "angry")]
+    assert table["pairs"].tolist() == [1, 2, 1, 2]
+    assert table["flip_to_target_rate_eligible, layer 0"].tolist() == [0, 0, 1, 1]

@@ -133,7 +133,7 @@ def test_the_pair_browser_switches_by_button_list_search_and_experiment(browser,
     at(browser, "pair-search").send_keys(pairs[2]["clip_b"])
     assert pairs[2]["clip_b"] in text(browser, "#clip-b")
     at(browser, "pair-search").send_keys(" no such clip")
-    assert text(browser, "#pair-summary") == "No pair is like that."
+    assert text(browser, "#pair-summary") == "No pair matches."
     at(browser, "pair-search").clear()
     Select(at(browser, "pair-experiment")).select_by_index(2)
     assert rows(run / "pair_list_self.jsonl")[0]["clip_a"] in text(browser, "#clip-b")

@@ -36,7 +36,7 @@ def result(case):
 
 def test_it_names_every_procedure_and_what_it_ran_on(result):
     for key in ("seconds_per_pair", "arithmetic_per_pair", "times_as_fast_as_textbook"):
-        assert list(result[key]) == ["textbook", "per_layer", "sweep", "tail"]
+        assert list(result[key]) == ["textbook", "stepwise", "sweep", "tail"]
         assert all(value > 0 for value in result[key].values())
     assert result["shape"]["n_layers"] == N_LAYERS and result["shape"]["positions_in_span"] == list(bench_case.SPANS)
     assert (result["shape"]["positions_before_span"], result["shape"]["positions_after_span"]) == (15, 38)
@@ -56,13 +56,17 @@ def test_arithmetic_is_what_the_procedures_are_known_to_take(case, result):
             bench.multiply_adds(lambda i=i: case.model.llm_model(inputs_embeds=i.inputs_embeds, logits_to_keep=1))
             for i in inputs
         ]
-    per_pair = [(decoder[i + 1], (1 + N_LAYERS) * decoder[i]) for i in range(4)]
-    expected = sum(map(sum, per_pair)) / 4
-    assert result["arithmetic_per_pair"]["per_layer"] == pytest.approx(expected + sum(encoder) / 4, rel=0.01)
-    with_encoder = expected + (N_LAYERS + 2) * encoder[0]
-    assert result["arithmetic_per_pair"]["textbook"] == pytest.approx(with_encoder, rel=0.01)
     found = result["arithmetic_per_pair"]
-    assert found["tail"] < found["sweep"] < found["per_layer"] < found["textbook"]
+    a, b = decoder[:2]
+    assert found["textbook"] == pytest.approx(b + (1 + N_LAYERS) * a + (N_LAYERS + 2) * encoder[0], rel=0.01)
+    assert found["stepwise"] == pytest.approx((1 + N_LAYERS) * a + N_LAYERS * b + sum(encoder[:2]), rel=0.01)
+    assert found["tail"] < found["sweep"] < min(found["stepwise"], found["textbook"])
+
+
+def test_rows_of_other_experiments_and_planning_are_held_against_a_pair(result):
+    assert set(result["row_over_a_row_of_patch"]) == {"patch", "mlp", "heads"}
+    assert result["row_over_a_row_of_patch"]["patch"] == 1 and 0 < result["planning_share_of_a_pair"] < 1
+    assert result["stepwise_layers"] < N_LAYERS and "stepwise was measured at" in bench.shown(result)
 
 
 def test_the_peak_of_a_devices_memory_is_shown_where_there_is_one(result):

@@ -168,7 +168,7 @@ def test_a_pair_outlives_one_signal_and_not_a_second(name):
 
 
 def test_a_signal_that_is_ignored_on_purpose_stays_ignored():
-    command = [sys.executable, "-c", PAIR, "ignored", "1"]
+    command = [sys.executable, "-c", PAIR, "ignored", "0.3"]
     process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == "in a pair\n"
     process.send_signal(signal.SIGINT)

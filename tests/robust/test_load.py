@@ -11,18 +11,18 @@ import psutil
 import pytest
 import torch
 
-from commandline.options import DEMO_DATA, DEMO_MODEL
+from commandline.options import DEMO_MODEL
 from engine import clips as store_module
 from engine.clips import ClipStore
-from engine.lm import TracedLM
+from engine.engine import Engine
 from engine.subject import Subject
 from interventions import load_intervention, load_subject, run_table
-from pairs import Clip, Pair, build_pairs, load_dataset
-from runs import experiment as run_module
+from pairs import Clip, Pair, build_pairs
 from runs.directory import RunDir
-from runs.experiment import Settings, run_experiment
+from runs.experiment import run_experiment
 from runs.lock import only_user
 from runs.pair_loop import run_pairs
+from runs.settings import Settings
 from tests.engine.decoders import make_clip, make_llm
 
 N_RUNS = 10
@@ -72,18 +72,8 @@ def assert_nothing_has_grown(before, after):
 
 
 @pytest.fixture(scope="module")
-def demo():
-    return load_subject(DEMO_MODEL, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_dataset(DEMO_DATA)
-
-
-@pytest.fixture(scope="module")
-def sample(data):
-    return build_pairs(data.clips, "prosody", max_pairs=2)
+def sample(demo_data):
+    return build_pairs(demo_data.clips, "prosody", max_pairs=2)
 
 
 def test_ten_tables_on_one_model_leave_nothing_behind(demo, sample):
@@ -103,13 +93,12 @@ def test_a_model_that_is_loaded_again_takes_the_place_of_the_old_one(sample):
     assert_nothing_has_grown(counts[WARM], counts[-1])
 
 
-def test_ten_runs_with_their_checks_and_files_leave_nothing_behind(demo, data, sample, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "N_CHECK_CLIPS", 1)
+def test_ten_runs_with_their_checks_and_files_leave_nothing_behind(demo, demo_data, sample, tmp_path, few_checks):
     counts = []
     for number in range(N_RUNS):
         run = RunDir(tmp_path / str(number))
         with only_user(run.path):
-            run_experiment(demo, data, run, load_intervention("patch"), sample, Settings("prosody", layers=(0,)))
+            run_experiment(demo, demo_data, run, load_intervention("patch"), sample, Settings("prosody", layers=(0,)))
         counts.append(alive_after_a_run())
     assert_nothing_has_grown(counts[WARM], counts[-1])
 
@@ -146,7 +135,7 @@ def subject(monkeypatch):
     # The name of a clip's file is a number, and that number is its sound.
     monkeypatch.setattr(store_module, "read_audio", lambda path: torch.tensor([float(path.name)]))
     model = StandIn()
-    lm, labels = TracedLM(model.llm_model), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
+    lm, labels = Engine(model.llm_model), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
     return Subject("", "", model, model, labels, lm, ClipStore(model, model, lm, labels.token_ids))
 
 
@@ -160,7 +149,7 @@ def many():
 
 def bytes_of_a_clip(subject, clip):
     with torch.inference_mode():
-        subject.lm.record(subject.clips.get(clip))
+        subject.engine.record(subject.clips.get(clip))
     return subject.clips.nbytes
 
 

@@ -81,8 +81,9 @@ def test_an_experiment_must_be_named(command):
     assert "--kind" in refused(command)
 
 
-def test_float16_runs_on_the_cpu(tmp_path):
-    assert call("check", "--out", tmp_path / "run", "--device", "cpu", "--dtype", "float16")[0] == 0
+def test_float16_runs_on_the_cpu(tmp_path, few_checks):
+    args = ("--out", tmp_path / "run", "--device", "cpu", "--dtype", "float16", "--layers", "0,9")
+    assert call("check", *args)[0] == 0
 
 
 # --- where the run lands
@@ -102,7 +103,7 @@ def test_a_file_is_no_run_directory(tmp_path):
     assert (tmp_path / "run").read_text() == "mine"
 
 
-def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch, few_checks, no_figures):
     """The disk fills up at the third write of the run, as `write` and `fsync` report it."""
     out, sync, left = tmp_path / "run", os.fsync, iter(range(3))
 
@@ -116,7 +117,6 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
     assert "No space left" in line and str(out) in line
     config = json.loads((out / "patching_config.json").read_text()) if (out / "patching_config.json").exists() else {}
     assert not any(experiment["finished"] for experiment in config.get("experiments", {}).values())
-    assert not (out / "report.html").exists()
     monkeypatch.undo()
     assert call("patch", "--kind", "prosody", "--out", out, *FEW)[0] == 0
 
@@ -216,7 +216,7 @@ def test_a_settings_file_that_is_none_is_refused(tmp_path, place):
     assert "--config" in refused("pairs", "--kind", "prosody", "--config", tmp_path / place)
 
 
-def test_a_dose_in_scientific_notation_is_a_number(tmp_path):
+def test_a_dose_in_scientific_notation_is_a_number(tmp_path, few_checks, no_figures):
     """YAML takes 1e-1 for text."""
     config = tmp_path / "config.yaml"
     config.write_text("patch_alpha: 1e-1\nlayers_to_patch: 2-3\nmax_pairs: 1\ndevice: cpu\n")
@@ -260,7 +260,7 @@ def test_any_words_end_in_a_result_or_one_line(tmp_path, words, command):
     assert status == 0 or lines[-1].lower().startswith("error"), (words, lines)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pairs=st.integers(-3, 10**12), seed=st.integers(), alpha=st.floats(), layers=st.text(max_size=8))
 def test_any_number_is_a_setting_or_refused(tmp_path, pairs, seed, alpha, layers):
     status, lines = call("pairs", "--kind", "prosody", "--out", tmp_path, f"--max-pairs={pairs}", f"--seed={seed}")

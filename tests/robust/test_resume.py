@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from cli import cli
 from commandline.options import DEMO_MODEL
 from errors import UserError
-from runs import experiment as run_module
+from runs import experiment, settings
 from runs.directory import RunDir
 
 FEW = ("patch", "--kind", "prosody", "--max-pairs", "3", "--device", "cpu")
@@ -37,16 +37,7 @@ def files(run):
 
 
 @pytest.fixture(scope="module")
-def silent():
-    """No metrics and figures: they are not what is tested."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli._summarise", lambda *_: None)
-        patch.setattr("cli._report", lambda *_: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def made(silent, tmp_path_factory):
+def made(few_checks, no_figures, tmp_path_factory):
     """A run of which the last pair is missing."""
     out = tmp_path_factory.mktemp("runs") / "run"
     call(out)
@@ -72,17 +63,17 @@ def test_another_setting_is_refused_by_name_and_changes_no_file(made, setting):
 
 
 def test_another_version_of_a_library_that_computes_is_refused(made, monkeypatch):
-    real = run_module.version
-    monkeypatch.setattr(run_module, "version", lambda name: "0.0" if name == "torch" else real(name))
+    real = settings.version
+    monkeypatch.setattr(settings, "version", lambda name: "0.0" if name == "torch" else real(name))
     assert f"versions.torch was {real('torch')}, is 0.0" in call(made, status=2)
 
 
 def test_another_tolerance_of_the_engines_is_refused(made, monkeypatch):
-    monkeypatch.setattr(run_module, "NOISE", dict.fromkeys(run_module.NOISE, 0.5))
+    monkeypatch.setattr(settings, "NOISE", dict.fromkeys(settings.NOISE, 0.5))
     assert "engine_tolerance was 0.001, is 0.5" in call(made, status=2)
 
 
-def test_other_code_of_an_intervention_is_refused_but_not_another_comment(silent, tmp_path):
+def test_other_code_of_an_intervention_is_refused_but_not_another_comment(few_checks, no_figures, tmp_path):
     plugin = tmp_path / "mine.py"
     text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
     text = text.replace("def patch(", "def mine(")
@@ -106,7 +97,7 @@ def test_another_model_of_the_same_name_is_refused(made, tmp_path):
 
 
 def test_another_prompt_is_refused(made, monkeypatch):
-    monkeypatch.setattr(run_module, "PROMPT", "And now?")
+    monkeypatch.setattr(experiment, "PROMPT", "And now?")
     assert "another prompt (user was What is the emotion" in call(made, status=1)
 
 
@@ -124,8 +115,8 @@ def test_what_changes_no_result_lets_it_go_on(made, tmp_path, words):
 
 def test_what_draws_the_figures_may_be_another_version(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "run")
-    real = run_module.version
-    monkeypatch.setattr(run_module, "version", lambda name: "0.0" if name in ("altair", "pandas") else real(name))
+    real = settings.version
+    monkeypatch.setattr(settings, "version", lambda name: "0.0" if name in ("altair", "pandas") else real(name))
     call(tmp_path / "run")
 
 

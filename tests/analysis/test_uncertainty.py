@@ -10,8 +10,10 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
-from analysis.statistics import INTERVALS, RESAMPLES, cluster_weights, contrast, hand_over, layer_intervals
 
+from analysis.clusters import RESAMPLES, cluster_weights
+from analysis.hand_over import hand_over
+from analysis.intervals import INTERVALS, contrast, layer_intervals
 from analysis.metrics import layer_metrics
 from errors import UserError
 
@@ -195,11 +197,17 @@ def test_the_same_seed_gives_the_same_numbers_and_the_order_of_rows_does_not_mat
     )
 
 
-def test_limits_stand_on_both_sides_of_the_metrics_at_every_layer_and_dose(experiment):
+@pytest.mark.parametrize(
+    ("swept", "values"),
+    [(["patch_alpha"], [{"patch_alpha": 0.5}]), (["patch_alpha", "k"], [{"patch_alpha": 0.5, "k": 1}, {"k": 3}])],
+)
+def test_limits_stand_on_both_sides_of_the_metrics_in_every_cell(experiment, swept, values):
     records, pairs = experiment
-    records = pd.concat([records, records.assign(patch_alpha=0.5)])
-    joined = layer_metrics(records).merge(layer_intervals(records, pairs), on=["layer", "patch_alpha"])
-    assert len(joined) == 20 and RESAMPLES == 2000
+    records = pd.concat([records.assign(k=1), *(records.assign(k=1).assign(**value) for value in values)])
+    joined = layer_metrics(records, swept=swept).merge(
+        layer_intervals(records, pairs, swept=swept), on=["layer", *swept]
+    )
+    assert len(joined) == 10 * (1 + len(values)) and RESAMPLES == 2000
     for metric in INTERVALS:
         assert (joined[f"{metric}_low"] <= joined[metric] + 1e-12).all(), metric
         assert (joined[metric] <= joined[f"{metric}_high"] + 1e-12).all(), metric
@@ -220,7 +228,7 @@ def test_where_one_text_or_no_eligible_pair_has_a_say_there_are_no_limits():
         one_text = pair_list(["t"] * 5)
         records = records_of(one_text, [[True], [False], [True], [False], [True]])
         table = layer_intervals(records, one_text, resamples=20)
-        assert table.drop(columns=["layer", "patch_alpha"]).isna().all(axis=None)
+        assert table.drop(columns="layer").isna().all(axis=None)
         difference = contrast(records, records.assign(flip_to_target=False), one_text, one_text)
         assert (difference[["p", "p_max"]] == 1).all(axis=None) and difference[["low", "high"]].isna().all(axis=None)
 
