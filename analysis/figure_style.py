@@ -59,7 +59,7 @@ def finished(chart: alt.LayerChart, title: str, subtitle: Sequence[str], legend_
 def styled(chart: alt.TopLevelMixin, title: str, subtitle: Sequence[str]) -> alt.TopLevelMixin:
     """A chart with fonts, legend and heading; long lines of the heading are broken."""
     heading = alt.TitleParams(
-        _lines(title, 66), subtitle=[part for line in subtitle for part in _lines(line, 84)], anchor="start"
+        _lines(title, 66), subtitle=[part for line in subtitle for part in broken(line)], anchor="start"
     )
     heading.subtitleColor, heading.offset = GREY, 10
     return (
@@ -71,6 +71,12 @@ def styled(chart: alt.TopLevelMixin, title: str, subtitle: Sequence[str]) -> alt
         .configure_header(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
         .configure_view(stroke=None)
     )
+
+
+def broken(line: str) -> list[str]:
+    """A line of a subtitle in parts that fit; all but the last end in a space, so that a page can join them again."""
+    *parts, last = _lines(line, 84)
+    return [*(f"{part} " for part in parts), last]
 
 
 def _lines(text: str, letters: int) -> list[str]:

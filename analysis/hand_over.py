@@ -13,7 +13,7 @@ from analysis.clusters import RESAMPLES, Mean, Z, codes_of, mean_of, resample, s
 
 HAND_OVER = (
     "The layer, interpolated between the layers patched, at which the rate of flips to the target first falls below "
-    "the middle between its value at the first layer patched and its floor, how often A unpatched gives the target; "
+    "the middle between its value at the first layer patched and A's own rate, how often A unpatched gives the target; "
     "for the suffix, the layer at which its own rate first rises above that same middle."
 )
 
@@ -48,7 +48,7 @@ def hand_over(
     if top.value[0] > floor.value[0]:
         found = [_crossing(*curve, level, levels, up) for curve, up in zip(curves, (False, True), strict=False)]
     else:
-        why = "at the first layer patched the rate is not above its floor, so there is no height to lose half of"
+        why = "at the first layer patched the rate is not above A's own rate, so there is no height to lose half of"
         found = [{"layer": None, "low": None, "high": None, "reason": why} for _ in curves]
     return found[0] | {
         "suffix": found[1] if suffix is not None else None,

@@ -60,7 +60,8 @@ class Experiment:
     @property
     def notes(self) -> list[str]:
         """What holds of all its figures: how many pairs, which model and data."""
-        return self.figures[0].subtitle if self.figures else []
+        first, *others = [figure.subtitle for figure in self.figures[:2]] or [[]]
+        return [line for line in first if all(line in subtitle for subtitle in others)]
 
     @property
     def finished(self) -> bool:

@@ -61,7 +61,7 @@ class Album:
             spec["width"] = "container"
         what = stem.removesuffix(f"_{name}").removesuffix("_prosody").removesuffix("_semantic")
         title = HEADINGS.get(what) or " ".join(_lines(heading["text"]))
-        return Figure(stem, title, _lines(heading.get("subtitle", [])), spec)
+        return Figure(stem, title, _whole(_lines(heading.get("subtitle", []))), spec)
 
 
 def _numbered(spec: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +92,11 @@ def _short(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _whole(parts: list[str]) -> list[str]:
+    """Lines that a picture breaks are whole on the page: a part that goes on ends in a space."""
+    return re.sub(r" \n", " ", "\n".join(parts)).split("\n") if parts else []
 
 
 def _lines(text: Any) -> list[str]:

@@ -19,6 +19,8 @@ APART = ("versions", "finished", "control", "doc")
 def glance(run: Run) -> Table:
     """A line an experiment: flip rates at its first and its last layer, and the highest at any cell."""
     lines = pd.DataFrame(map(_line, run.experiments)).dropna(axis="columns", how="all")
+    if "written" in lines and lines["written"].nunique() == 1:
+        lines = lines.drop(columns="written")  # it stands at the results
     return table_of("Every experiment of this run, over all of its pairs", lines)
 
 

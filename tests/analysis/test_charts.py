@@ -1,11 +1,12 @@
 """Which figures an experiment gets, and what is in their tables."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
-from analysis import charts, curves, figure_style
+from analysis import charts, curves, figure_style, summary
 from analysis.charts import charts_of
 from analysis.compare import compare
 from analysis.summary import shown, summarise
@@ -171,6 +172,13 @@ def sweep(folder, values, swept, intervention="random", doc="A docstring of its 
     return config
 
 
+@pytest.fixture
+def copied(run, tmp_path, monkeypatch):
+    """The run again, to be changed; no picture of it is drawn."""
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
+    return shutil.copytree(run[0], tmp_path / "run")
+
+
 TWO = [{"patch_alpha": alpha, "k": k} for alpha in (0.5, 1.0) for k in (1, 3)]
 
 
@@ -183,14 +191,12 @@ TWO = [{"patch_alpha": alpha, "k": k} for alpha in (0.5, 1.0) for k in (1, 3)]
         ([{"patch_alpha": alpha} for alpha in (0.5, 1.0)], ["patch_alpha"], {"alpha 0.5", "alpha 1"}),
     ],
 )
-def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(tmp_path, monkeypatch, values, swept, lines):
-    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
-    folder, _ = make_run(tmp_path / "run", control=True)
-    contrast = folder / "contrast_prosody_vs_random-prosody.csv"
+def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(copied, values, swept, lines):
+    contrast = copied / "contrast_prosody_vs_random-prosody.csv"
     contrast.unlink()
-    config = sweep(folder, values, swept, control=True)
-    shown_table = shown(summarise(folder, "random-prosody")[0])
-    metrics = pd.read_csv(folder / "patching_metrics_random-prosody.csv")
+    config = sweep(copied, values, swept, control=True)
+    shown_table = shown(summarise(copied, "random-prosody")[0])
+    metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
     assert list(metrics)[:6] == FIXED_COLUMNS and (metrics["n_pairs"] == 10).all()
     expected = {(layer, *value.values()) for value in values for layer in LAYERS}
     assert set(metrics[["layer", *swept]].itertuples(index=False, name=None)) == expected and len(metrics) == len(
@@ -199,7 +205,7 @@ def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(tmp_p
     assert metrics["flip_to_target_rate_low"].notna().all() and (metrics["site"] == "mlp.output").all()
     assert all(column in shown_table.splitlines()[0] for column in swept)
 
-    figures = charts_of(folder, config, "random-prosody")
+    figures = charts_of(copied, config, "random-prosody")
     one_curve = swept == ["patch_alpha"]
     assert contrast.exists() == one_curve  # a contrast is of one curve
     assert ("dose_response_random-prosody" in figures) == ("controls_prosody" in figures) == one_curve
@@ -213,27 +219,25 @@ def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(tmp_p
         assert len(rows_of(figures["delta_logit_curve_random-prosody"])) == len(expected)
 
 
-def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(tmp_path, monkeypatch):
-    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
-    folder, _ = make_run(tmp_path / "run", control=True)
-    sweep(folder, [{"head": head} for head in range(51)], ["head"])
-    lines = shown(summarise(folder, "random-prosody")[0]).splitlines()
-    assert len(lines) == 1 + 20 + 1 and "20 of 153 cells" in lines[-1]
+def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(copied, monkeypatch):
+    sweep(copied, [{"head": head} for head in range(3)], ["head"])
+    monkeypatch.setattr(summary, "MOST_SHOWN", 8)
+    monkeypatch.setattr(summary, "BEST_SHOWN", 4)
+    lines = shown(summarise(copied, "random-prosody")[0]).splitlines()
+    assert len(lines) == 1 + 4 + 1 and "4 of 9 cells" in lines[-1]
 
 
-def test_a_run_of_the_version_before_opens_with_its_doses_and_without_docstrings(tmp_path, monkeypatch):
-    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
-    folder, _ = make_run(tmp_path / "run", control=True)
+def test_a_run_of_the_version_before_opens_with_its_doses_and_without_docstrings(copied):
     doses = [{"patch_alpha": alpha} for alpha in (0.1, 1.0)]
-    config = sweep(folder, doses, None, "dose", doc=None, site=None, options={"alphas": [0.1, 1.0]})
+    config = sweep(copied, doses, None, "dose", doc=None, site=None, options={"alphas": [0.1, 1.0]})
     del config["experiments"]["random-prosody"]["swept"], config["experiments"]["random-prosody"]["doc"]
-    (folder / "patching_config.json").write_text(json.dumps(config))
-    path = folder / "patching_records_random-prosody.jsonl"
+    (copied / "patching_config.json").write_text(json.dumps(config))
+    path = copied / "patching_records_random-prosody.jsonl"
     path.write_text(path.read_text().replace(', "site": null', ""))
-    summarise(folder, "random-prosody")
-    metrics = pd.read_csv(folder / "patching_metrics_random-prosody.csv")
+    summarise(copied, "random-prosody")
+    metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
     assert sorted(metrics["patch_alpha"].unique()) == [0.1, 1.0] and len(metrics) == 2 * len(LAYERS)
-    figures = charts_of(folder, config, "random-prosody")
+    figures = charts_of(copied, config, "random-prosody")
     assert set(figures) >= {"dose_response_random-prosody", "flip_rate_curve_random-prosody"}
     flips = figures["flip_rate_curve_random-prosody"].to_dict()
     assert flips["title"]["text"] == ['Prosody pairs: intervention "dose"']

@@ -71,7 +71,7 @@ def test_every_figure_of_rates_has_both_reference_lines(figure):
 def test_a_curve_above_the_donors_own_rate_is_explained_and_no_other(figure):
     for donor, explained in ((0.95, False), (0.85, True)):
         chart = FIGURES_OF_RATES[figure](METRICS.assign(donor_is_target_rate=donor))
-        assert (NO_UPPER_BOUND in " ".join(chart.to_dict()["title"].get("subtitle", []))) == explained
+        assert (NO_UPPER_BOUND in "".join(chart.to_dict()["title"].get("subtitle", []))) == explained
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,7 @@ def test_the_report_of_a_sweep_names_cells_sites_and_the_docstring(tmp_path):
     assert re.search(r"\d+% \(layer 0, head [03]\)", text) and "written: input of o_proj (a head's slice)" in text
     assert "--head 3,0" in text and "--alpha 0.5,1" in text
     assert "All metrics by layer and patch_alpha and head" in text
+    assert "6 of them eligible (A unpatched does not give the target); model toy, data synthetic-clips" in text
 
 
 @pytest.mark.parametrize(

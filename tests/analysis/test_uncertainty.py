@@ -294,7 +294,7 @@ def test_where_there_is_no_hand_over_layer_the_reason_is_given():
     pairs = pair_list(np.arange(20))
     always, never = np.ones((20, 3), bool), np.zeros((20, 3), bool)
     assert "does not fall below" in hand_over(flips_of(pairs, always), pairs)["reason"]
-    assert "not above its floor" in hand_over(flips_of(pairs, never), pairs)["reason"]
+    assert "not above A's own rate" in hand_over(flips_of(pairs, never), pairs)["reason"]
     falls = flips_of(pairs, [[True, True, False]] * 20)
     found = hand_over(falls, pairs, (flips_of(pairs, never), pairs))
     assert found["layer"] == 1.5 and "does not rise above" in found["suffix"]["reason"]

@@ -5,21 +5,20 @@ import pytest
 import soundfile
 
 from commandline.options import DEMO_DATA, DEMO_MODEL
-from engine.subject import load_subject
 from interventions import load_intervention
 from models.labels import LABELS
-from pairs import build_pairs, load_dataset
+from pairs import build_pairs
 from runs.pair_loop import run_table
 
 
 @pytest.fixture(scope="module")
-def data():
-    return load_dataset(DEMO_DATA)
+def data(demo_data):
+    return demo_data
 
 
 @pytest.fixture(scope="module")
-def subject():
-    return load_subject(DEMO_MODEL, device="cpu")
+def subject(demo):
+    return demo
 
 
 def rule(clip):

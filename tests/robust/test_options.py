@@ -139,7 +139,7 @@ WRONG = {
     "layers_to_patch": ["{}", "1.5", "true", "[]", "[[1]]", "[1.5]", "[true]", "[-1]", "5-2", "2020-01-01"],
     "layers": ["{a: 1}", "x"],
     "patch_all_layers": ["yes please", "1", "[true]"],
-    "patch_alpha": ["[1]", "true", "{}", "half", ".nan", "2", "2020-01-01"],
+    "patch_alpha": ["[[1]]", "[true]", "[0.5, 2]", "true", "{}", "half", ".nan", "2", "2020-01-01"],
     "alpha": ["0"],
     "max_failed": [".nan", "-0.1", "1.5", "some", "[1]", "true"],
     "on_bad_clip": ["ignore", "5", "[skip]"],
