@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from commandline.config_file import max_pairs
 from commandline.options import (
@@ -20,6 +21,7 @@ from commandline.options import (
     check_plugin,
     experiment_options,
     intervention_options,
+    kind_option,
     pair_kind_option,
     pair_options,
     plugin_option,
@@ -29,9 +31,9 @@ from commandline.program import Program, debug_option
 from commandline.words import InterventionName, controls
 from errors import BAD_USAGE, UserError
 from files import write_whole
-from pairs import KINDS, Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
-from registry.catalogue import Entry, catalogue, load_intervention
-from registry.intervention import Intervention, command_name
+from pairs import Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
+from registry.catalogue import MAIN, Entry, catalogue, load_intervention
+from registry.intervention import command_name
 from registry.template import write_template
 from runs.directory import RunDir
 
@@ -45,27 +47,14 @@ def cli() -> None:
     """Which layers of a speech LLM decide from the voice, and which from the words?
 
     Clip B's residual stream over the audio positions is written into clip A's run, one decoder layer at a time; what
-    counts is how often A's answer becomes B's label. Without options a small model and synthesised clips that come
-    with the project are used:
+    counts is how often A's answer becomes B's label (flip_to_target_rate). Without options a small model and
+    synthesised clips that come with the project are used:
 
     \b
       python cli.py patch --kind prosody        same words, another voice
       python cli.py patch --kind semantic       same voice, other words
-      python cli.py control --kind self         the control that must be silent
+      python cli.py control --kind self         a control in which no answer may change
     """
-
-
-@cli.command()
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
-@intervention_options(catalogue()["patch"])
-@experiment_options
-def patch(kind: str, **options: Any) -> None:
-    """Run the main experiment: patch the audio span at every layer, count the flips, draw the curves.
-
-    Runs the checks first and stops if one fails. A finished experiment is not run again, an interrupted one goes on
-    where it stopped.
-    """
-    _run(["patch"], kind, options)
 
 
 @cli.command()
@@ -81,15 +70,23 @@ def control(kind: str, pair_kind: str, **options: Any) -> None:
     _run(controls() if kind == "all" else [kind], pair_kind, options)
 
 
+PATCH_HELP = """Run the main experiment: patch the audio span at every layer, count the flips, draw the curves.
+
+Runs the checks first and stops if one fails. A finished experiment is not run again, an interrupted one goes on where
+it stopped.
+"""
+
+
 def intervention_command(entry: Entry) -> click.Command:
     """`python cli.py NAME`: one intervention with its own options, its docstring as the help."""
+    is_main = entry.name == MAIN
 
-    @click.command(entry.name, help=f"{entry.doc}\n\nFrom {entry.path.name}.")
-    @pair_kind_option
+    @click.command(entry.name, help=PATCH_HELP if is_main else f"{entry.doc}\n\nFrom {entry.path.name}.")
+    @(kind_option if is_main else pair_kind_option)
     @intervention_options(entry)
     @experiment_options
-    def command(pair_kind: str, **options: Any) -> None:
-        _run([entry.name], pair_kind, options)
+    def command(**options: Any) -> None:
+        _run([entry.name], options.pop("kind" if is_main else "pair_kind"), options)
 
     return command
 
@@ -102,7 +99,7 @@ cli.make_command, cli.check = intervention_command, check_plugin
 def list_interventions() -> None:
     """Show all interventions, one line each."""
     for name, entry in catalogue().items():
-        kind = "main" if name == "patch" else "control" if entry.control else "variant"
+        kind = "main" if name == MAIN else "control" if entry.control else "variant"
         click.echo(f"{name:<14}{kind:<9}{entry.summary}")
 
 
@@ -112,8 +109,8 @@ def list_interventions() -> None:
 def new(name: str, folder: Path | None) -> None:
     """Write a starting file for a new intervention called NAME, which runs as it is."""
     name = command_name(name)
-    if name in cli.commands:
-        raise UserError(f"{name}: is a command already; choose another name", BAD_USAGE)
+    if name in cli.commands or name == "all":
+        raise UserError(f"{name}: is a word of the program already; choose another name", BAD_USAGE)
     path = write_template(name, folder)
     plugin = f" --plugin {path}" if folder else ""
     click.echo(f"written: {path}\ntry it:  python cli.py {name}{plugin} --max-pairs 5 --out results/try-{name}")
@@ -138,7 +135,7 @@ def check(**options: Any) -> None:
 
 
 @cli.command()
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
+@kind_option
 @pair_options
 def pairs(kind: str, **options: Any) -> None:
     """Build the pairs and report on them, without a model."""
@@ -221,6 +218,7 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
 
 
 def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
+    own = {name: _options_of(catalogue()[name], options) for name in names}
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
     run = _run_dir(options, dataset)
@@ -236,7 +234,7 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         **{key: options[key] for key in ("layers", "align", "overwrite", "max_failed")},
         skip_bad_clips=options["on_bad_clip"] == "skip",
     )
-    settings = [replace(of_all, options=_options_of(experiment, options)) for experiment in experiments]
+    settings = [replace(of_all, options=own[experiment.name]) for experiment in experiments]
     for experiment, chosen in zip(experiments, settings, strict=True):
         refuse_early(run, dataset, experiment, chosen, options)
     subject = _load_model(options)
@@ -251,15 +249,20 @@ def _stands_already(run: RunDir, name: str, kind: str, names: list[str]) -> bool
     before = run.config().get("experiments", {}).get(name, {})
     if len(names) == 1 or not before.get("finished") or before["kind"] == kind:
         return False
-    click.echo(f"{name}: is there already, with {before['kind']} pairs; `control --kind {name} --overwrite` replaces it")
+    click.echo(
+        f"{name}: is there already, with {before['kind']} pairs; `control --kind {name} --overwrite` replaces it"
+    )
     return True
 
 
-def _options_of(experiment: Intervention, options: dict[str, Any]) -> dict[str, Any]:
-    """The experiment's own options that were given; those of `control` hold for every control that takes them."""
-    if options.get("alpha") is not None and "alpha" not in experiment.options:
-        raise UserError(f"--alpha: {experiment.name} takes no alpha; leave it out", BAD_USAGE)
-    return {name: options[name] for name in experiment.options if options.get(name) is not None}
+def _options_of(entry: Entry, options: dict[str, Any]) -> dict[str, Any]:
+    """The experiment's own options that were given; `--alpha` of `control` must reach whatever it runs."""
+    source = click.get_current_context().get_parameter_source("alpha")
+    # A settings file may say 1, which is what runs without an alpha.
+    matters = options.get("alpha") not in (None, (1.0,)) or source is ParameterSource.COMMANDLINE
+    if matters and "alpha" not in entry.options:
+        raise UserError(f"--alpha: {entry.name} takes no alpha; leave it out", BAD_USAGE)
+    return {name: options[name] for name in entry.options if options.get(name) is not None}
 
 
 def _run_dir(options: dict[str, Any], dataset: Dataset) -> RunDir:

@@ -13,6 +13,7 @@ import click
 import yaml
 
 from errors import BAD_USAGE, UserError
+from registry.catalogue import catalogue
 
 DEFAULT_MAX_PAIRS = 100
 MAX_BYTES = 64 * 1024
@@ -26,6 +27,7 @@ SWITCH = (bool,), "true or false"
 NUMBER = (int, float, str), "a number"  # YAML reads 1e-3 as text; the option makes a number of it
 LAYERS = (list, int, str), "layers, such as [20, 22] or 20,24-30"
 DOSES = (int, float, str, list), "a number, or several as in [0.25, 1]"
+OWN = (bool, int, float, str, list), "a value, or several as in [2, 3]"  # an option of an experiment's own
 TEXT = (str,), "text, in quotes where YAML takes it for something else"
 
 # Parameter of the command, or key of the file that only stands for some -> what it may be.
@@ -50,14 +52,14 @@ def load_config(ctx: click.Context, param: click.Parameter, path: Path | None) -
         return
     values = _by_parameter(path, _read_yaml(path))
     for name, value in values.items():
-        types, expected = VALUES[name]
+        types, expected = VALUES.get(name, OWN)
         # True is an int in Python, and none in a settings file.
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise UserError(f"{path}: {name} is {reprlib.repr(value)}; write {expected}", BAD_USAGE)
         if isinstance(value, str) and not value.isprintable():
             raise UserError(f"{path}: {name} is {reprlib.repr(value)}; write it without control characters", BAD_USAGE)
     _check_layers(path, values)
-    _check_doses(path, values, ctx.command)
+    _check_own(path, values, ctx.command)
     _check_numbers(path, values)
     values.pop("patch_all_layers", None)
     ctx.meta["config_caps"] = {kind: values.pop(f"max_pairs_{kind}", None) for kind in ("prosody", "semantic")}
@@ -66,17 +68,19 @@ def load_config(ctx: click.Context, param: click.Parameter, path: Path | None) -
 
 def _by_parameter(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that are given, under the names of the command's parameters."""
+    own = {option: option for entry in catalogue().values() for option in entry.options}
+    known = CONFIG_KEYS | own
     given: dict[str, str] = {}
     for key, value in settings.items():
-        if key not in CONFIG_KEYS:
-            close = difflib.get_close_matches(str(key)[:80], CONFIG_KEYS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(CONFIG_KEYS)}"
+        if key not in known:
+            close = difflib.get_close_matches(str(key)[:80], known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
             raise UserError(f"{path}: unknown key {reprlib.repr(key)}; {hint}", BAD_USAGE)
         if value is None:
             continue
-        if CONFIG_KEYS[key] in given:
-            raise UserError(f"{path}: {given[CONFIG_KEYS[key]]} and {key} set the same; keep one of them", BAD_USAGE)
-        given[CONFIG_KEYS[key]] = key
+        if known[key] in given:
+            raise UserError(f"{path}: {given[known[key]]} and {key} set the same; keep one of them", BAD_USAGE)
+        given[known[key]] = key
     return {name: settings[key] for name, key in given.items()}
 
 
@@ -96,14 +100,21 @@ def _check_layers(path: Path, values: dict[str, Any]) -> None:
             raise UserError(f"{path}: layers_to_patch has {reprlib.repr(layer)}; write {LAYERS[1]}", BAD_USAGE)
 
 
-def _check_doses(path: Path, values: dict[str, Any], command: click.Command) -> None:
-    doses = values.get("alpha", 1)
-    for dose in doses if isinstance(doses, list) else []:
-        if type(dose) not in (int, float, str):
-            raise UserError(f"{path}: patch_alpha has {reprlib.repr(dose)}; write {DOSES[1]}", BAD_USAGE)
-    names = {param.name for param in command.params}
-    if doses != 1 and "layers" in names and "alpha" not in names and command.name != "check":
-        raise UserError(f"{path}: {command.name} takes no alpha; leave patch_alpha out", BAD_USAGE)
+def _check_own(path: Path, values: dict[str, Any], command: click.Command) -> None:
+    """The settings of experiments' own options: each must reach the experiment that the command runs."""
+    taken = {param.name for param in command.params}
+    runs_experiments = "overwrite" in taken and command.name != "check"
+    for name, value in values.items():
+        if name in VALUES and name != "alpha":
+            continue
+        key = "patch_alpha" if name == "alpha" else name
+        types, expected = VALUES.get(name, OWN)
+        for one in value if isinstance(value, list) else []:
+            if type(one) not in types or isinstance(one, list) or (isinstance(one, str) and not one.isprintable()):
+                raise UserError(f"{path}: {key} has {reprlib.repr(one)}; write {expected}", BAD_USAGE)
+        # A dose of 1 is what runs without an alpha.
+        if runs_experiments and name not in taken and (name, value) != ("alpha", 1):
+            raise UserError(f"{path}: {command.name} takes no {name}; leave {key} out", BAD_USAGE)
 
 
 def _check_numbers(path: Path, values: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from commandline.config_file import DEFAULT_MAX_PAIRS, load_config
+from commandline.config_file import CONFIG_KEYS, DEFAULT_MAX_PAIRS, load_config
 from commandline.program import debug_option
 from commandline.words import LayerList, Values
 from errors import BAD_USAGE, UserError
@@ -79,7 +79,8 @@ def _option(name: str, default: Any, text: str | None) -> Callable[..., Any]:
         f"--{name.replace('_', '-')}",
         name,
         type=Values(name, kind, default is ALL),
-        default=str(default),
+        # Text may have commas of its own; anything else is written as it would be on the command line.
+        default=(default,) if kind is str else str(default).lower(),
         show_default=True,
         help=text or (DOSE if name == "alpha" else None),
     )
@@ -189,12 +190,15 @@ experiment_options = _stack(
 
 def check_plugin(entry: Entry, commands: Collection[str]) -> None:
     """`UserError` where an intervention or an option of it has a name of the program's own."""
-    if entry.name in commands and entry.name != "patch":
-        raise UserError(f"{entry.where}: {entry.name} is a command of the program; rename the function", BAD_USAGE)
+    if entry.name in commands or entry.name == "all":
+        word = "a command of the program" if entry.name in commands else "every control, to `control --kind`"
+        raise UserError(f"{entry.where}: {entry.name} is {word}; rename the function", BAD_USAGE)
     taken = sorted(set(entry.options) & PROGRAM_OPTIONS)
     if taken:
         raise UserError(f"{entry.where}: the program has an option {taken[0]} already; rename the parameter", BAD_USAGE)
 
+
+kind_option = click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
 
 pair_kind_option = click.option(
     "--pairs",
@@ -202,7 +206,7 @@ pair_kind_option = click.option(
     type=click.Choice(KINDS),
     default="prosody",
     show_default=True,
-    help="Which main experiment it shadows.",
+    help="Which main experiment's recipients and targets it takes.",
 )
 
 
@@ -212,4 +216,8 @@ def _with_every_option() -> None:
     pass
 
 
-PROGRAM_OPTIONS = {option.name for option in click.command()(_with_every_option).params} | {"kind", "pairs"}
+_WORDS = [
+    word for option in click.command()(_with_every_option).params for word in (*option.opts, *option.secondary_opts)
+]
+PROGRAM_OPTIONS = {word.lstrip("-").replace("-", "_") for word in _WORDS} | {"kind", "pair_kind", "help"}
+PROGRAM_OPTIONS |= set(CONFIG_KEYS) - {"alpha"}

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from errors import BAD_INPUT, UserError
-from registry.catalogue import Entry, add_plugin, catalogue, find
+from registry.catalogue import MAIN, Entry, add_plugin, catalogue, find
 from runs.interrupt import stoppable
 
 INTERRUPTED = 130
@@ -33,21 +33,25 @@ class Program(click.Group):
     check: Callable[[Entry, Collection[str]], None]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *(name for name in catalogue() if name not in self.commands)]
+        return [*super().list_commands(ctx), *catalogue()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         command = super().get_command(ctx, name)
         entry = find(name)
         return self.make_command(entry) if command is None and entry else command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return command.name if command else name, command, rest  # as it is shown, not as it was written
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands first, then the interventions, each with its first line."""
-        for title, names in (("Commands", super().list_commands(ctx)), ("Interventions", list(catalogue()))):
-            rows = [
-                (n, self.get_command(ctx, n).get_short_help_str(limit=90))
-                for n in names
-                if n != "patch" or title[0] == "C"
-            ]
+        commands = sorted([*super().list_commands(ctx), MAIN])
+        others = [name for name in catalogue() if name != MAIN]
+        for title, names in (("Commands", commands), ("Interventions", others)):
+            rows = [(name, self.get_command(ctx, name).get_short_help_str(limit=90)) for name in names]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

@@ -57,6 +57,10 @@ class Values(click.ParamType):
         if value is ALL or (self.has_all and value == "all"):
             return ALL
         parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        if isinstance(value, str) and not all(part.strip() for part in parts):
+            self.fail(
+                f"{str(value)[:80]!r} has an empty value; write one, or several with commas between them", param, ctx
+            )
         values = [found for part in parts for found in self._of(part, param, ctx)]
         if not values or len(set(values)) < len(values):
             self.fail(f"{str(value)[:80]!r}: give each value once, and at least one", param, ctx)

@@ -133,6 +133,7 @@ class Engine:
                 notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
                 moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
             shift = shifts(moved)
+            lm.forget()
         return Readouts(
             torch.cat([base, *logits]), [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)], why
         )

@@ -18,7 +18,7 @@ from torch import nn
 
 from engine.lm import LM
 from engine.recordings import Recordings
-from engine.sites import Site, Value, positions_of
+from engine.sites import Site, Value, positions_of, wrong_shape
 from models.opens2s_io import ClipInput
 
 LATE = "a value is written to after a later one was used"
@@ -153,7 +153,7 @@ class _Unreadable:
     """Stands for a value that is not known; any use of it raises `CannotPlan`."""
 
     def __init__(self, why: str):
-        vars(self)["_why"] = why
+        self._why = why
 
     def __getattr__(self, name: str) -> Any:
         raise CannotPlan(self._why)
@@ -194,9 +194,9 @@ class Unread(_Unreadable):
 
     def __init__(self, site: Site, like: torch.Tensor, in_time: Callable[[], bool]):
         super().__init__(f"{site.name} of layer {site.layer} is read behind the first write")
-        vars(self)["_in_time"] = in_time
-        vars(self).update(site=site, replaced=False, values=torch.zeros_like(like), shape=like.shape, dtype=like.dtype)
-        vars(self)["mask"] = torch.zeros(like.shape, dtype=torch.bool, device=like.device)
+        self.site, self.shape, self.dtype, self._in_time = site, like.shape, like.dtype, in_time
+        self.values, self.mask = torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool)
+        self.replaced = False
 
     @property
     def tensor(self) -> "Unread":
@@ -211,7 +211,7 @@ class Unread(_Unreadable):
 
     def replace(self, tensor: torch.Tensor) -> None:
         if tensor.shape != self.shape:
-            raise ValueError(f"a value of shape {list(tensor.shape)} cannot replace {list(self.shape)}")
+            raise wrong_shape(self.site, tensor, self.shape)
         self.values.copy_(tensor)
         self.mask.fill_(True)
-        vars(self)["replaced"] = True
+        self.replaced = True

@@ -64,10 +64,7 @@ class Value:
     def replace(self, tensor: torch.Tensor) -> None:
         """Let another tensor stand at the site."""
         if tensor.shape != self.original.shape:
-            raise ValueError(
-                f"layer {self.site.layer}: a value of shape {list(tensor.shape)} cannot replace {self.site.name}, "
-                f"which has shape {list(self.original.shape)}"
-            )
+            raise wrong_shape(self.site, tensor, self.original.shape)
         self.replaced = True
         self._track(tensor)
 
@@ -96,6 +93,14 @@ class Value:
         if self.replaced and not at:  # by something equal: a write all the same
             return range(self.original.shape[1])
         return as_range(sorted(at))
+
+
+def wrong_shape(site: Site, tensor: torch.Tensor, shape: torch.Size) -> ValueError:
+    """The error for a tensor that cannot stand at a site."""
+    return ValueError(
+        f"layer {site.layer}: a value of shape {list(tensor.shape)} cannot replace {site.name}, which has shape "
+        f"{list(shape)}"
+    )
 
 
 @dataclass(frozen=True)

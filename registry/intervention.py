@@ -1,13 +1,15 @@
 """What makes a function an experiment.
 
-@intervention(over={"head": "n_heads"})
-def heads(lm, pair, layer, head, alpha=1.0):
-    \"""One line: the help, and what the report calls the experiment.\"""
-    ...
-    return logits                    # [1, vocabulary]
+    @intervention(over={"head": "n_heads"})
+    def heads(lm, pair, layer, head, alpha=1.0):
+        \"""One line: the help, and what the report calls the experiment.\"""
+        ...
+        return logits                    # [1, vocabulary]
 
-heads.options                        # {"head": ALL, "alpha": 1.0}
-heads(lm, pair, layer, head=3)       # its function, which other experiments may call
+    heads.options                        # {"head": ALL, "alpha": 1.0}
+    heads(lm, pair, layer, head=3)       # its function, which other experiments may call
+
+A file of `interventions/` and a notebook cell are held to the same rules.
 """
 
 import ast

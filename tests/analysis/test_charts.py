@@ -63,6 +63,13 @@ def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("runs") / "run", control=True)
 
 
+@pytest.fixture
+def copied(run, tmp_path, monkeypatch):
+    """The run again, to be changed; no picture of it is drawn."""
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
+    return shutil.copytree(run[0], tmp_path / "run")
+
+
 def rows_of(chart):
     return pd.DataFrame([row for rows in chart.to_dict()["datasets"].values() for row in rows])
 
@@ -122,9 +129,8 @@ def test_a_thinned_heat_map_keeps_every_layer_of_the_pairs_that_it_shows(run, mo
     assert rows.groupby("row")["layer"].apply(list).tolist() == [list(LAYERS)] * 4
 
 
-def test_the_metrics_count_near_ties_by_the_margin_of_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
-    folder, config = make_run(tmp_path / "run")
+def test_the_metrics_count_near_ties_by_the_margin_of_the_run(copied):
+    folder, config = copied, json.loads((copied / "patching_config.json").read_text())
     counts = pd.read_csv(folder / "patching_metrics_prosody.csv")["near_tie_count"]
     assert counts.tolist() == [0, 0, 0]
     config["experiments"]["prosody"]["near_tie_margin"] = 4.5  # every answer leads by 4
@@ -134,16 +140,14 @@ def test_the_metrics_count_near_ties_by_the_margin_of_the_run(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("without", ["some", "all"])
-def test_pairs_that_gave_no_record_are_in_no_rate_and_stop_no_summary(tmp_path, monkeypatch, without):
-    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
-    folder, _ = make_run(tmp_path / "run", control=True)
-    records = folder / "patching_records_prosody.jsonl"
+def test_pairs_that_gave_no_record_are_in_no_rate_and_stop_no_summary(copied, without):
+    records = copied / "patching_records_prosody.jsonl"
     lines = [line for line in records.read_text().splitlines(keepends=True) if '"prosody3"' not in line]
     records.write_text("".join(lines)) if without == "some" else records.unlink()
-    summarise(folder, "random-prosody")
+    summarise(copied, "random-prosody")
     if without == "some":
-        assert summarise(folder, "prosody")[0]["n_pairs"].tolist() == [9, 9, 9]
-        contrast = pd.read_csv(folder / "contrast_prosody_vs_random-prosody.csv")
+        assert summarise(copied, "prosody")[0]["n_pairs"].tolist() == [9, 9, 9]
+        contrast = pd.read_csv(copied / "contrast_prosody_vs_random-prosody.csv")
         assert contrast["n_pairs"].tolist() == [9, 9, 9]
 
 
@@ -170,13 +174,6 @@ def sweep(folder, values, swept, intervention="random", doc="A docstring of its 
     rows.sort(key=lambda row: row["pair_id"])  # stable: a pair's rows together
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return config
-
-
-@pytest.fixture
-def copied(run, tmp_path, monkeypatch):
-    """The run again, to be changed; no picture of it is drawn."""
-    monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
-    return shutil.copytree(run[0], tmp_path / "run")
 
 
 TWO = [{"patch_alpha": alpha, "k": k} for alpha in (0.5, 1.0) for k in (1, 3)]

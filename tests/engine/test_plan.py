@@ -83,9 +83,10 @@ def test_a_write_at_each_site(llm, pair, readouts, name):
     assert note.shift == pytest.approx(((donor - before).norm() / before.norm()).item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", SITES)
+@pytest.mark.parametrize("name", [*SITES, "shared"])
 def test_a_value_that_is_replaced_at_each_site(llm, pair, readouts, name):
-    path, end = SITES[name]
+    # The queries' input is the keys' and the values' too, which are to see it as it was.
+    path, end = SITES.get(name, ("self_attn.q_proj", "input"))
 
     @intervention
     def doubled(lm, pair, layer):

@@ -19,3 +19,13 @@ def no_figures():
         patch.setattr("cli._summarise", lambda *_: None)
         patch.setattr("cli._report", lambda *_: None)
         yield
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Figures are written as always, with nothing drawn in them."""
+
+    def save(chart, file, format, **_):
+        file.write(b"PNG" if format == "png" else "<svg/>")
+
+    monkeypatch.setattr("altair.TopLevelMixin.save", save)

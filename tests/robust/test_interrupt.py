@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,9 +85,11 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(victims, calm, tmp_pa
         assert_same(out, calm)
 
 
-def test_killed_with_its_figures_half_drawn_it_draws_them_again(victims, tmp_path):
-    calm, out, draw = tmp_path / "calm", tmp_path / "run", random.Random(11)
-    assert victims.run(*COMMAND, out=calm, figures=True) == 0
+def test_killed_with_its_figures_half_drawn_it_draws_them_again(victims, calm, tmp_path):
+    drawn, out, draw = tmp_path / "calm", tmp_path / "run", random.Random(11)
+    for run in (drawn, out):
+        shutil.copytree(calm, run)
+    assert victims.run(*COMMAND, out=drawn, figures=True) == 0
     for sign in ("patching_metrics_prosody.csv", "recovery_curve_prosody.svg"):
         pid = victims.start(*COMMAND, out=out, figures=True)
         until(lambda sign=sign: (out / sign).exists())
@@ -94,7 +97,7 @@ def test_killed_with_its_figures_half_drawn_it_draws_them_again(victims, tmp_pat
         os.kill(pid, signal.SIGKILL)
         assert victims.wait(pid) == -signal.SIGKILL
     assert victims.run(*COMMAND, out=out, figures=True) == 0
-    assert files(out) == files(calm)
+    assert files(out) == files(drawn)
 
 
 def test_the_program_itself_is_killed_and_goes_on(victims, calm, tmp_path):

@@ -49,7 +49,7 @@ def test_layers_that_are_none_are_refused(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", ["0", "-0.5", "1.5", "nan", "inf", "half", "", "1,0"])
-def test_a_dose_that_is_none_is_refused(tmp_path, value):
+def test_an_alpha_that_is_none_is_refused(tmp_path, value):
     assert "--alpha" in refused("patch", "--kind", "prosody", "--out", tmp_path, "--alpha", value)
 
 
@@ -216,7 +216,7 @@ def test_a_settings_file_that_is_none_is_refused(tmp_path, place):
     assert "--config" in refused("pairs", "--kind", "prosody", "--config", tmp_path / place)
 
 
-def test_a_dose_in_scientific_notation_is_a_number(tmp_path, few_checks, no_figures):
+def test_an_alpha_in_scientific_notation_is_a_number(tmp_path, few_checks, no_figures):
     """YAML takes 1e-1 for text."""
     config = tmp_path / "config.yaml"
     config.write_text("patch_alpha: 1e-1\nlayers_to_patch: 2-3\nmax_pairs: 1\ndevice: cpu\n")
@@ -265,7 +265,7 @@ def test_any_words_end_in_a_result_or_one_line(tmp_path, words, command):
 def test_any_number_is_a_setting_or_refused(tmp_path, pairs, seed, alpha, layers):
     status, lines = call("pairs", "--kind", "prosody", "--out", tmp_path, f"--max-pairs={pairs}", f"--seed={seed}")
     assert (status == 0) == (pairs > 0), lines
-    dosed = 0 < alpha <= 1 and not math.isnan(alpha)
+    is_alpha = 0 < alpha <= 1 and not math.isnan(alpha)
     args = ("--kind", "prosody", "--data", "nowhere", f"--alpha={alpha}", f"--layers={layers}")
     status, lines = call("patch", *args)
-    assert status == BAD_USAGE or dosed and "nowhere" in lines[-1], lines
+    assert status == BAD_USAGE or is_alpha and "nowhere" in lines[-1], lines

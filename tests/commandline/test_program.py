@@ -1,0 +1,235 @@
+"""Commands, help and settings files, up to where an experiment would begin."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import cli as program
+from cli import cli
+from commandline.options import ROOT
+from registry import catalogue as module
+from registry.catalogue import catalogue
+from registry.intervention import ALL
+
+IDEA = '''\
+@intervention
+def my_idea(lm, pair, layer, k=3, scale=1.0, mode="mean", signed=False):
+    """One line.
+
+    k: how many
+    """
+'''
+
+
+@pytest.fixture(autouse=True)
+def no_plugins_left():
+    yield
+    module._plugins.clear()
+    catalogue.cache_clear()
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    path = tmp_path / "idea.py"
+    path.write_text(IDEA)
+    return path
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What was to be run: (experiment, kind, options)."""
+    found = []
+
+    def note(names, kind, options):
+        found.extend((name, kind, program._options_of(catalogue()[name], options)) for name in names)
+
+    monkeypatch.setattr(program, "_run", note)
+    return found
+
+
+def call(*words, status=0):
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert result.exit_code == status, result.output + repr(result.exception)
+    return result.output
+
+
+def refused(*words, status=2):
+    """The one line with which a command is refused."""
+    line = call(*words, status=status).strip().splitlines()[-1]
+    assert line.lower().startswith("error: ")
+    return line
+
+
+# --- an experiment's options
+
+
+def test_an_experiment_runs_with_its_defaults(ran, plugin):
+    call("patch", "--kind", "semantic")
+    call("heads", "--pairs", "semantic")
+    call("my-idea", "--plugin", plugin)
+    assert ran == [
+        ("patch", "semantic", {"alpha": (1.0,)}),
+        ("heads", "semantic", {"head": ALL, "alpha": (1.0,)}),
+        ("my-idea", "prosody", {"k": (3,), "scale": (1.0,), "mode": ("mean",), "signed": (False,)}),
+    ]
+
+
+def test_an_option_takes_several_values(ran, plugin):
+    words = ("--k", "0,2-3", "--scale", "0.5,1", "--mode", "mean,max", "--signed", "true,false")
+    call("my_idea", "--plugin", plugin, *words)
+    assert ran[0][2] == {"k": (0, 2, 3), "scale": (0.5, 1.0), "mode": ("mean", "max"), "signed": (True, False)}
+
+
+def test_a_text_with_a_comma_or_none_in_it_may_be_a_default(ran, plugin):
+    plugin.write_text(IDEA.replace('"mean"', '"a,b"').replace("k=3", 'k=""'))
+    call("my-idea", "--plugin", plugin)
+    assert (ran[0][2]["mode"], ran[0][2]["k"]) == (("a,b",), ("",))
+
+
+def test_help_has_the_options_that_an_experiment_takes_and_no_other(plugin):
+    assert "--alpha FLOAT" in call("patch", "--help") and "--alpha FLOAT" in call("control", "--help")
+    helped = call("my_idea", "--plugin", plugin, "--help")
+    assert "cli my-idea [OPTIONS]" in helped and "--k INTEGER" in helped and "how many" in helped
+    assert "[default: false]" in helped and "--alpha" not in helped
+    assert "--alpha" not in call("check", "--help")
+    assert "[default: all]" in call("heads", "--help")
+
+
+def test_a_dose_reaches_every_control_that_runs_or_is_refused(ran):
+    call("control", "--kind", "all", "--alpha", "0.5,1")
+    assert ran and all(options == {"alpha": (0.5, 1.0)} for _, _, options in ran)
+    for dose in ("0.5", "1"):
+        assert "steer takes no alpha" in refused("control", "--kind", "steer", "--alpha", dose)
+    assert "No such option '--alpha'" in refused("steer", "--alpha", "0.5")
+
+
+def test_a_dose_that_reaches_nothing_is_refused_before_anything_is_loaded():
+    assert "takes no alpha" in refused("control", "--kind", "steer", "--alpha", "0.5", "--data", "nowhere")
+
+
+def test_both_spellings_work_on_the_command_line(ran, plugin):
+    for name in ("my_idea", "my-idea"):
+        call(name, "--plugin", plugin)
+        call("control", "--kind", name, "--plugin", plugin)
+    assert [name for name, _, _ in ran] == ["my-idea"] * 4
+    assert "python cli.py second-half --plugin" in call("new", "second_half", "--in", plugin.parent)
+
+
+# --- names that are taken
+
+
+@pytest.mark.parametrize("option", ["seed", "max_pairs", "kind", "pairs", "help", "debug", "any_speaker", "pair_kind"])
+def test_an_option_with_a_name_of_the_programs_own_is_refused(plugin, option):
+    plugin.write_text(IDEA.replace("k=3", f"{option}=3"))
+    line = refused("list", "--plugin", plugin)
+    assert f"{plugin}:2: the program has an option {option} already" in line
+
+
+@pytest.mark.parametrize("name", ["report", "control", "all"])
+def test_an_experiment_with_a_name_of_the_programs_own_is_refused(plugin, name):
+    plugin.write_text(IDEA.replace("my_idea", name))
+    assert f"{plugin}:2: {name} is " in refused("list", "--plugin", plugin)
+
+
+@pytest.mark.parametrize("name", ["report", "all", "patch", "no_conflict"])
+def test_new_refuses_a_name_that_is_taken(tmp_path, name):
+    assert "choose another name" in refused("new", name, "--in", tmp_path)
+
+
+def test_a_mistake_in_a_file_of_the_folder_is_one_line(tmp_path):
+    (tmp_path / "idea.py").write_text(IDEA.replace("layer", "layers"))
+    code = "from registry import catalogue; from pathlib import Path; catalogue.FOLDER = Path(sys.argv.pop(1))"
+    words = [sys.executable, "-c", f"import sys; {code}; from cli import cli; cli()", tmp_path, "list"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'idea.py'}:2: my_idea must take (lm, pair, layer)")
+
+
+# --- settings files
+
+
+@pytest.fixture
+def settings(tmp_path):
+    def write(text):
+        path = tmp_path / "settings.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_settings_file_gives_one_value_or_several(ran, settings, plugin):
+    call("patch", "--kind", "prosody", "--config", settings("patch_alpha: [0.25, 1]"))
+    call("heads", "--config", settings("head: [0, 2-3]\nalpha: 1e-1"))
+    call("my-idea", "--plugin", plugin, "--config", settings("k: 5\nmode: [mean, max]\nsigned: true"))
+    assert [options for _, _, options in ran] == [
+        {"alpha": (0.25, 1.0)},
+        {"head": (0, 2, 3), "alpha": (0.1,)},
+        {"k": (5,), "scale": (1.0,), "mode": ("mean", "max"), "signed": (True,)},
+    ]
+
+
+def test_the_command_line_wins(ran, settings):
+    call("patch", "--kind", "prosody", "--config", settings("patch_alpha: [0.25, 1]"), "--alpha", "0.5")
+    assert ran[0][2] == {"alpha": (0.5,)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("patch_alpha: [0.5, 2]", "2 is not in (0, 1]"),
+        ("patch_alpha: [1, 1]", "each value once"),
+        ("patch_alpha: []", "at least one"),
+        ("patch_alpha: [true]", "patch_alpha has True"),
+        ("patch_alpha: [[1]]", "patch_alpha has [1]"),
+        ("patch_alpha: .inf", "no number"),
+        ("head: [1.5]", "no integer"),
+        ("head: {a: 1}", "a value, or several"),
+        ("head: [{a: 1}]", "head has {'a': 1}"),
+        ('head: ["a\\0"]', "head has"),
+        ("heads: 1", "did you mean head?"),
+        (f"head: [{2**64}]", "too large"),
+    ],
+)
+def test_a_wrong_value_in_a_settings_file_is_refused(ran, settings, text, expected):
+    assert expected in refused("heads", "--config", settings(text))
+    assert not ran
+
+
+def test_a_setting_that_would_reach_no_experiment_is_refused(ran, settings):
+    for words in (["steer"], ["control", "--kind", "steer"]):
+        assert "takes no alpha" in refused(*words, "--config", settings("patch_alpha: 0.5"))
+    for words in (["patch", "--kind", "prosody"], ["control", "--kind", "self"]):
+        assert "takes no head" in refused(*words, "--config", settings("head: 1"))
+
+
+def test_the_example_fits_every_experiment(ran):
+    for name in catalogue():
+        kind = ("--kind", "prosody") if name == "patch" else ()
+        call(name, *kind, "--config", ROOT / "config.example.yaml")
+    call("control", "--kind", "steer", "--config", ROOT / "config.example.yaml")
+    assert [name for name, _, _ in ran] == [*catalogue(), "steer"]
+
+
+# --- what needs no model
+
+
+@pytest.mark.parametrize("words", [["--help"], ["patch", "--help"], ["heads", "--help"], ["list"]])
+def test_help_and_list_import_neither_torch_nor_pandas(words):
+    code = "import sys; sys.modules.update(torch=None, pandas=None); from cli import cli; cli()"
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_shows_the_main_experiment_among_the_commands():
+    commands, interventions = call("--help").split("Interventions:")
+    assert "\n  patch " in commands and "\n  patch " not in interventions and "\n  heads " in interventions
+
+
+def test_every_command_has_help():
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        assert cli.get_command(context, name).get_short_help_str(), name
