@@ -239,7 +239,7 @@ def find_audio_span(
         if token_id is None:
             continue
         if not 0 <= position < len(ids) or ids[position] != token_id or int((ids == token_id).sum()) != 1:
-            raise UserError(f"the audio span at {first}:{last + 1} needs one {name} directly beside it; check the prompt")
+            raise UserError(f"the audio span {first}:{last + 1} needs one {name} directly beside it; check the prompt")
     return indices
 
 

@@ -5,8 +5,8 @@
     engine_check(job, pairs)                    # sanity_check_engine.json
     sound_check(clips)                          # sanity_check_sounds.json
 
-The span is where we think it is, silence stays silent, every curve has its floor and its ceiling, and the engine
-computes what the experiment does as it is written.
+The span is where we think it is, a clip patched with itself stays as it is, the last layer changes nothing and the
+embeddings give B's own answer, and the engine computes what the experiment does as it is written.
 """
 
 from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ def _span_row(subject: Subject, clip: Clip) -> dict[str, Any]:
 
 
 def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[int]) -> dict[str, Any]:
-    """Self-patching at `layers` is silent; the last layer is the floor (exactly 0), the embeddings are the ceiling (B).
+    """Self-patching at `layers` changes nothing, the last layer exactly nothing, and the embeddings give B's readout.
 
     The last two hold for any causal decoder, whatever its weights. All of it runs as written, whatever the engine.
     """

@@ -56,6 +56,7 @@ def run_experiment(
     said: set[str] = set()
     say = once(say, said)
     check_alignment(settings.align)
+    layers = layers_of(subject, settings.layers)
     claim(subject, dataset, run)
     name = experiment_name(experiment, settings.kind)
     main = run.config()["experiments"].get(settings.kind) if experiment.name != MAIN else None
@@ -64,7 +65,7 @@ def run_experiment(
     job = make_job(
         subject,
         experiment,
-        layers_of(subject, settings.layers),
+        layers,
         settings.options,
         align_how=settings.align,
         seed=settings.seed,

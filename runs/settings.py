@@ -1,8 +1,10 @@
 """What an experiment runs with, and what of it is recorded (`patching_config.json`).
 
-settings = Settings("prosody", max_pairs=20, options={"alpha": (0.5, 1.0)})
-known_settings(experiment, settings, values)     # before the model is there
-recorded_settings(job, settings)                 # all
+    settings = Settings("prosody", max_pairs=20, options={"alpha": (0.5, 1.0)})
+    known_settings(experiment, settings, values)     # before the model is there
+    recorded_settings(job, settings)
+
+`Settings` are what the command line asks for; a `Job` is what becomes of it for a model.
 """
 
 import platform

@@ -337,7 +337,7 @@ def test_a_run_of_another_data_set_is_refused(run, tmp_path):
 
 def test_the_options_offer_what_the_program_knows():
     # Written out twice, since help must not wait for torch.
-    offered = {option.name: option.type for option in cli.commands["patch"].params}
+    offered = {option.name: option.type for option in cli.get_command(None, "patch").params}
     assert tuple(offered["engine"].choices) == ENGINES
     assert tuple(offered["align"].choices) == ALIGNMENTS
     assert tuple(offered["dtype"].choices) == tuple(DTYPES)

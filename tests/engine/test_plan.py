@@ -331,6 +331,70 @@ class TestRunsAsWritten:
         expected = by_hooks(llm, pair.a, (LAYER + 1, "mlp", "output", lambda value: found[0]))
         self.check(llm, pair, path, expected, "mlp.output of layer 2 is read behind the first write", 6)
 
+    @pytest.mark.parametrize("behind_another", [False, True])
+    def test_a_value_that_is_written_to_when_the_model_has_gone_on(self, llm, pair, behind_another):
+        @intervention
+        def late(lm, pair, layer):
+            with lm.trace(pair.a):
+                if behind_another:
+                    lm.layers_output[0][:, 4] = 0.5
+                early, later = lm.layers_output[layer], lm.layers_output[layer + 1]
+                early[:, pair.a_span] = 0
+                later[:, 4] = 0.5
+                logits = lm.logits.save()
+            return logits
+
+        def write(value):
+            value[:, 4] = 0.5
+
+        first = [(0, "", "output", write)] if behind_another else []
+        expected = by_hooks(llm, pair.a, *first, (LAYER + 1, "", "output", write))
+        line = 6 if behind_another else 0
+        why = "a value is written to after a later one was used"
+        for engine in ("tail", "stepwise"):
+            found = Engine(llm, engine).readouts(late, pair, [LAYER], [{}])
+            assert_same(found.logits[1], expected)
+            assert (
+                engine == "stepwise"
+                or why in found.as_written
+                and (not line or f":{late.run.__code__.co_firstlineno + line}:" in found.as_written)
+            )
+
+
+def test_rows_that_begin_at_different_positions_share_a_forward(llm, pair, readouts):
+    @intervention
+    def part(lm, pair, layer):
+        start = pair.a_span.start + layer
+        with lm.trace(pair.a):
+            lm.layers_output[layer][:, start : start + 2] = 0.5
+            logits = lm.logits.save()
+        return logits
+
+    def writes(layer):
+        def write(value):
+            value[:, 3 + layer : 5 + layer] = 0.5
+
+        return layer, "", "output", write
+
+    found = readouts(part, pair, layers=(0, 2))
+    for logits, layer in zip(found.logits[1:], (0, 2), strict=True):
+        assert_same(logits, by_hooks(llm, pair.a, writes(layer)))
+
+
+def test_all_of_the_donor_up_to_the_readout_leaves_the_readout_to_compute(llm, readouts):
+    pair = align(make_clip(6, seed=1), make_clip(6, seed=2))
+
+    @intervention
+    def everything(lm, pair, layer):
+        with lm.trace(pair.b):
+            donor = lm.layers_output[layer].save()
+        with lm.trace(pair.a):
+            lm.layers_output[layer] = donor
+            logits = lm.logits.save()
+        return logits
+
+    assert_same(readouts(everything, pair).logits[1], by_hooks(llm, pair.b))
+
 
 @pytest.mark.parametrize(("len_a", "len_b"), [(6, 9), (9, 6), (6, 6), (1, 5)])
 def test_spans_that_differ_in_length_are_replaced_at_exactly_the_aligned_positions(llm, readouts, len_a, len_b):
