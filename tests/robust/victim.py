@@ -13,12 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest import mock
-from unittest.mock import DEFAULT
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -72,7 +67,6 @@ def serve():
 
     # The checks are gone through, but what they compute is not what is tried here.
     runs.gates.N_CHECK_CLIPS = runs.checks.N_ENGINE_PAIRS = 1
-    warm_up(cli)
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
@@ -82,20 +76,6 @@ def serve():
             if answer == 0:
                 child(cli, job)
         print(answer, flush=True)
-
-
-def warm_up(cli):
-    """Run a pair, so that what is imported and built at first use is there in every fork; its threads are waited for."""
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as null:
-        words = "patch --kind prosody --max-pairs 1 --layers 0 --device cpu --out".split()
-        with (
-            redirect_stdout(null),
-            redirect_stderr(null),
-            mock.patch.multiple(cli, _summarise=DEFAULT, _report=DEFAULT),
-        ):
-            cli.cli.main([*words, f"{folder}/run"], standalone_mode=False)
-    for thread in set(threading.enumerate()) - {threading.main_thread()}:
-        thread.join(60)
 
 
 def child(cli, job):
