@@ -194,14 +194,14 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
 @click.option("--full-size", is_flag=True, help="Random weights in OpenS2S's real shape; needs a CUDA device.")
 @click.option("--device", help="cpu, cuda or cuda:N.  [default: cpu; cuda where there is one for the larger models]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Medians are over so many.")
+@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Medians are over so many.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights and the sounds.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
 )
 @debug_option
 def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
-    """Measure what a pair costs: by the textbook's procedure, a trace a layer, and the engines sweep and tail.
+    """Measure what a pair costs: by the textbook's procedure, as experiments are written, and by sweep and tail.
 
     In one process and in turn, so that the ratios hold on a busy machine too. Without options it takes a few minutes.
     """
