@@ -9,8 +9,8 @@ from interventions import load_intervention, load_subject
 from pairs import PairSample, build_pairs
 from runs.directory import RunDir
 from runs.experiment import run_experiment
-from runs.settings import Settings
 from runs.pair_loop import run_pairs
+from runs.settings import Settings
 
 
 @pytest.fixture(scope="module")
