@@ -250,7 +250,8 @@ def _stands_already(run: RunDir, name: str, kind: str, names: list[str]) -> bool
     if len(names) == 1 or not before.get("finished") or before["kind"] == kind:
         return False
     click.echo(
-        f"{name}: is there already, with {before['kind']} pairs; `control --kind {name} --overwrite` replaces it"
+        f"{name}: is there already, with {before['kind']} pairs; "
+        f"`control --kind {name} --pairs {kind} --overwrite` replaces it"
     )
     return True
 

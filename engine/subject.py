@@ -7,7 +7,7 @@
 One model with its input and its answer tokens, and the clips that it has heard.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.clips import ClipStore
@@ -30,10 +30,6 @@ class Subject:
     labels: LabelTokenizerHelper
     engine: Engine
     clips: ClipStore
-
-    def with_engine(self, engine: str) -> "Subject":
-        """The same model and clips, experiments run by another engine."""
-        return replace(self, engine=Engine(self.model.llm_model, engine))
 
 
 def load_subject(
