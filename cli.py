@@ -27,7 +27,7 @@ from commandline.options import (
     plugin_option,
     run_path,
 )
-from commandline.program import Program, debug_option
+from commandline.program import Program, debug_option, starting
 from commandline.words import InterventionName, controls
 from errors import BAD_USAGE, UserError
 from files import write_whole
@@ -122,11 +122,12 @@ def check(**options: Any) -> None:
     """Run the checks alone: where the audio span lies, and that patching a clip with itself changes nothing."""
     dataset = _load_data(options)
     run = _run_dir(options, dataset)
-    subject = _load_model(options)
+    with starting():
+        subject = _load_model(options)
 
-    from runs.experiment import claim
-    from runs.gates import run_checks
-    from runs.settings import layers_of
+        from runs.experiment import claim
+        from runs.gates import run_checks
+        from runs.settings import layers_of
 
     claim(subject, dataset, run)
     layers, skip = layers_of(subject, options["layers"]), options["on_bad_clip"] == "skip"
@@ -222,22 +223,23 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
     run = _run_dir(options, dataset)
-    experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
+    with starting():
+        experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
 
-    from runs.experiment import refuse_early, run_experiment
-    from runs.settings import Settings
+        from runs.experiment import refuse_early, run_experiment
+        from runs.settings import Settings
 
-    of_all = Settings(
-        kind=kind,
-        max_pairs=max_pairs(kind, options["max_pairs"]),
-        **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
-        **{key: options[key] for key in ("layers", "align", "overwrite", "max_failed")},
-        skip_bad_clips=options["on_bad_clip"] == "skip",
-    )
-    settings = [replace(of_all, options=own[experiment.name]) for experiment in experiments]
-    for experiment, chosen in zip(experiments, settings, strict=True):
-        refuse_early(run, dataset, experiment, chosen, options)
-    subject = _load_model(options)
+        of_all = Settings(
+            kind=kind,
+            max_pairs=max_pairs(kind, options["max_pairs"]),
+            **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
+            **{key: options[key] for key in ("layers", "align", "overwrite", "max_failed")},
+            skip_bad_clips=options["on_bad_clip"] == "skip",
+        )
+        settings = [replace(of_all, options=own[experiment.name]) for experiment in experiments]
+        for experiment, chosen in zip(experiments, settings, strict=True):
+            refuse_early(run, dataset, experiment, chosen, options)
+        subject = _load_model(options)
     for experiment, chosen in zip(experiments, settings, strict=True):
         done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo)
         _summarise(run.path, done)
@@ -297,7 +299,8 @@ def _load_model(options: dict[str, Any]) -> "Subject":
 
 
 def _summarise(run_dir: Path, name: str) -> None:
-    from analysis.summary import shown, summarise
+    with starting():
+        from analysis.summary import shown, summarise
 
     metrics, figures = summarise(run_dir, name)
     click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
@@ -305,7 +308,8 @@ def _summarise(run_dir: Path, name: str) -> None:
 
 
 def _report(run_dir: Path) -> None:
-    from analysis.report import write_report
+    with starting():
+        from analysis.report import write_report
 
     click.echo(f"report: {_shown(write_report(run_dir))}")
 

@@ -15,7 +15,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -37,7 +37,7 @@ from registry.catalogue import load_intervention
 
 PROCEDURES = ("textbook", "stepwise", "sweep", "tail")
 ALL_PAIRS = ("tail",)  # the others are slow, and share nothing between pairs but the clips
-STEPWISE_LAYERS = 4  # a call costs the same at every layer, so a few are measured and the rest is inferred
+STEPWISE_LAYERS = 4  # spread evenly; the others are inferred from them
 ROW_OPTIONS = {"patch": [{}], "mlp": [{}], "heads": [{"head": 0}, {"head": 1}]}
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy")
 # torch counts every attention kernel but the processor's.
@@ -54,7 +54,7 @@ def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
     """
     if rounds < 1:
         raise UserError(f"--rounds {rounds}: at least one is needed", BAD_USAGE)
-    pairs = _pairs(case)
+    pairs, some = _pairs(case), _spread(case.model.n_layers)
     seconds: dict[str, list[float]] = {name: [] for name in PROCEDURES}
     rows: dict[str, list[float]] = {name: [] for name in ROW_OPTIONS}
     plans: list[float] = []
@@ -68,14 +68,16 @@ def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
             logits = {}
             for name in PROCEDURES:
                 mine = pairs if name in ALL_PAIRS else pairs[chosen : chosen + 1]
-                layers = range(min(STEPWISE_LAYERS, case.model.n_layers) if name == "stepwise" else case.model.n_layers)
+                layers = some if name == "stepwise" else range(case.model.n_layers)
                 took, found, peak[name] = _timed(case, name, mine, layers)
                 inferred = _forwards(case.model.n_layers) / _forwards(len(layers))  # 1 but for stepwise
                 seconds[name].append(took / len(mine) * inferred)
                 logits[name] = found[chosen if name in ALL_PAIRS else 0]
             expected = logits["textbook"]
             effect = max(effect, _distance(expected[1:], expected[:1]))
-            difference = max(difference, *(_distance(found, expected[: len(found)]) for found in logits.values()))
+            logits["textbook"] = expected[[0, *(1 + layer for layer in some)]]
+            difference = max(difference, _distance(logits.pop("stepwise"), logits.pop("textbook")))
+            difference = max(difference, *(_distance(found, expected) for found in logits.values()))
             for name in ROW_OPTIONS:
                 rows[name].append(_seconds_per_row(case, name, pairs[chosen]))
             plans.append(_seconds_to_plan(case, pairs[chosen]))
@@ -96,16 +98,22 @@ def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
         "row_over_a_row_of_patch": {name: value / per_row["patch"] for name, value in per_row.items()},
         "peak_device_memory_mib": {name: value / 2**20 for name, value in peak.items()} if any(peak.values()) else None,
         "rounds": rounds,
-        "stepwise_layers": min(STEPWISE_LAYERS, case.model.n_layers),
+        "stepwise_layers": len(some),
         "shape": _shape(case),
         "machine": machine(case.model.llm_model.device),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
 
 
-def _forwards(n_layers: int) -> int:
-    """Forwards of `stepwise` for a pair: A's own, and for each layer one over B and one over A."""
-    return 1 + 2 * n_layers
+def _spread(n_layers: int) -> list[int]:
+    """Some layers of all depths; their mean depth is that of all."""
+    n = min(STEPWISE_LAYERS, n_layers)
+    return [(2 * k + 1) * n_layers // (2 * n) for k in range(n)]
+
+
+def _forwards(n_layers: int) -> float:
+    """Forwards of `stepwise` for a pair: A's own, and for each layer one over A and one over B that ends behind it."""
+    return 1 + 1.5 * n_layers
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def _pairs(case: Case) -> list[_Pair]:
     return [_Pair(*clips, inputs.a_span, inputs.b_span) for clips, inputs in made]
 
 
-def _timed(case: Case, name: str, pairs: list[_Pair], layers: range) -> tuple[float, list[torch.Tensor], int]:
+def _timed(case: Case, name: str, pairs: list[_Pair], layers: Sequence[int]) -> tuple[float, list[torch.Tensor], int]:
     """Seconds for these pairs from nothing, their logits, and the peak of the device's memory in bytes."""
     device = case.model.llm_model.device
     if device.type == "cuda":
@@ -143,7 +151,7 @@ def _clocked(device: torch.device, compute: Callable[[], Any]) -> tuple[float, A
     return time.perf_counter() - start, result
 
 
-def _run(case: Case, name: str, pairs: list[_Pair], layers: range) -> list[torch.Tensor]:
+def _run(case: Case, name: str, pairs: list[_Pair], layers: Sequence[int]) -> list[torch.Tensor]:
     llm = case.model.llm_model
     if name == "textbook":
         embeds = [[lambda make=make: make().inputs_embeds for make in (pair.a, pair.b)] for pair in pairs]
@@ -155,10 +163,13 @@ def _run(case: Case, name: str, pairs: list[_Pair], layers: range) -> list[torch
 
 
 def _seconds_per_row(case: Case, name: str, pair: _Pair) -> float:
-    """Seconds of a pair of an experiment, from nothing, over its rows."""
+    """Seconds of a pair of an experiment over its rows, by an engine that has seen no clip of it."""
     experiment, options = load_intervention(name), ROW_OPTIONS[name]
     llm, layers = case.model.llm_model, range(case.model.n_layers)
-    compute = lambda: Engine(llm).readouts(experiment, align(pair.a(), pair.b()), layers, options)  # noqa: E731
+    engine = Engine(llm)
+    # What the engine finds out about the blocks once is not a pair's.
+    engine.readouts(experiment, align(pair.a(), pair.b()), layers[:1], options)
+    compute = lambda: engine.readouts(experiment, align(pair.a(), pair.b()), layers, options)  # noqa: E731
     return _clocked(llm.device, compute)[0] / (len(layers) * len(options))
 
 
@@ -175,14 +186,13 @@ def _arithmetic(case: Case, name: str, pairs: list[_Pair]) -> float:
     """Multiply-adds a pair, the mean over the pairs of a round."""
     mine = pairs if name in ALL_PAIRS else pairs[:1]
 
-    def counted(layers: int) -> float:
-        return multiply_adds(lambda: _run(case, name, mine, range(layers))) / len(mine)
+    def counted(layers: Sequence[int]) -> float:
+        return multiply_adds(lambda: _run(case, name, mine, layers)) / len(mine)
 
     if name not in ("textbook", "stepwise"):
-        return counted(case.model.n_layers)
-    # The same for a layer, whichever it is: the second one tells what all the others take.
-    one, two = counted(1), counted(2)
-    return one + (case.model.n_layers - 1) * (two - one)
+        return counted(range(case.model.n_layers))
+    some, none = _spread(case.model.n_layers), counted([])
+    return none + (counted(some) - none) * case.model.n_layers / len(some)
 
 
 def multiply_adds(compute: Callable[[], Any]) -> float:
@@ -264,7 +274,7 @@ def shown(result: dict[str, Any]) -> str:
             f"{shape['model']}, {n_layers} layers of width {shape['hidden_size']}, {shape['dtype']}; {place}",
             f"{'':<10}{'a pair':>12}{'multiply-adds':>14}{'speed':>11}",
             *lines,
-            f"stepwise was measured at {result['stepwise_layers']} of {n_layers} layers; each costs the same",
+            f"stepwise was measured at {result['stepwise_layers']} of {n_layers} layers of all depths",
             f"largest |Δlogit| between them {result['max_abs_logit_difference']:.2g} (patching moves a logit by up to "
             f"{result['max_abs_effect_of_patching']:.2g})",
             f"tail takes {result['tail_over_its_arithmetic']:.1f} times what its arithmetic takes at the speed of a "

@@ -9,7 +9,7 @@ are computed.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,12 +27,22 @@ def run_rows(
 
     At most `max_rows` rows share a forward.
     """
+    rows = [_entering_late(row, recordings) for row in rows]
     readouts: list[Any] = [None] * (1 + len(rows))
     for numbers in _groups(recordings, rows, skips_known, max_rows or len(rows)):
         logits = _run(decoder, recordings, [rows[number] for number in numbers], skips_known)
         for number, row in zip([-1, *numbers], logits, strict=True):
             readouts[1 + number] = row if readouts[1 + number] is None else readouts[1 + number]
     return torch.stack(readouts)
+
+
+def _entering_late(row: Row, recordings: Recordings) -> Row:
+    """The same row, entering behind its first block where an addition is all that follows on its write."""
+    first, *others = row.writes
+    leaving = recordings.leaving(row.clip, first)
+    if leaving is None or any(write.site.layer == first.site.layer for write in others):
+        return row
+    return replace(row, writes=[leaving, *others])
 
 
 def _groups(recordings: Recordings, rows: Sequence[Row], skips_known: bool, size: int) -> Iterator[list[int]]:

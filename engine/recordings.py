@@ -9,7 +9,7 @@ A causal decoder never looks ahead, so what stands before the first changed posi
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,10 +20,9 @@ from nnsight import NNsight
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from engine.sites import BLOCK, Site, first_of
+from engine.block_layout import BlockLayout, Place, block_layout
+from engine.sites import BLOCK, Site, Write, as_index, first_of
 from models.opens2s_io import ClipInput
-
-Place = tuple[str, str]  # path of a module in a block, "input" or "output"
 
 
 @dataclass(frozen=True)
@@ -91,16 +90,26 @@ class Recordings:
         """Where a site comes in the order of computing."""
         if site.is_stream:
             return site.layer, -1 if site.end == "input" else sys.maxsize
-        return site.layer, self._order[site.layer][site.path, site.end]
+        return site.layer, self._layout.order[site.layer][site.path, site.end]
 
     def has(self, site: Site) -> bool:
         """Whether the model passes the site once in a forward, with one row a position."""
-        return site.is_stream or (site.path, site.end) in self._order[site.layer]
+        return site.is_stream or (site.path, site.end) in self._layout.order[site.layer]
+
+    def leaving(self, clip: ClipInput, write: Write) -> Write | None:
+        """The write into what leaves the block that is the same as this one in it; None where there is no such."""
+        site = write.site
+        other = None if site.is_stream else self._layout.added_to[site.layer].get((site.path, site.end))
+        if other is None:
+            return None
+        index = as_index(write.positions, 0, write.values.device)
+        stream = self.at(clip, Site(site.layer, *other))[0, index] + write.values
+        return replace(write, site=Site(site.layer, BLOCK, "output"), values=stream)
 
     def _place(self, clip: ClipInput, site: Site) -> Recording:
         place = (site.path, site.end)
         if place not in self._wanted:
-            self._wanted = sorted([*self._wanted, place], key=self._order[site.layer].get)
+            self._wanted = sorted([*self._wanted, place], key=self._layout.order[site.layer].get)
         if place not in self.of(clip).places:
             self._made[clip] = self._record(clip)
         return self._made[clip]
@@ -132,45 +141,8 @@ class Recordings:
         )
 
     @cached_property
-    def _order(self) -> list[dict[Place, int]]:
-        """For each block, the places in it in the order of computing, of those that have a row a position."""
-        blocks, length = self._llm.model.layers, 3
-        order: list[dict[Place, int]] = [{} for _ in blocks]
-        twice: list[set[Place]] = [set() for _ in blocks]
-
-        def see(layer: int, place: Place, value: Any) -> None:
-            value = first_of(value)
-            if place in order[layer] or not isinstance(value, torch.Tensor) or value.shape[:2] != (1, length):
-                twice[layer].add(place)
-            order[layer][place] = len(order[layer])
-
-        def watch(layer: int, path: str, module: nn.Module) -> list[Any]:
-            return [
-                module.register_forward_pre_hook(
-                    lambda _, args, kwargs: see(layer, (path, "input"), [*args, *kwargs.values(), None][0]),
-                    with_kwargs=True,
-                ),
-                module.register_forward_hook(lambda _, args, output: see(layer, (path, "output"), output)),
-            ]
-
-        handles = [
-            handle
-            for layer, block in enumerate(blocks)
-            for path, module in block.named_modules()
-            if path
-            for handle in watch(layer, path, module)
-        ]
-        try:
-            with torch.inference_mode():
-                weight = self._llm.get_input_embeddings().weight
-                self._llm(inputs_embeds=weight[None, :length], use_cache=False, logits_to_keep=1)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return [
-            {place: rank for place, rank in places.items() if place not in mixed}
-            for places, mixed in zip(order, twice, strict=True)
-        ]
+    def _layout(self) -> BlockLayout:
+        return block_layout(self._llm)
 
 
 class _FrozenLayer(DynamicLayer):

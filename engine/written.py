@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from nnsight import NNsight
+from nnsight.intervention.interleaver import EarlyStopException
 from torch import nn
 
 from engine.lm import LM
@@ -22,6 +23,8 @@ class WrittenLM(LM):
     def __init__(self, llm: nn.Module):
         super().__init__(llm)
         self._traced = NNsight(llm)
+        for module in (*llm.model.layers, llm.lm_head):
+            module.register_forward_pre_hook(self._stop_when_read)
         self.forget()
 
     def trace(self, clip: ClipInput) -> Any:
@@ -29,6 +32,13 @@ class WrittenLM(LM):
         self.forget()
         # A copy, since what is written into the first block's input would change the clip.
         return self._traced.trace(inputs_embeds=clip.inputs_embeds.clone(), use_cache=False, logits_to_keep=1)
+
+    def _stop_when_read(self, *_: Any) -> None:
+        """Before a block or the head: end the forward where the trace's body has ended, with nothing left to read."""
+        interleaver = self._traced.interleaver
+        bodies = interleaver.mediators
+        if interleaver.interleaving and bodies and not interleaver.observers and not any(b.alive for b in bodies):
+            raise EarlyStopException
 
     @property
     def logits(self) -> torch.Tensor:

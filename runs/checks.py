@@ -10,6 +10,7 @@ embeddings give B's own answer, and the engine computes what the experiment does
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -103,15 +104,25 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
 def sound_check(clips: Sequence[Clip]) -> dict[str, Any]:
     """Whether every clip's sound can be read, before a long run finds out; and which of them are silence."""
     unreadable, silent = [], []
-    for clip in tqdm(clips, desc="reading sounds", unit="clip", delay=2, leave=False):
-        try:
-            waveform = read_audio(clip.path)
-        except UserError as error:
-            unreadable.append({"clip_id": clip.clip_id, "reason": str(error)})
-            continue
-        if is_silent(waveform):
-            silent.append(clip.clip_id)
+    readers = ThreadPoolExecutor()
+    try:
+        heard = tqdm(readers.map(_hear, clips), "reading sounds", len(clips), unit="clip", delay=2, leave=False)
+        for clip, found in zip(clips, heard, strict=True):
+            if isinstance(found, UserError):
+                unreadable.append({"clip_id": clip.clip_id, "reason": str(found)})
+            elif found:
+                silent.append(clip.clip_id)
+    finally:
+        readers.shutdown(cancel_futures=True)
     return {"passed": not unreadable, "n_clips": len(clips), "unreadable": unreadable, "silent": silent}
+
+
+def _hear(clip: Clip) -> bool | UserError:
+    """Whether the clip is silence, or why it cannot be read."""
+    try:
+        return is_silent(read_audio(clip.path))
+    except UserError as error:
+        return error
 
 
 def usable(subject: Subject, clips: Iterable[Clip], n: int, skip_bad_clips: bool = False) -> tuple[list[Clip], list]:

@@ -18,7 +18,7 @@ from errors import CHECK_FAILED, UserError
 from pairs import Clip, Dataset, Pair
 from pairs.clips import listing
 from pairs.shown import shown
-from runs.checks import NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
+from runs.checks import N_ENGINE_PAIRS, NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
 from runs.directory import RunDir
 from runs.fewer_rows import with_fewer_rows
 from runs.job import Job
@@ -90,7 +90,9 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: RunDir, say: S
 
     An experiment that leaves every value of every pair as it is would measure nothing; `silent` ones may.
     """
-    found, readouts = with_fewer_rows(job.subject, lambda: engine_check(job, pairs), say)
+    first = [clip for pair in pairs[:N_ENGINE_PAIRS] for clip in (pair.a, pair.b)]
+    with job.subject.clips.ahead_of(first):
+        found, readouts = with_fewer_rows(job.subject, lambda: engine_check(job, pairs), say)
     run.update_json("sanity_check_engine.json", name, found)
     say(
         f"engine {found['engine']}, held against stepwise on {len(found['pairs'])} pairs: largest |Δlogit| "

@@ -89,10 +89,30 @@ def test_rows_in_parts_are_the_same_rows(golden, engine, max_rows):
 
 def test_stepwise_runs_two_forwards_a_layer_of_one_row_each_and_records_nothing(golden):
     llm, a, b = golden
-    batches, engine = [], Engine(llm, "stepwise")
-    with watched(llm.lm_head, lambda args, kwargs: batches.append(len(args[0]))):
+    batches, starts, engine = [], [], Engine(llm, "stepwise")
+    with (
+        watched(llm.lm_head, lambda args, kwargs: batches.append(len(args[0]))),
+        watched(llm.model, lambda args, kwargs: starts.append(1)),
+    ):
         engine.readouts(load_intervention("patch"), align(a, b), range(4), [{}])
-    assert batches == [1] * (1 + 2 * 4) and engine.recordings.nbytes(a) == 0
+    assert batches == [1] * (1 + 4) and len(starts) == 1 + 2 * 4 and engine.recordings.nbytes(a) == 0
+
+
+@pytest.mark.parametrize("layer", range(4))
+def test_a_trace_as_written_ends_behind_its_last_read(golden, layer):
+    llm, a, b = golden
+    engine, ran = Engine(llm, "stepwise"), []
+    with watched(llm.model.layers, lambda args, kwargs: ran.append(1)):
+        engine.readouts(load_intervention("patch"), align(a, b), [layer], [{}])
+    assert len(ran) == 4 + (layer + 1) + 4
+
+
+def test_a_trace_that_keeps_a_cache_of_values_runs_to_its_end(golden):
+    llm, a, _ = golden
+    lm = Engine(llm, "stepwise").written
+    with lm.trace(a) as tracer:
+        kept = tracer.cache(modules=["model.model.layers.3"])
+    assert kept["model.model.layers.3"].output.shape == a.inputs_embeds.shape
 
 
 class TestTail:
@@ -243,7 +263,8 @@ def test_no_forward_keeps_a_cache(golden, engine, alpha):
     with watched(llm.model, lambda args, kwargs: flags.append(kwargs["use_cache"])):
         run(llm, engine, align(a, b), range(4), alpha=alpha)
     handle.remove()
-    assert len(flags) > 1 and not any(flags) and returned == [None] * len(flags)
+    # A trace as it is written ends before the decoder returns, where nothing more is read.
+    assert len(flags) > 1 and not any(flags) and returned and set(returned) == {None}
 
 
 def test_an_unknown_engine_is_refused(llm):
