@@ -7,9 +7,11 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import pandas as pd
+import vl_convert
 
 from analysis.sites import site_name
 from files import write_whole
@@ -51,25 +53,25 @@ def share(field: str, title: str) -> alt.Y:
 
 
 def finished(chart: alt.LayerChart, title: str, subtitle: Sequence[str], legend_columns: int = 0) -> alt.LayerChart:
-    """A chart of the usual size with its heading."""
-    chart = styled(chart.properties(width=WIDTH, height=HEIGHT), title, subtitle)
-    return chart.configure_legend(orient="bottom", columns=legend_columns, **LEGEND) if legend_columns else chart
+    """A chart of the usual size with its heading; with columns, the legend is below it."""
+    legend = {"orient": "bottom", "columns": legend_columns} if legend_columns else {}
+    return styled(chart.properties(width=WIDTH, height=HEIGHT), title, subtitle, **legend)
 
 
-def styled(chart: alt.TopLevelMixin, title: str, subtitle: Sequence[str]) -> alt.TopLevelMixin:
+def styled(chart: alt.TopLevelMixin, title: str, subtitle: Sequence[str], **legend: Any) -> alt.TopLevelMixin:
     """A chart with fonts, legend and heading; long lines of the heading are broken."""
     heading = alt.TitleParams(
         _lines(title, 66), subtitle=[part for line in subtitle for part in broken(line)], anchor="start"
     )
     heading.subtitleColor, heading.offset = GREY, 10
-    return (
-        chart.properties(title=heading, background="white")
-        .configure(font="sans-serif")
-        .configure_axis(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridOpacity=0.5)
-        .configure_legend(**LEGEND)
-        .configure_title(fontSize=14, subtitleFontSize=12)
-        .configure_header(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
-        .configure_view(stroke=None)
+    # One call, since each copies the whole chart.
+    return chart.properties(title=heading, background="white").configure(
+        font="sans-serif",
+        axis=alt.AxisConfig(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridOpacity=0.5),
+        legend=alt.LegendConfig(**LEGEND, **legend),
+        title=alt.TitleConfig(fontSize=14, subtitleFontSize=12),
+        header=alt.HeaderConfig(labelFontSize=12, titleFontSize=12, titleFontWeight="normal"),
+        view=alt.ViewConfig(stroke=None),
     )
 
 
@@ -86,10 +88,10 @@ def _lines(text: str, letters: int) -> list[str]:
 
 def save(chart: alt.TopLevelMixin, path: Path) -> list[Path]:
     """Write `path`.png at print resolution and `path`.svg, each as a whole or not at all; gives the two."""
-    png, svg = io.BytesIO(), io.StringIO()
-    chart.save(png, format="png", ppi=PIXELS_PER_INCH)
-    chart.save(svg, format="svg")
-    contents = {"png": png.getvalue(), "svg": _renumbered(svg.getvalue())}
+    drawn = io.StringIO()
+    chart.save(drawn, format="svg")
+    svg = _renumbered(drawn.getvalue())
+    contents = {"png": vl_convert.svg_to_png(svg, ppi=PIXELS_PER_INCH), "svg": svg}
     return [write_whole(path.with_name(f"{path.name}.{form}"), content) for form, content in contents.items()]
 
 
