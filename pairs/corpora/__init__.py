@@ -8,7 +8,7 @@ copy to copy, those of the files do not.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,41 +92,22 @@ def read_corpus(tree: Tree, corpus: Corpus, texts: Texts | None = None) -> tuple
 
 
 def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], list[str]]:
-    """The recordings to use, those left out by reason, and warnings of strange names and of missing recordings."""
+    """The recordings of the five labels, those left out by reason, and warnings of strange names and of a part only."""
     usable = tree.without(corpus.ignored) if corpus.ignored else tree
-    left_out = Counter()
-    if len(usable.files) < len(tree.files):
-        left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = len(tree.wavs()) - len(usable.wavs())
-    recordings: dict[str, Recording] = {}
-    strange: list[str] = []
-    for path in usable.wavs():
-        found = corpus.pattern.fullmatch(_stem(path))
-        outcome = corpus.recording(found) if found else "of another name"
-        if not found:
-            strange.append(path)
-        if isinstance(outcome, str):
-            left_out[outcome] += 1
-        elif not usable.files[path]:
-            left_out["empty, or links to nothing"] += 1
-        elif first := recordings.get(outcome.clip_id):
-            left_out["further copies of a clip"] += 1
-            if usable.files[path] != usable.files[first.path] and normalise_label(outcome.emotion):
-                raise UserError(
-                    f"{tree.root}: {first.path} and {path} are one clip by name but differ in size; remove one of them"
-                )
-        else:
-            recordings[outcome.clip_id] = replace(outcome, path=path)
+    recordings, left_out, strange = _recordings(usable, corpus)
+    n_ignored = len(tree.wavs()) - len(usable.wavs())
+    if n_ignored:
+        left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = n_ignored
     warnings = [f"not named as {corpus.name} names its files, left out: {listing(strange)}"] if strange else []
     warnings += _missing(corpus, recordings)
-    chosen = []
-    for recording in recordings.values():
-        label = normalise_label(recording.emotion)
-        if label is None:
-            left_out[recording.emotion] += 1
+    labelled = []
+    for recording in recordings:
+        if label := normalise_label(recording.emotion):
+            labelled.append(replace(recording, emotion=label))
         else:
-            chosen.append(replace(recording, emotion=label))
+            left_out[recording.emotion] += 1
     kept = []
-    for outcome in corpus.spoken(usable, chosen) if corpus.spoken else chosen:
+    for outcome in corpus.spoken(usable, labelled) if corpus.spoken else labelled:
         if isinstance(outcome, str):
             left_out[outcome] += 1
         else:
@@ -134,8 +115,33 @@ def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], li
     return kept, left_out, warnings
 
 
-def _missing(corpus: Corpus, recordings: Mapping[str, Recording]) -> list[str]:
-    languages = {recording.language for recording in recordings.values()}
+def _recordings(tree: Tree, corpus: Corpus) -> tuple[Collection[Recording], Counter[str], list[str]]:
+    """Each recording once, the files that are none by reason, and those of them with another name."""
+    recordings: dict[str, Recording] = {}
+    left_out: Counter[str] = Counter()
+    strange = []
+    for path in tree.wavs():
+        found = corpus.pattern.fullmatch(_stem(path))
+        outcome = corpus.recording(found) if found else "of another name"
+        if not found:
+            strange.append(path)
+        if isinstance(outcome, str):
+            left_out[outcome] += 1
+        elif not tree.files[path]:
+            left_out["empty, or links to nothing"] += 1
+        elif first := recordings.get(outcome.clip_id):
+            left_out["further copies of a clip"] += 1
+            if tree.files[path] != tree.files[first.path] and normalise_label(outcome.emotion):
+                raise UserError(
+                    f"{tree.root}: {first.path} and {path} are one clip by name but differ in size; remove one of them"
+                )
+        else:
+            recordings[outcome.clip_id] = replace(outcome, path=path)
+    return recordings.values(), left_out, strange
+
+
+def _missing(corpus: Corpus, recordings: Collection[Recording]) -> list[str]:
+    languages = {recording.language for recording in recordings}
     n_full = sum(full.n_recordings for full in corpus.full if full.language in languages)
     if len(recordings) >= n_full:
         return []
@@ -196,13 +202,14 @@ def _stem(path: str) -> str:
 
 def listed() -> str:
     """The corpora, each with its layout, licence, where it is to be had, and what a full download holds."""
-    return "\n\n".join(map(_listed, CORPORA))
+    end = "No corpus comes with the program: --data takes the folder into which one was unpacked."
+    return "\n\n".join([*map(_listed, CORPORA), end])
 
 
 def _listed(corpus: Corpus) -> str:
     lines = [
         f"{corpus.name}: {corpus.title}",
-        f"files    {corpus.layout}",
+        f"layout   {corpus.layout}",
         f"licence  {corpus.licence}",
         f"from     {corpus.source}",
     ]

@@ -36,7 +36,8 @@ class Recording:
 class Full:
     """Counts of a full download, of one language; pairs are those within speakers and those with any.
 
-    Recordings are counted without further copies, clips are those of the five labels. Measured over public lists of the corpus' file names and over its transcripts.
+    Recordings are counted without further copies, clips are those of the five labels. Measured over
+    public lists of the corpus' file names and over its transcripts.
     """
 
     n_recordings: int

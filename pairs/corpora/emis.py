@@ -61,7 +61,5 @@ CORPUS = Corpus(
     edition=_edition,
     spoken=_spoken,
     remark=None,
-    notes=(
-        "a speaker of EMIS is the ESD speaker whose voice was given to a TTS system; the system may differ within a pair",
-    ),
+    notes=("a speaker of EMIS is the ESD speaker whose voice the TTS system was given; a pair may be of two systems",),
 )
