@@ -62,8 +62,8 @@ class Recognised:
         )
         left_out = "; ".join(f"{n:,} {reason}" for reason, n in self.left_out.items())
         return (
-            f"{self.name}, {self.edition}: {self.n_clips:,} of {self.n_wavs:,} wav files are clips, "
-            f"of {self.n_speakers} speakers and {self.n_texts} texts",
+            f"{self.name}, {self.edition}: {self.n_clips:,} of {self.n_wavs:,} wav files are clips; "
+            f"speakers: {self.n_speakers}; texts: {self.n_texts}",
             *([f"left out: {left_out}"] if left_out else []),
             ", ".join(kinds),
         )

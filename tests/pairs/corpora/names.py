@@ -47,7 +47,9 @@ def jl_corpus():
 
 
 def emis():
-    texts = [f"{i:02d}_{e}_{t}" for e in ("angry", "happy", "sad") for t in ("explicit", "implicit") for i in range(1, 14)]
+    texts = [
+        f"{i:02d}_{e}_{t}" for e in ("angry", "happy", "sad") for t in ("explicit", "implicit") for i in range(1, 14)
+    ]
     texts += [f"{i:02d}_neutral" for i in range(1, 27)]
     draw = random.Random(0)
     for text, voice, system in product(texts, ("angry", "happy", "neutral", "sad"), ("COSY", "F5TTS", "STYLE")):

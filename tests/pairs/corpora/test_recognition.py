@@ -1,4 +1,4 @@
-"""A corpus is recognised wherever and however often its files lie, and what is no clip of it is counted, not guessed."""
+"""A corpus is recognised wherever and however often its files lie; what is no clip of it is counted, not guessed."""
 
 import json
 import re
@@ -59,7 +59,9 @@ def test_the_misspelt_speaker_of_kaggles_tess_is_the_same_clip():
 
 
 def test_one_and_two_letters_for_no_level_are_one_clip_of_crema_d():
-    clips, recognised, _ = read(["AudioWAV/1040_ITH_SAD_X.wav", "AudioWAV/1001_ITH_SAD_XX.wav", "b/1040_ITH_SAD_XX.wav"])
+    clips, recognised, _ = read(
+        ["AudioWAV/1040_ITH_SAD_X.wav", "AudioWAV/1001_ITH_SAD_XX.wav", "b/1040_ITH_SAD_XX.wav"]
+    )
     assert [clip.clip_id for clip in clips] == ["1001_ITH_SAD_XX", "1040_ITH_SAD_XX"]
 
 
@@ -75,7 +77,7 @@ def test_a_part_of_a_download_is_said_to_be_one():
     _, recognised, warnings = read(ACTOR)
     assert "60 of the 1,440 recordings of a full download of RAVDESS are there" in warnings
     assert recognised.lines() == (
-        "RAVDESS, speech: 36 of 60 wav files are clips, of 1 speakers and 2 texts",
+        "RAVDESS, speech: 36 of 60 wav files are clips; speakers: 1; texts: 2",
         "left out: 8 calm; 8 fearful; 8 disgust",
         "256 prosody pairs possible (256 with --any-speaker), 0 semantic pairs possible (0 with --any-speaker)",
     )
@@ -86,7 +88,7 @@ def test_a_few_other_names_are_listed_and_many_are_no_corpus():
     assert recognised.left_out["of another name"] == 1 and any("my notes.wav" in warning for warning in warnings)
     with pytest.raises(UserError, match="70 wav files, of which 60 as in RAVDESS"):
         read([*ACTOR, *(f"{i}.wav" for i in range(10))])
-    with pytest.raises(UserError, match="60 as in RAVDESS, 2800 as in TESS|60 as in RAVDESS, 2,800 as in TESS"):
+    with pytest.raises(UserError, match="60 as in RAVDESS, 2,800 as in TESS"):
         recognise(names.tree([*ACTOR[:60], *names.tess(), *(f"{i}.wav" for i in range(400))]))
 
 
