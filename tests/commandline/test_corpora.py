@@ -67,24 +67,15 @@ def test_labels_of_texts_may_stand_in_the_settings_file(tess, texts, tmp_path):
 
 
 def test_a_run_records_the_corpus_and_the_labels_and_takes_no_others(tess, texts, tmp_path, monkeypatch):
-    def blank(chart, file, format, **_):
-        file.write(b"PNG" if format == "png" else "<svg/>")
-
-    monkeypatch.setattr("altair.TopLevelMixin.save", blank)
     monkeypatch.setattr("runs.gates.N_CHECK_CLIPS", 1)
-    monkeypatch.setattr("runs.checks.N_ENGINE_PAIRS", 1)
-    out = tmp_path / "run"
-    few = ("--data", tess, "--out", out, "--max-pairs", 2, "--layers", "0", "--device", "cpu")
-    call("patch", "--kind", "semantic", "--texts", texts, *few)
-    data = json.loads((out / "patching_config.json").read_text())["data"]
+    of_run = ("--data", tess, "--out", tmp_path / "run")
+    call("check", "--texts", texts, "--layers", "0", "--device", "cpu", *of_run)
+    data = json.loads((tmp_path / "run" / "patching_config.json").read_text())["data"]
     assert data["corpus"]["name"] == "TESS" and data["texts"] == str(texts)
     assert data["corpus"]["pairs"]["semantic"] == {"same_speaker": 6, "any_speaker": 6}
-    report = (out / "report.html").read_text()
-    assert f"--texts {texts}" in report and "could not be read" not in report
-    assert "Say the word love" in report
-    assert "holds a run with another data" in call("pairs", "--kind", "prosody", *few[:6], status=BAD_INPUT)
+    assert "holds a run with another data" in call("pairs", "--kind", "prosody", *of_run, status=BAD_INPUT)
     moved = texts.rename(tmp_path / "moved.csv")
-    assert "kept, that of the semantic experiment" in call("pairs", "--kind", "semantic", "--texts", moved, *few[:6])
+    assert "3 drawn" in call("pairs", "--kind", "prosody", "--texts", moved, *of_run)
 
 
 @pytest.mark.parametrize(
