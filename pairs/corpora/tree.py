@@ -14,6 +14,7 @@ from errors import UserError
 from pairs.shown import shown
 
 MOST_ENTRIES = 500_000
+NOT_DATA = ("__MACOSX", "lost+found")  # of macOS in zip files, of a disk at its root
 MOST_BYTES = 2**24  # of a transcript
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
@@ -105,8 +106,8 @@ def walk(root: Path) -> Tree:
                     n_entries += 1
                     if n_entries > MOST_ENTRIES:
                         raise UserError(f"{root}: more than {MOST_ENTRIES:,} files; name the corpus' own folder")
-                    # .DS_Store, AppleDouble's ._1001_DFA_ANG_XX.wav, and what macOS puts into zip files
-                    if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    # .DS_Store, AppleDouble's ._1001_DFA_ANG_XX.wav
+                    if entry.name.startswith(".") or entry.name in NOT_DATA:
                         continue
                     if entry.is_dir():
                         folders.append((Path(entry.path), f"{prefix}{entry.name}/"))
