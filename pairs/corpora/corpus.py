@@ -53,9 +53,11 @@ class Full:
 class Corpus:
     """How a corpus is recognised and read, and where it is to be had.
 
-    `pattern` is matched against the whole of a wav file's name without its suffix. `spoken`, where the names do not say
-    the texts, gives the recordings with theirs. `ignored` are folders of other editions, in lower case. `remark` ends
-    the warning that all texts count as neutral; it is None where the corpus labels its texts.
+    `pattern` is matched against the whole of a wav file's name without its suffix, and `recording` says what a match
+    means, or in a few words why it is left out. `spoken`, where names do not say the texts, gives the recordings with
+    theirs, in the same way; `words_from` is the file to ask for. `ignored` are folders of other files, in lower case.
+    `remark` ends the warning that all texts count as neutral, and is None where the corpus labels its texts; `notes`
+    are further warnings.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Corpus:
     recording: Callable[[re.Match[str]], Recording | str]
     edition: Callable[[Tree, Collection[Recording]], str]
     spoken: Callable[[Tree, Iterable[Recording]], Iterator[Recording | str]] | None = None
+    words_from: str = ""
     ignored: frozenset[str] = frozenset()
     remark: str | None = ""
     notes: tuple[str, ...] = ()

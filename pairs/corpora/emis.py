@@ -60,6 +60,7 @@ CORPUS = Corpus(
     recording=_recording,
     edition=_edition,
     spoken=_spoken,
+    words_from=TABLE,
     remark=None,
     notes=("a speaker of EMIS is the ESD speaker whose voice the TTS system was given; a pair may be of two systems",),
 )

@@ -88,6 +88,11 @@ class Tree:
             raise UserError(f"{self.root / path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
+def stem(path: str) -> str:
+    """The name of a wav file without its suffix."""
+    return path.rpartition("/")[2][:-4]
+
+
 def walk(root: Path) -> Tree:
     """All files below `root`; links are followed, and one that leads nowhere has size 0."""
     files: dict[str, int] = {}

@@ -5,7 +5,8 @@ from itertools import product
 
 import pytest
 
-from pairs.corpora import CORPORA, read_corpus, recognise
+from pairs.corpora import CORPORA, recognise
+from pairs.corpora.read import read_corpus
 from tests.pairs.corpora import names
 
 BY_NAME = {corpus.name: corpus for corpus in CORPORA}

@@ -7,7 +7,8 @@ import pytest
 
 from errors import UserError
 from pairs import dataset_hash, dataset_identity, load_dataset
-from pairs.corpora import CORPORA, read_corpus, recognise
+from pairs.corpora import CORPORA, recognise
+from pairs.corpora.read import read_corpus
 from pairs.corpora.tree import walk
 from tests.pairs.corpora import names
 
