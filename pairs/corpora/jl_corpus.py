@@ -12,7 +12,11 @@ from pairs.corpora.corpus import Corpus, Full, Recording
 from pairs.corpora.transcripts import one_text_each
 from pairs.corpora.tree import Tree
 
-_TEXTS = (
+_EMOTIONS = (
+    *("neutral", "happy", "sad", "angry", "excited"),
+    *("anxious", "apologetic", "assertive", "concerned", "encouraging"),
+)
+_TEXTS = (  # of the primary emotions
     "Tom beats that farmer",
     "John laughs like your father",
     "The seed is buried in deep",
@@ -55,7 +59,7 @@ CORPUS = Corpus(
     licence="disputed: CC0 1.0 or ODC-By",
     source="https://github.com/tli725/JL-Corpus",
     full=(Full(2400, 960, 4, 15, (5_760, 23_040)),),
-    pattern=re.compile(r"((?:fe)?male[12])_([a-z]+)_([0-9]{1,2})[ab]_[12]"),
+    pattern=re.compile(rf"((?:fe)?male[12])_({'|'.join(_EMOTIONS)})_([0-9]{{1,2}})[ab]_[12]"),
     recording=_recording,
     edition=lambda tree, recordings: "primary emotions",
     spoken=_spoken,

@@ -1,11 +1,14 @@
 """What is said comes from the corpus' own files, in the encodings that editions have, and one text_id is one text."""
 
+import json
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from errors import UserError
-from pairs import load_dataset
+from pairs import dataset_identity, load_dataset
 from tests.pairs.corpora import names
 
 FOLDERS = {"Neutral": 1, "Angry": 351, "Happy": 701, "Sad": 1051, "Surprise": 1401}
@@ -183,3 +186,32 @@ def test_a_table_of_emis_that_is_none_is_named(tmp_path):
     root = names.write(tmp_path, CLIPS)
     (root / "emotion_sentences_dataset.csv").write_text("a,b\n1,2\n")
     refused(root, r"emotion_sentences_dataset\.csv", "no column happy_explicit")
+
+
+# --- anything at all
+
+WORDS = st.sampled_from(
+    ["0011_000001", "0011_000351", "\t", "\n", " ", "Neutral", "Sad", "text_id", "semantic_label", ","]
+)
+FILES = st.one_of(
+    st.binary(max_size=80),
+    st.lists(WORDS, max_size=12).map(lambda words: "".join(words).encode()),
+    st.text(max_size=40).flatmap(lambda text: st.just(f"0011_000001\t{text}\tNeutral".encode("utf-16", "replace"))),
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(transcript=FILES, texts=st.none() | FILES)
+def test_any_bytes_as_a_transcript_and_labels_give_clips_or_one_line(tmp_path, transcript, texts):
+    (esd(tmp_path) / "0011" / "0011.txt").write_bytes(transcript)
+    labels = tmp_path / "labels.csv" if texts is not None else None
+    if labels:
+        labels.write_bytes(texts)
+    try:
+        dataset = load_dataset(tmp_path, labels)
+    except UserError as error:
+        assert str(error).isprintable()
+        return
+    assert dataset.clips and all(clip.text for clip in dataset.clips)
+    assert all(line.isprintable() for line in (*dataset.warnings, *dataset.corpus.lines()))
+    json.dumps(dataset_identity(dataset), ensure_ascii=False).encode()
