@@ -32,6 +32,7 @@ from commandline.words import InterventionName, controls
 from errors import BAD_USAGE, UserError
 from files import write_whole
 from pairs import Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
+from pairs.corpora import listed
 from registry.catalogue import MAIN, Entry, catalogue, load_intervention
 from registry.intervention import command_name
 from registry.template import write_template
@@ -101,6 +102,13 @@ def list_interventions() -> None:
     for name, entry in catalogue().items():
         kind = "main" if name == MAIN else "control" if entry.control else "variant"
         click.echo(f"{name:<14}{kind:<9}{entry.summary}")
+
+
+@cli.command()
+@debug_option
+def corpora() -> None:
+    """Show the corpora that --data recognises, where they are to be had, and what a full download holds."""
+    click.echo(listed())
 
 
 @cli.command()
@@ -276,7 +284,9 @@ def _run_dir(options: dict[str, Any], dataset: Dataset) -> RunDir:
 
 
 def _load_data(options: dict[str, Any]) -> Dataset:
-    dataset = load_dataset(options["data"])
+    dataset = load_dataset(options["data"], options["texts"])
+    for line in dataset.corpus.lines() if dataset.corpus else ():
+        click.echo(f"data: {line}", err=True)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
     return dataset

@@ -32,7 +32,9 @@ TEXT = (str,), "text, in quotes where YAML takes it for something else"
 
 # Parameter of the command, or key of the file that only stands for some -> what it may be.
 VALUES = {
-    **dict.fromkeys(("model", "data", "out", "kind", "align", "device", "dtype", "engine", "on_bad_clip"), TEXT),
+    **dict.fromkeys(
+        ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "on_bad_clip"), TEXT
+    ),
     "layers": LAYERS,
     "patch_all_layers": SWITCH,
     "alpha": DOSES,

@@ -104,7 +104,13 @@ pair_options = _stack(
         type=click.Path(path_type=Path),
         default=DEMO_DATA,
         callback=_place,
-        help="Manifest (.csv, .jsonl) or folder of clips.  [default: the demo's]",
+        help="Manifest (.csv, .jsonl), folder of clips, or a corpus that `corpora` lists.  [default: the demo's]",
+    ),
+    click.option(
+        "--texts",
+        type=click.Path(path_type=Path),
+        callback=_place,
+        help="CSV file with text_id, semantic_label and optionally text, text_type, which win over those of the data.",
     ),
     click.option(
         "--out",

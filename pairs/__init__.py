@@ -7,8 +7,9 @@
 Labels and file paths only: no sound is decoded here and no tensor made.
 """
 
-from pairs.build import KINDS, Pair, PairSample, build_pairs, pair_row, pairs_from_rows
-from pairs.clips import AUDIO_EXTENSIONS, Clip, Dataset, dataset_hash, dataset_identity, load_dataset
+from pairs.build import KINDS, Pair, PairSample, build_pairs, pair_row, pairs_from_rows, pairs_possible
+from pairs.clips import Clip, Dataset, dataset_hash, dataset_identity
+from pairs.load import AUDIO_EXTENSIONS, load_dataset
 from pairs.normalise import normalise_label
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "normalise_label",
     "pair_row",
     "pairs_from_rows",
+    "pairs_possible",
 ]

@@ -136,6 +136,11 @@ def build_pairs(
     return PairSample(distinct(pairs), report)
 
 
+def pairs_possible(clips: Sequence[Clip], kind: str, same_speaker: bool = True) -> int:
+    """How many pairs `build_pairs` would draw from; products of counts, so that a large corpus takes no longer."""
+    return sum(map(len, _blocks(_groups(clips, kind, same_speaker), kind)))
+
+
 def distinct(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     """The pairs as they are; `UserError` where two have one name, since records know a pair by its name alone."""
     names = Counter(pair.pair_id for pair in pairs)

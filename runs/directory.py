@@ -24,7 +24,7 @@ from runs.lock import only_user
 
 # What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
 # were found, what draws the figures, what an experiment says of itself, and threads, which change the last digit.
-PLACES = ("source",)
+PLACES = ("source", "texts")
 NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
 Row = dict[str, Any]
 

@@ -137,6 +137,7 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     else:
         words = ["control", "--kind", of["intervention"], "--pairs", kind]
     words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
+    words += ["--texts", run.config["data"]["texts"]] if "texts" in run.config["data"] else []
     if not of["patch_all_layers"]:
         words += ["--layers", _ranges(of["layers_to_patch"])]
     alpha = of["patch_alpha"]

@@ -25,7 +25,7 @@ BUDGET = 2_200_000
 def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
     """The run's clips by id, or none and the reason; the data must be those that the run recorded."""
     try:
-        dataset = load_dataset(Path(data["source"]))
+        dataset = load_dataset(Path(data["source"]), Path(data["texts"]) if "texts" in data else None)
         same = dataset_hash(dataset) == data["sha256"]
     except UserError as error:
         return {}, f"The data could not be read when this page was made, so it has no texts and no sound ({error})."

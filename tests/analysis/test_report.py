@@ -123,10 +123,10 @@ def write_lines(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO):
+def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=None):
     """A run directory with synthetic records of real pairs; metrics without intervals, which take long."""
     run.mkdir()
-    dataset, draw = load_dataset(data), random.Random(0)
+    dataset, draw = load_dataset(data, texts), random.Random(0)
     construction = {}
     for name in names:
         kind = name.rpartition("-")[2]
@@ -530,6 +530,19 @@ def test_without_the_runs_own_data_there_is_no_sound_and_the_page_says_so(run, h
     page = Page(write_report(run))
     assert page.data["sounds-data"] == {} and "no texts and no sound" in page.text
     assert len(page.data["pairs-data"]["experiments"][0]["pairs"]) == 6
+
+
+def test_a_known_corpus_with_labels_of_its_texts_is_found_again_and_named(tmp_path):
+    data, texts, noise = tmp_path / "TESS", tmp_path / "texts.csv", np.random.default_rng(0)
+    data.mkdir()
+    for word, emotion in ((word, emotion) for word in ("love", "hate", "back") for emotion in ("happy", "sad")):
+        soundfile.write(data / f"OAF_{word}_{emotion}.wav", noise.normal(0, 0.1, 6000), 16000)
+    texts.write_text("text_id,semantic_label\nlove,happy\nhate,angry\n")
+    run = make_run(tmp_path / "run", ("semantic",), data=data, texts=texts)
+    page = Page(write_report(run))
+    assert "Say the word love" in page.source and page.data["sounds-data"]
+    assert f"--data {data} --texts {texts}" in page.text
+    assert "name TESS, edition all files in one folder" in page.text and light(page, "Data") == "note"
 
 
 @pytest.mark.parametrize("left", ["nothing", "a torn line", "half of the pairs"])

@@ -217,7 +217,7 @@ def test_the_example_fits_every_experiment(ran):
 # --- what needs no model
 
 
-@pytest.mark.parametrize("words", [["--help"], ["patch", "--help"], ["heads", "--help"], ["list"]])
+@pytest.mark.parametrize("words", [["--help"], ["patch", "--help"], ["heads", "--help"], ["list"], ["corpora"]])
 def test_help_and_list_import_neither_torch_nor_pandas(words):
     code = "import sys; sys.modules.update(torch=None, pandas=None); from cli import cli; cli()"
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)

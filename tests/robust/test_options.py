@@ -148,7 +148,9 @@ WRONG = {
     ),
     **dict.fromkeys(("pair_sampling_seed", "seed"), ["x", "1.5", "true", "[1]", "0x" + "F" * 2000]),
     **dict.fromkeys(("max_rows", "store_mb"), ["x", "-1", "1.5", "true"]),
-    **dict.fromkeys(("model", "data", "out", "kind", "align", "device", "dtype", "engine"), ["[x]", "5", "true", "{}"]),
+    **dict.fromkeys(
+        ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine"), ["[x]", "5", "true", "{}"]
+    ),
     **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), ["maybe", "1", "[true]"]),
 }
 

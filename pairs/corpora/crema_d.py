@@ -1,0 +1,47 @@
+"""CREMA-D: twelve sentences in six emotions by 91 actors.
+
+`AudioWAV/1001_DFA_ANG_XX.wav`: actor, sentence, intended emotion, level (LO, MD, HI for one sentence, else XX, which
+older copies write X).
+"""
+
+import re
+
+from pairs.corpora.corpus import Corpus, Full, Recording
+
+_EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+_TEXTS = {
+    "IEO": "It's eleven o'clock",
+    "TIE": "That is exactly what happened",
+    "IOM": "I'm on my way to the meeting",
+    "IWW": "I wonder what this is about",
+    "TAI": "The airplane is almost full",
+    "MTI": "Maybe tomorrow it will be cold",
+    "IWL": "I would like a new alarm clock",
+    "ITH": "I think I have a doctor's appointment",
+    "DFA": "Don't forget a jacket",
+    "ITS": "I think I've seen this before",
+    "TSI": "The surface is slick",
+    "WSI": "We'll stop in a couple of minutes",
+}
+
+
+def _recording(found: re.Match[str]) -> Recording | str:
+    actor, text_id, emotion, level = found.groups()
+    if text_id not in _TEXTS:
+        return "of a sentence that CREMA-D does not have"
+    level = "XX" if level == "X" else level
+    clip_id = f"{actor}_{text_id}_{emotion}_{level}"
+    return Recording(clip_id, _EMOTIONS[emotion], text_id, actor, _TEXTS[text_id])
+
+
+CORPUS = Corpus(
+    name="CREMA-D",
+    title="Crowd-sourced Emotional Multimodal Actors Dataset",
+    layout="AudioWAV/1001_DFA_ANG_XX.wav",
+    licence="ODbL 1.0 and DbCL 1.0",
+    source="https://github.com/CheyneyComputerScience/CREMA-D (with Git LFS)",
+    full=(Full(7442, 4900, 91, 12, (9_258, 840_858)),),
+    pattern=re.compile(r"(10[0-8][0-9]|109[01])_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)"),
+    recording=_recording,
+    edition=lambda tree, recordings: "intended emotions",
+)

@@ -1,0 +1,161 @@
+"""From the files of a corpus to its clips, and what is to be said of them.
+
+    clips, recognised, warnings = read_corpus(tree, ravdess.CORPUS)
+    recognised.lines()
+
+The tree may be one of names alone: only transcripts, and files too small to be sounds, are opened.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from errors import UserError
+from pairs.build import KINDS, pairs_possible
+from pairs.clips import Clip, Recognised, listing
+from pairs.corpora.corpus import Corpus, Recording
+from pairs.corpora.tree import Tree, stem
+from pairs.normalise import normalise_label
+from pairs.texts import Texts, with_texts
+
+
+def read_corpus(tree: Tree, corpus: Corpus, texts: Texts | None = None) -> tuple[list[Clip], Recognised, list[str]]:
+    """The clips, what is said of the corpus, and warnings.
+
+    Raises `UserError` where copies of a clip differ, files are no sounds, a transcript is missing or no clip is left.
+    """
+    texts = texts or {}
+    kept, left_out, warnings = _kept(tree, corpus)
+    if not kept:
+        raise UserError(f"{tree.root}: {corpus.name}, but no clip of it is usable: {_reasons(left_out)}")
+    pointers = [recording.path for recording in kept if tree.is_lfs_pointer(recording.path)]
+    if pointers:
+        raise UserError(
+            f"{tree.root / pointers[0]}: a Git-LFS pointer in place of the sound, as are {len(pointers):,} of "
+            f"{len(kept):,} clips; fetch the sounds with `git lfs install` and `git lfs pull`"
+        )
+    clips, more = with_texts([_clip(tree.root, recording) for recording in kept], texts)
+    text_ids = {clip.text_id for clip in clips}
+    recognised = Recognised(
+        corpus.name,
+        corpus.edition(tree, kept),
+        n_wavs=len(tree.wavs()),
+        n_clips=len(clips),
+        left_out=dict(left_out),
+        n_speakers=len({clip.speaker for clip in clips}),
+        n_texts=len(text_ids),
+        pairs={
+            kind: {
+                "same_speaker": pairs_possible(clips, kind),
+                "any_speaker": pairs_possible(clips, kind, same_speaker=False),
+            }
+            for kind in KINDS
+        },
+    )
+    return [*_named(clips)], recognised, [*warnings, *more, *_about_texts(corpus, clips, texts)]
+
+
+def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], list[str]]:
+    """The recordings of the five labels, those left out by reason, and warnings of strange names and of a part only."""
+    usable = tree.without(corpus.ignored) if corpus.ignored else tree
+    recordings, left_out, strange = _recordings(usable, corpus)
+    n_ignored = len(tree.wavs()) - len(usable.wavs())
+    if n_ignored:
+        left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = n_ignored
+    warnings = [f"not named as {corpus.name} names its files, left out: {listing(strange)}"] if strange else []
+    warnings += _missing(corpus, recordings)
+    labelled = []
+    for recording in recordings:
+        if label := normalise_label(recording.emotion):
+            labelled.append(replace(recording, emotion=label))
+        else:
+            left_out[recording.emotion] += 1
+    kept = []
+    for outcome in corpus.spoken(usable, labelled) if corpus.spoken else labelled:
+        if isinstance(outcome, str):
+            left_out[outcome] += 1
+        else:
+            kept.append(outcome)
+    return kept, left_out, warnings
+
+
+def _recordings(tree: Tree, corpus: Corpus) -> tuple[Collection[Recording], Counter[str], list[str]]:
+    """Each recording once, the files that are none by reason, and those of them with another name."""
+    recordings: dict[str, Recording] = {}
+    left_out: Counter[str] = Counter()
+    strange = []
+    for path in tree.wavs():
+        found = corpus.pattern.fullmatch(stem(path))
+        outcome = corpus.recording(found) if found else "of another name"
+        if not found:
+            strange.append(path)
+        if isinstance(outcome, str):
+            left_out[outcome] += 1
+        elif not tree.files[path]:
+            left_out["empty, or links to nothing"] += 1
+        elif first := recordings.get(outcome.clip_id):
+            left_out["further copies of a clip"] += 1
+            if tree.files[path] != tree.files[first.path] and normalise_label(outcome.emotion):
+                raise UserError(
+                    f"{tree.root}: {first.path} and {path} are one clip by name but differ in size; remove one of them"
+                )
+        else:
+            recordings[outcome.clip_id] = replace(outcome, path=path)
+    return recordings.values(), left_out, strange
+
+
+def _missing(corpus: Corpus, recordings: Collection[Recording]) -> list[str]:
+    languages = {recording.language for recording in recordings}
+    n_full = sum(full.n_recordings for full in corpus.full if full.language in languages)
+    if len(recordings) >= n_full:
+        return []
+    return [f"{len(recordings):,} of the {n_full:,} recordings of a full download of {corpus.name} are there"]
+
+
+def _clip(root: Path, recording: Recording) -> Clip:
+    return Clip(
+        clip_id=recording.clip_id,
+        path=root / recording.path,
+        text_id=recording.text_id,
+        text=recording.text,
+        semantic_label=recording.semantic_label,
+        prosody_label=recording.emotion,
+        speaker=recording.speaker,
+        language=recording.language,
+        text_type=recording.text_type,
+    )
+
+
+def _named(clips: Sequence[Clip]) -> Sequence[Clip]:
+    """The clips, those of unknown words with their text_id in place of the text."""
+    return [clip if clip.text else replace(clip, text=clip.text_id) for clip in clips]
+
+
+def _about_texts(corpus: Corpus, clips: Sequence[Clip], texts: Texts) -> list[str]:
+    """Warnings of what is taken for granted of the texts' labels and words."""
+    warnings = list(corpus.notes)
+    ids = sorted({clip.text_id for clip in clips})
+    unlabelled = [text_id for text_id in ids if text_id not in texts]
+    if corpus.remark is not None and not texts:
+        remark = f", {corpus.remark}" if corpus.remark else ""
+        warnings.append(
+            f"{corpus.name} has no labels of its texts: all {len(ids)} count as neutral{remark}; so only prosody pairs "
+            "can be had. --texts FILE.csv (text_id, semantic_label) gives labels"
+        )
+    elif corpus.remark is not None and unlabelled:
+        warnings.append(
+            f"{len(unlabelled)} of {len(ids)} texts have no label in --texts and count as neutral: "
+            f"{listing(unlabelled)}"
+        )
+    wordless = {clip.text_id for clip in clips if not clip.text}
+    if wordless:
+        warnings.append(
+            f"the words of {len(wordless)} of {len(ids)} texts are not known, their text_ids stand for them; put "
+            f"{corpus.words_from} beside the clips, or give --texts with a column text"
+        )
+    return warnings
+
+
+def _reasons(left_out: Mapping[str, int]) -> str:
+    return "; ".join(f"{n:,} {reason}" for reason, n in left_out.items())

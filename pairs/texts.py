@@ -1,0 +1,60 @@
+"""Labels of texts that a file beside the data gives: `--texts FILE.csv`.
+
+texts = read_texts(Path("texts.csv"))           # rows with text_id, semantic_label, optionally text, text_type
+clips, warnings = with_texts(clips, texts)      # those labels in place of the data's own
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from errors import UserError
+from pairs.clips import Clip, listing, nfc
+from pairs.rows import Row, read_rows
+from pairs.shown import quoted, shown
+
+Texts = Mapping[str, Row]  # by text_id
+
+
+def read_texts(path: Path) -> Texts:
+    """The rows of a CSV or JSONL file by their text_id; `UserError` names the row that is wrong."""
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such file; --texts is a CSV file with text_id, semantic_label")
+    texts: dict[str, Row] = {}
+    for row in read_rows(path, ("text_id", "semantic_label"), ("text", "text_type")):
+        text_id = nfc(row.required("text_id"))
+        if text_id in texts:
+            raise row.error(f"text_id {quoted(text_id)} is already in row {texts[text_id].number}; keep one of them")
+        row.label("semantic_label")
+        texts[text_id] = row
+    return texts
+
+
+def with_texts(clips: Sequence[Clip], texts: Texts) -> tuple[list[Clip], list[str]]:
+    """The clips with the labels of `texts`, and a warning where it has texts that no clip speaks.
+
+    A clip whose text_id is not there, and an empty `text` or `text_type`, keep what the data say.
+    """
+    if not texts:
+        return list(clips), []
+    path = next(iter(texts.values())).path
+    known = {nfc(clip.text_id) for clip in clips}
+    strays = [text_id for text_id in texts if text_id not in known]
+    if len(strays) == len(texts):
+        raise UserError(
+            f"{path}: no text_id of it is one of the data's; theirs are {listing(sorted(known), most=3)}, "
+            f"its first is {shown(strays[0])}"
+        )
+    labelled = [
+        replace(
+            clip,
+            semantic_label=row.label("semantic_label"),
+            text=row.optional("text") or clip.text,
+            text_type=row.optional("text_type") or clip.text_type,
+        )
+        if (row := texts.get(nfc(clip.text_id)))
+        else clip
+        for clip in clips
+    ]
+    return labelled, [f"{path.name}: texts that no clip speaks: {listing(strays)}"] if strays else []
