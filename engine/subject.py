@@ -7,7 +7,8 @@
 One model with its input and its answer tokens, and the clips that it has heard.
 """
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.clips import ClipStore
@@ -21,7 +22,7 @@ from models.opens2s_io import OpenS2SIO
 
 @dataclass(frozen=True)
 class Subject:
-    """A loaded model, ready for experiments."""
+    """A loaded model, ready for experiments; `passed` says for what the checks before an experiment have passed."""
 
     name: str
     sha256: str
@@ -30,6 +31,7 @@ class Subject:
     labels: LabelTokenizerHelper
     engine: Engine
     clips: ClipStore
+    passed: set[Hashable] = field(default_factory=set)
 
 
 def load_subject(
