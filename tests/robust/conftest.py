@@ -2,6 +2,22 @@
 
 import pytest
 
+from tests.robust.victim import COMMAND, Victims
+
+
+@pytest.fixture(scope="session")
+def victims():
+    with Victims() as victims:
+        yield victims
+
+
+@pytest.fixture(scope="session")
+def calm(victims, tmp_path_factory):
+    """A run of COMMAND that nothing disturbed, without figures."""
+    out = tmp_path_factory.mktemp("calm") / "run"
+    assert victims.run(*COMMAND, out=out) == 0
+    return out
+
 
 @pytest.fixture(scope="module")
 def few_checks():
@@ -25,7 +41,7 @@ def no_figures():
 def blank_figures(monkeypatch):
     """Figures are written as always, with nothing drawn in them."""
 
-    def save(chart, file, format, **_):
-        file.write(b"PNG" if format == "png" else "<svg/>")
+    def save(chart, file, **_):
+        file.write('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>')
 
     monkeypatch.setattr("altair.TopLevelMixin.save", save)

@@ -1,52 +1,17 @@
 """A run that is stopped, however it is, goes on with the same command and ends as if nothing had been."""
 
-import json
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.robust.victim import ENVIRONMENT, ROOT, Victims
+from tests.robust.victim import COMMAND, PATIENCE, RECORDS, ROOT, assert_same, files, finished, has_records, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the program is stopped in forked processes")
 
-COMMAND = ("patch", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
 LONG = ("patch", "--kind", "prosody", "--max-pairs", "24", "--layers", "0-2")
-RECORDS = "patching_records_prosody.jsonl"
-KILLS = 20
-PATIENCE = 60  # seconds, on a busy machine
-
-
-@pytest.fixture(scope="module")
-def victims():
-    with Victims() as victims:
-        yield victims
-
-
-@pytest.fixture(scope="module")
-def calm(victims, tmp_path_factory):
-    """A run of COMMAND that nothing disturbed, without figures."""
-    out = tmp_path_factory.mktemp("calm") / "run"
-    assert victims.run(*COMMAND, out=out) == 0
-    return out
-
-
-def files(run):
-    return {path.name: path.read_bytes() for path in run.iterdir()}
-
-
-def assert_same(run, calm):
-    """Field by field where there is a difference to show, and byte by byte."""
-    mine, other = (
-        [json.loads(line) for line in (path / RECORDS).read_text(encoding="utf-8").splitlines()] for path in (run, calm)
-    )
-    assert mine == other
-    assert files(run) == files(calm)
 
 
 def whole_pairs(run):
@@ -54,63 +19,6 @@ def whole_pairs(run):
     lines = (run / RECORDS).read_bytes().split(b"\n")
     assert lines.pop() == b"" and len(lines) % 3 == 0
     return len(lines) // 3
-
-
-def until(true, pid=None):
-    for _ in range(PATIENCE * 200):
-        if true():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not come")
-
-
-def has_records(out, n=1):
-    return lambda: (out / RECORDS).exists() and (out / RECORDS).read_bytes().count(b"\n") >= n
-
-
-def finished(out):
-    config = json.loads((out / "patching_config.json").read_text(encoding="utf-8"))
-    return config["experiments"]["prosody"]["finished"]
-
-
-def test_killed_at_any_moment_it_goes_on_and_ends_the_same(victims, calm, tmp_path):
-    draw, kills, runs = random.Random(7), 0, 0
-    changes = int(calm.with_name("run.changes").read_text(encoding="utf-8"))
-    assert changes > 50
-    while kills < KILLS:
-        out, runs = tmp_path / f"run{runs}", runs + 1
-        while (status := victims.run(*COMMAND, out=out, crash_at=draw.randint(1, changes))) != 0:
-            assert status == -signal.SIGKILL
-            kills += 1
-        assert_same(out, calm)
-
-
-def test_killed_with_its_figures_half_drawn_it_draws_them_again(victims, calm, tmp_path):
-    drawn, out, draw = tmp_path / "calm", tmp_path / "run", random.Random(11)
-    for run in (drawn, out):
-        shutil.copytree(calm, run)
-    assert victims.run(*COMMAND, out=drawn, figures=True) == 0
-    for sign in ("patching_metrics_prosody.csv", "recovery_curve_prosody.svg"):
-        pid = victims.start(*COMMAND, out=out, figures=True)
-        until(lambda sign=sign: (out / sign).exists())
-        time.sleep(draw.uniform(0, 0.5))
-        os.kill(pid, signal.SIGKILL)
-        assert victims.wait(pid) == -signal.SIGKILL
-    assert victims.run(*COMMAND, out=out, figures=True) == 0
-    assert files(out) == files(drawn)
-
-
-def test_the_program_itself_is_killed_and_goes_on(victims, calm, tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "cli.py", *COMMAND, "--out", str(out), "--device", "cpu"]
-    silent = {"cwd": ROOT, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **silent)
-    until(has_records(out))
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert not finished(out)
-    assert victims.run(*COMMAND, out=out) == 0
-    assert_same(out, calm)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

@@ -13,9 +13,13 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ("patch", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
+RECORDS = "patching_records_prosody.jsonl"
+PATIENCE = 60  # seconds, on a busy machine
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
@@ -55,6 +59,36 @@ class Victims:
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
+
+
+def files(run):
+    return {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+def assert_same(run, calm):
+    """Field by field where there is a difference to show, and byte by byte."""
+    mine, other = (
+        [json.loads(line) for line in (path / RECORDS).read_text(encoding="utf-8").splitlines()] for path in (run, calm)
+    )
+    assert mine == other
+    assert files(run) == files(calm)
+
+
+def until(true, pid=None):
+    for _ in range(PATIENCE * 200):
+        if true():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not come")
+
+
+def has_records(out, n=1):
+    return lambda: (out / RECORDS).exists() and (out / RECORDS).read_bytes().count(b"\n") >= n
+
+
+def finished(out):
+    config = json.loads((out / "patching_config.json").read_text(encoding="utf-8"))
+    return config["experiments"]["prosody"]["finished"]
 
 
 def serve():
