@@ -1,12 +1,15 @@
 """The benchmark compares procedures that compute the same numbers, and counts what they compute."""
 
 import json
+import re
+import shutil
 from copy import deepcopy
 from importlib.metadata import version
 
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
 from cli import cli
 from commandline.options import DEMO_MODEL
@@ -106,12 +109,28 @@ def test_what_cannot_be_done_is_said_before_anything_is_measured(tmp_path):
     assert "nowhere" in fails("--model", tmp_path / "nowhere", status=1)
 
 
+def shortened(folder):
+    """The demo's checkpoint with its first two layers alone, which is as much of a checkpoint and takes a fifth."""
+    copy = folder / "opens2s-short"
+    shutil.copytree(DEMO_MODEL, copy)
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    config["llm_config"] |= {"num_hidden_layers": 2}
+    (copy / "config.json").write_text(json.dumps(config), encoding="utf-8", newline="\n")
+    tensors = load_file(copy / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not re.match(r"llm_model\.model\.layers\.[2-9]", name)}
+    save_file(kept, copy / "model.safetensors")
+    return copy
+
+
 def test_a_checkpoint_is_measured_with_its_own_prompt(tmp_path):
-    found = CliRunner().invoke(
-        cli,
-        ["bench", "--model", str(DEMO_MODEL), "--device", "cpu", "--rounds", "1", "--json", str(tmp_path / "b.json")],
-    )
+    model, written = shortened(tmp_path), tmp_path / "b.json"
+    words = ["bench", "--model", str(model), "--device", "cpu", "--rounds", "1", "--json", str(written)]
+    found = CliRunner().invoke(cli, words)
     assert found.exit_code == 0, found.output
-    written = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))
-    assert written["shape"]["model"] == "opens2s-demo" and written["max_abs_logit_difference"] < 1e-3
+    written = json.loads(written.read_text(encoding="utf-8"))
+    assert (
+        written["shape"]["model"] == "opens2s-short"
+        and written["shape"]["n_layers"] == 2
+        and written["max_abs_logit_difference"] < 1e-3
+    )
     assert "tail" in found.output and "largest |Δlogit|" in found.output
