@@ -17,6 +17,7 @@ from engine.engine import ENGINES, Engine
 from engine.pair_input import ALIGNMENTS
 from models.opens2s import DTYPES
 from runs import checks
+from tests.unpainted import without_figures
 
 FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")
@@ -84,7 +85,8 @@ def test_the_same_command_gives_the_same_files_and_the_other_engine_the_same_ans
     call("patch", "--kind", "prosody", "--out", tmp_path / "again", *FEW)
     for file in run.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
-    call("patch", "--kind", "prosody", "--out", tmp_path / "stepwise", "--engine", "stepwise", *FEW)
+    with without_figures():
+        call("patch", "--kind", "prosody", "--out", tmp_path / "stepwise", "--engine", "stepwise", *FEW)
     here, there = (rows(path / "patching_records_prosody.jsonl") for path in (run, tmp_path / "stepwise"))
     for one, other in zip(here, there, strict=True):
         assert one["pred_patch"] == other["pred_patch"]
@@ -142,7 +144,8 @@ def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
 
 
 def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
-    output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS)
+    with without_figures():
+        output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS)
     assert "5 pairs × (3 + 2) = 25 forward passes" in output
     assert "audio spans" in output and "self-patch: 100%" in output
     records = rows(tmp_path / "run" / "patching_records_semantic.jsonl")
@@ -160,7 +163,8 @@ def test_a_sweep_of_doses_is_one_experiment_with_a_line_for_each_layer_and_dose(
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]["prosody"]
     assert (ran["patch_alpha"], ran["swept"], ran["options"]) == ([0.25, 1.0], ["patch_alpha"], {})
     assert (out / "dose_response_prosody.png").exists() and (out / "report.html").exists()
-    assert "done already" in call(*words)
+    with without_figures():
+        assert "done already" in call(*words)
 
 
 def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path):

@@ -2,13 +2,13 @@
 
 import json
 
-import pandas as pd
 import pytest
 
 from interventions import catalogue
 from registry import catalogue as registry
 from registry import template
 from tests.test_cli import call, fails, rows
+from tests.unpainted import without_figures
 
 FEW = ("--max-pairs", "3", "--device", "cpu", "--layers", "0,3")
 HALF = '''\
@@ -65,19 +65,22 @@ def test_a_plugin_writes_every_file_and_its_options_reach_it(plugin, tmp_path):
 
 
 def test_control_takes_a_plugin_by_name_and_engines_agree(plugin, tmp_path):
-    for engine in ("sweep", "stepwise"):
-        call(
-            "control", "--kind", "first-half", "--plugin", plugin, "--engine", engine, "--out", tmp_path / engine, *FEW
-        )
-    one, other = (pd.read_csv(tmp_path / e / "patching_metrics_first-half-prosody.csv") for e in ("sweep", "stepwise"))
-    pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-4)
+    words = ("control", "--kind", "first-half", "--plugin", plugin, *FEW)
+    with without_figures():
+        for engine in ("sweep", "stepwise"):
+            call(*words, "--engine", engine, "--out", tmp_path / engine)
+    one, other = (rows(tmp_path / e / "patching_records_first-half-prosody.jsonl") for e in ("sweep", "stepwise"))
+    assert [r["pred_patch"] for r in one] == [r["pred_patch"] for r in other]
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine["logits_patch"] == pytest.approx(theirs["logits_patch"], abs=1e-4)
 
 
 def test_new_writes_a_file_that_runs_as_it_is(tmp_path):
     call("new", "my-idea", "--in", tmp_path)
     out = tmp_path / "run"
-    call("my-idea", "--plugin", tmp_path / "my_idea.py", "--out", out, *FEW)
-    call("patch", "--kind", "prosody", "--out", out, *FEW)
+    with without_figures():
+        call("my-idea", "--plugin", tmp_path / "my_idea.py", "--out", out, *FEW)
+        call("patch", "--kind", "prosody", "--out", out, *FEW)
     mine, main = (rows(out / f"patching_records_{name}.jsonl") for name in ("my-idea-prosody", "prosody"))
     assert [r["logits_patch"] for r in mine] == [r["logits_patch"] for r in main]
     assert "already" in fails("new", "my-idea", "--in", tmp_path, status=2)
@@ -121,7 +124,8 @@ def test_a_corrected_experiment_needs_no_overwrite(plugin, tmp_path):
     assert "name 'nothing' is not defined" in fails("first-half", "--plugin", mistaken, *words, status=1)
     registry._plugins.clear()
     catalogue.cache_clear()
-    call("first-half", "--plugin", plugin, *words)
+    with without_figures():
+        call("first-half", "--plugin", plugin, *words)
 
 
 def test_an_experiment_that_moves_nothing_ends_with_status_3(tmp_path):
@@ -134,7 +138,8 @@ def test_an_experiment_that_moves_nothing_ends_with_status_3(tmp_path):
 
 def test_what_cannot_be_planned_runs_as_it_is_written_and_says_so_once(plugin, tmp_path):
     plugin.write_text(HALF.replace("return logits", "return logits + 0"))
-    output = call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW)
+    with without_figures():
+        output = call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW)
     assert output.count("first-half runs as it is written") == 1 and "idea.py:15: the patched logits" in output
 
 

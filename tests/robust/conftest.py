@@ -3,6 +3,7 @@
 import pytest
 
 from tests.robust.victim import COMMAND, Victims
+from tests.unpainted import without_figures
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +32,7 @@ def few_checks():
 @pytest.fixture(scope="module")
 def no_figures():
     """A run ends with its records: no metrics, figures and report follow."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli._summarise", lambda *_: None)
-        patch.setattr("cli._report", lambda *_: None)
+    with without_figures():
         yield
 
 
