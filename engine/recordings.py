@@ -21,7 +21,7 @@ from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from engine.sites import BLOCK, Site, first_of
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 
 Place = tuple[str, str]  # path of a module in a block, "input" or "output"
 

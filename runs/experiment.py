@@ -15,7 +15,7 @@ from engine.pair_input import check_alignment
 from engine.subject import Subject
 from errors import UserError
 from models.labels import LABELS
-from models.opens2s_io import PROMPT, SYSTEM
+from models.speech_lm import PROMPT
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
 from registry.intervention import ALL, Intervention
 from runs.directory import RunDir
@@ -144,16 +144,18 @@ def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
 
 def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
     """Record in the run's configuration what it is a run of."""
+    prompt = subject.model.prompt
+    span = {"span": prompt.span} if prompt.span else {}
     run.claim(
         {
             "model": {
                 "name": subject.name,
                 "sha256": subject.sha256,
                 "n_layers": subject.engine.n_layers,
-                "hidden_size": subject.model.llm_model.config.hidden_size,
+                "hidden_size": subject.model.llm.config.hidden_size,
             },
             "data": dataset_identity(dataset),
-            "prompt": {"system": SYSTEM, "user": PROMPT, "text": subject.io.prompt_text()},
+            "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
             "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
         }
     )

@@ -112,7 +112,7 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: RunDir, say: S
 
 
 def _any_moves(job: Job, readouts: Sequence[Readouts]) -> bool:
-    tolerance = NOISE[job.subject.model.llm_model.dtype]
+    tolerance = NOISE[job.subject.model.llm.dtype]
     return any(moves(found, tolerance) for found in readouts)
 
 

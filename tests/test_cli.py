@@ -15,7 +15,7 @@ from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
 from engine.engine import ENGINES, Engine
 from engine.pair_input import ALIGNMENTS
-from models.opens2s import DTYPES
+from models.devices import DTYPES
 from runs import checks
 
 FEW = ("--max-pairs", "5", "--device", "cpu")
