@@ -30,7 +30,9 @@ PLAIN = {
 KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<half>[AB])(?:\.\w+)?\.weight")
 
 
-def merged(folder: Path, adapter: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def merged(
+    folder: Path, adapter: str, config: Mapping[str, Any], weights: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
     """The weights that the adapter in `folder/adapter` changes, in float32; none where the model has no adapter.
 
     `weights` are the checkpoint's, by name: tensors or slices of safetensors. Raises `UserError` where the model needs
@@ -54,7 +56,9 @@ def _merged(where: Path, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     odd = [key for key, plain in PLAIN.items() if settings.get(key) not in plain]
     if settings.get("peft_type", "LORA") != "LORA" or not numbers or odd:
         what = ", ".join(odd) or "peft_type, r and lora_alpha"
-        raise UserError(f"{where / ADAPTER_CONFIG}: {what} cannot be merged here; merge it with peft and save the model")
+        raise UserError(
+            f"{where / ADAPTER_CONFIG}: {what} cannot be merged here; merge it with peft and save the model"
+        )
     path = where / ADAPTER_WEIGHTS
     try:
         tensors = load_file(path)
