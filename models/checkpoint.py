@@ -23,6 +23,7 @@ from errors import UserError
 from models.families import REVISIONS, Family, family_of
 
 BYTES_PER_VALUE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+COUNTER = ".num_batches_tracked"  # of a batch norm: the one whole number among weights, and nothing is computed from it
 MAX_JSON_BYTES = 64 * 2**20  # the index of the real model holds 0.1 MB, its tokenizer 11
 PROGRESS_AFTER = 2.0  # seconds; what is done sooner needs no bar
 HASH_BLOCK = 2**20
@@ -156,9 +157,9 @@ def stored_tensors(folder: Path, family: Family) -> dict[str, StoredTensor]:
                     shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
                     if name in stored:
                         raise UserError(f"{path}: holds {name}, as {stored[name].path.name} does; keep one of them")
-                    if dtype not in BYTES_PER_VALUE:
+                    if dtype not in BYTES_PER_VALUE and not (dtype == "I64" and name.endswith(COUNTER)):
                         raise UserError(f"{path}: {name} is {dtype}; take a checkpoint with float or bfloat16 weights")
-                    stored[name] = StoredTensor(path, shape, torch.Size(shape).numel() * BYTES_PER_VALUE[dtype])
+                    stored[name] = StoredTensor(path, shape, torch.Size(shape).numel() * BYTES_PER_VALUE.get(dtype, 8))
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise _unreadable(path, error) from None
     if not stored:

@@ -82,6 +82,6 @@ def refuse_other_mel(path: Path, extractor: WhisperFeatureExtractor, bins: int, 
     if extractor.feature_size != bins or (window is not None and made != window):
         asked = f"{bins} and {window}" if window is not None else f"{bins}"
         raise UserError(
-            f"{path}: gives {extractor.feature_size} bins and windows of {made} frames, but config.json's audio encoder "
-            f"reads {asked}; take both files from one checkpoint"
+            f"{path}: gives {extractor.feature_size} bins and windows of {made} frames, but config.json's audio "
+            f"encoder reads {asked}; take both files from one checkpoint"
         )

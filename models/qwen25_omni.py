@@ -1,9 +1,9 @@
-"""Qwen2.5-Omni's thinker: an encoder in blocks of 2 s, and a Qwen2 decoder with positions in three axes; 25 frames a second.
+"""Qwen2.5-Omni's thinker: an encoder in blocks of 2 s, and a Qwen2 decoder with positions in three axes.
 
     model = load(folder)                         # Qwen/Qwen2.5-Omni-7B, whole, or a thinker alone
 
-With sound only, the three axes are alike, and the decoder makes them by itself. The talker is not read, and the image
-encoder is let go of. It hears 300 s (arXiv 2503.20215).
+25 frames a second. With sound only, the three axes are alike, and the decoder makes them by itself. The talker is not
+read, and the image encoder is let go of. It hears 300 s (arXiv 2503.20215).
 """
 
 from pathlib import Path

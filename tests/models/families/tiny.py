@@ -1,4 +1,4 @@
-"""Tiny checkpoints of each family, as their folders lie on the hub, with random weights and a tokenizer made by hand."""
+"""Parts of tiny checkpoints, as their folders lie on the hub: random weights, and a tokenizer made by hand."""
 
 import json
 
