@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from commandline.config_file import max_pairs
+from commandline.families import family_table
 from commandline.options import (
     DTYPES,
     RESULTS,
@@ -101,6 +102,12 @@ def list_interventions() -> None:
     for name, entry in catalogue().items():
         kind = "main" if name == MAIN else "control" if entry.control else "variant"
         click.echo(f"{name:<14}{kind:<9}{entry.summary}")
+
+
+@cli.command()
+def models() -> None:
+    """Show the families of models that can be studied; a checkpoint's is recognised from its config.json."""
+    click.echo(family_table())
 
 
 @cli.command()

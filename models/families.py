@@ -58,7 +58,7 @@ FAMILIES = (
     ),
     Family(
         "Qwen2.5-Omni", "models.qwen25_omni", ("qwen2_5_omni", "qwen2_5_omni_thinker"),
-        ("Qwen/Qwen2.5-Omni-7B", "Qwen/Qwen2.5-Omni-3B"), "Apache-2.0 (3B: Qwen Research)", "25", "300 s", "28, 36",
+        ("Qwen/Qwen2.5-Omni-7B", "Qwen/Qwen2.5-Omni-3B"), "Apache-2.0 (3B: its own)", "25", "300 s", "28, 36",
         skips=("talker.", "token2wav."),
     ),
     Family(

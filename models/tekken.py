@@ -1,7 +1,7 @@
 """Mistral's tokenizer files: byte-pair encoding of plain text, and the ids of special tokens.
 
     tokenizer = Tekken(folder / "tekken.json")
-    tokenizer.encode("happy")                    # [51847]
+    tokenizer.encode("happy")                    # the ids of h and appy
     tokenizer.special("[INST]")                  # 3
 
 mistral-common reads them too, but wants an older numpy than this project has. Nothing else of it is needed here.

@@ -3,7 +3,7 @@
     span_check(subject, clips)                  # sanity_check_audio_span.json
     self_patch_check(subject, clips, layers)    # sanity_check_self_patch.json
     engine_check(job, pairs)                    # sanity_check_engine.json
-    sound_check(clips)                          # sanity_check_sounds.json
+    sound_check(clips, model.max_samples)       # sanity_check_sounds.json
 
 The span is where we think it is, a clip patched with itself stays as it is, the last layer changes nothing and the
 embeddings give B's own answer, and the engine computes what the experiment does as it is written.
@@ -117,9 +117,12 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
     }
 
 
-def sound_check(clips: Sequence[Clip]) -> dict[str, Any]:
-    """Whether every clip's sound can be read, before a long run finds out; and which of them are silence."""
-    unreadable, silent = [], []
+def sound_check(clips: Sequence[Clip], max_samples: int | None = None) -> dict[str, Any]:
+    """Whether every clip's sound can be read, before a long run finds out; which are silence, and which are too long.
+
+    A model that hears only so many samples does not hear what comes after.
+    """
+    unreadable, silent, cut = [], [], []
     for clip in tqdm(clips, desc="reading sounds", unit="clip", delay=2, leave=False):
         try:
             waveform = read_audio(clip.path)
@@ -128,7 +131,10 @@ def sound_check(clips: Sequence[Clip]) -> dict[str, Any]:
             continue
         if is_silent(waveform):
             silent.append(clip.clip_id)
-    return {"passed": not unreadable, "n_clips": len(clips), "unreadable": unreadable, "silent": silent}
+        if max_samples is not None and len(waveform) > max_samples:
+            cut.append(clip.clip_id)
+    report = {"passed": not unreadable, "n_clips": len(clips), "unreadable": unreadable, "silent": silent}
+    return report if max_samples is None else report | {"seconds_heard": max_samples / SAMPLE_RATE, "cut": cut}
 
 
 def usable(subject: Subject, clips: Iterable[Clip], n: int, skip_bad_clips: bool = False) -> tuple[list[Clip], list]:

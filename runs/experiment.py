@@ -80,7 +80,7 @@ def run_experiment(
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
     say(cost(len(pairs) - done, job))
-    check_sounds(_clips_of(pairs), name, run, settings, say)
+    check_sounds(subject, _clips_of(pairs), name, run, settings, say)
     run_checks(subject, dataset, run, settings.seed, job.layers, say, settings.skip_bad_clips)
     check_engine(job, pairs, name, run, say)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
