@@ -207,7 +207,7 @@ def granite_speech(folder, lora=True):
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     small = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "output_dim": 8, "conv_kernel_size": 5}
     former = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    scales = {"embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.5}
+    scales = {"embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 4.0}
     config = hf.GraniteSpeechConfig(
         encoder_config=small | {"input_dim": 160, "context_size": 50, "max_pos_emb": 64},
         projector_config=former

@@ -72,6 +72,19 @@ def test_every_engine_patches_as_plain_hooks_in_the_outer_class_do(case, expecte
     assert (expected(case)[1:-1] - expected(case)[0]).abs().amax(1).min() > 100 * NOISE, "patching moves nothing"
 
 
+def test_block_0_reads_the_embeddings_as_they_are(case):
+    """Else writing B's embeddings into A's first block would not give B's answer."""
+    seen = []
+
+    def see(module, args, kwargs):
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    handle = case.speech.llm.model.layers[0].register_forward_pre_hook(see, with_kwargs=True)
+    case.speech.llm(inputs_embeds=case.pair.a.inputs_embeds, use_cache=False)
+    handle.remove()
+    assert torch.equal(seen[0], case.pair.a.inputs_embeds)
+
+
 def test_the_engine_is_the_fastest_one_unless_told_otherwise(case):
     assert Engine(case.speech.llm).name == "tail"
 
