@@ -1,1 +1,1 @@
-"""What is studied: families of speech language models, each a file behind one small interface (`speech_lm.SpeechLM`)."""
+"""What is studied: families of speech language models, a file each, behind one small interface (`speech_lm`)."""

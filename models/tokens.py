@@ -75,40 +75,59 @@ def make_prompt(tokenizer: PreTrainedTokenizerBase, folder: Path, turn: Turn) ->
     Raises `UserError` where the template does not give the system turn, the question and one place for the sound, or
     lets the model think before it answers. Use it inside `tokenizer_faults`.
     """
-    template = tokenizer.chat_template or _stored_template(folder)
-    text = _rendered(tokenizer, template, turn) if template else turn.documented
-    before, *after = text.split(turn.sound)
-    holds = all(part in text for part in (PROMPT, turn.system or ""))
-    first, last = (token or "" for token in turn.borders)
-    if len(after) != 1 or not holds or not before.endswith(first) or not after[0].startswith(last):
-        raise UserError(
-            f"{folder}: the chat template does not give the turn with one {turn.sound} in it; use the checkpoint's own"
-        )
+    text = _text(tokenizer, folder, turn)
     if text.rstrip().endswith("<think>"):
         raise UserError(f"{folder}: the model thinks before it answers, so its first token is no answer; take another")
-    ids = [tokenizer.encode(part, add_special_tokens=False) for part in (before, after[0])]
+    ids = [tokenizer.encode(part, add_special_tokens=False) for part in text.split(turn.sound)]
     for token, there in zip(turn.borders, (ids[0][-1:], ids[1][:1]), strict=True):
         if token and tokenizer.convert_ids_to_tokens(there) != [token]:
             raise UserError(f"{folder}: the tokenizer lacks {token}; use the checkpoint's own")
     return Prompt(turn.system, text, *ids, turn.borders)
 
 
-def _stored_template(folder: Path) -> str | None:
-    """A template where processors before transformers 5 saved theirs."""
-    path = folder / "chat_template.json"
-    template = read_json(path).get("chat_template") if path.is_file() else None
-    return template if isinstance(template, str) else None
+def _text(tokenizer: PreTrainedTokenizerBase, folder: Path, turn: Turn) -> str:
+    own = None
+    if (folder / "chat_template.jinja").is_file():
+        own = tokenizer.chat_template
+    elif (folder / "chat_template.json").is_file():  # where processors before transformers 5 saved theirs
+        own = read_json(folder / "chat_template.json").get("chat_template")
+    text = _rendered(tokenizer, own or tokenizer.chat_template, turn)
+    if text is None and own:
+        raise UserError(
+            f"{folder}: the chat template does not give the turn with one {turn.sound} in it; use the checkpoint's own"
+        )
+    # A template in tokenizer_config.json may be that of a text model, which knows of no sound.
+    return turn.documented if text is None else text
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, template: Any, turn: Turn) -> str:
-    content: Any = turn.sound + PROMPT
+def _rendered(tokenizer: PreTrainedTokenizerBase, template: Any, turn: Turn) -> str | None:
+    """The whole turn, or None where the template does not give it in any of the forms that templates take."""
+    if not template:
+        return None
+    question: Any = turn.sound + PROMPT
     if not turn.inline:
-        content = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": PROMPT}]
-    messages = [{"role": "user", "content": content}]
-    if turn.system is not None:
-        messages.insert(0, {"role": "system", "content": turn.system})
-    return tokenizer.apply_chat_template(
-        messages, chat_template=template, add_generation_prompt=True, tokenize=False, enable_thinking=False
+        question = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": PROMPT}]
+    for system in (turn.system, [{"type": "text", "text": turn.system}]):
+        messages = [{"role": "user", "content": question}]
+        if turn.system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        try:
+            text = tokenizer.apply_chat_template(
+                messages, chat_template=template, add_generation_prompt=True, tokenize=False, enable_thinking=False
+            )
+        except Exception:  # whatever a template does with a form that it does not take
+            continue
+        if _is_whole(text, turn):
+            return text
+    return None
+
+
+def _is_whole(text: str, turn: Turn) -> bool:
+    before, *after = text.split(turn.sound)
+    first, last = (token or "" for token in turn.borders)
+    parts = (PROMPT, turn.system or "")
+    return (
+        len(after) == 1 and all(part in text for part in parts) and before.endswith(first) and after[0].startswith(last)
     )
 
 

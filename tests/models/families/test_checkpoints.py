@@ -249,6 +249,23 @@ def test_the_folders_own_template_writes_the_turn(copy, file):
     )
 
 
+def test_the_processors_template_goes_before_the_tokenizers_and_a_text_models_gives_way(copy):
+    folder = copy("Qwen2-Audio")
+    documented = load(folder).prompt.text
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    text_only = "{% for m in messages %}<|im_start|>{{ m['role'] }}{{ m['content'] + 'x' }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": text_only}))
+    assert load(folder).prompt.text == documented and "Audio 1: <|audio_bos|><|AUDIO|><|audio_eos|>\n" in documented
+    template = QWEN.replace("SOUND", "Hear: <|audio_bos|><|AUDIO|><|audio_eos|>").replace("END", "")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert "Hear: " in load(folder).prompt.text
+    only_parts = template.replace("{% if m['content'] is string %}{{ m['content'] }}{% else %}", "").replace(
+        "{% endif %}<|im_end|>", "<|im_end|>"
+    )
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": only_parts}))
+    assert "Hear: " in load(folder).prompt.text
+
+
 @pytest.mark.parametrize(
     ("sound", "end", "word"),
     [
