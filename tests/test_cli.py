@@ -16,7 +16,6 @@ from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
 from engine.engine import ENGINES, Engine
 from engine.pair_input import ALIGNMENTS
 from models.devices import DTYPES
-from runs import checks
 
 FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")
@@ -206,7 +205,7 @@ def test_an_engine_that_differs_from_stepwise_stops_before_anything_is_measured(
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "patch --help", "list", "pairs --kind prosody --out {new}", "report {run}"]
+    "command", ["--help", "patch --help", "list", "models", "pairs --kind prosody --out {new}", "report {run}"]
 )
 def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
     without = "import sys; sys.modules['torch'] = None; from cli import cli; cli()"
@@ -216,7 +215,7 @@ def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
 
 
 def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "audio_length", lambda *args: 1)
+    monkeypatch.setattr("models.opens2s_io.audio_length", lambda *args: 1)
     line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
     assert line.startswith("error: check failed") and "sanity_check_audio_span.json" in line
     assert not list((tmp_path / "run").glob("patching_records*"))
