@@ -86,7 +86,8 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> G
     cls = GraniteSpeechForConditionalGeneration
     config = outer_config(cls, folder)
     path, settings = read_settings(folder)
-    settings = (settings.get("melspec_kwargs") or {}) | settings
+    inner = settings.get("melspec_kwargs")
+    settings = (inner if isinstance(inner, dict) else {}) | settings
     for key, value in FIXED.items():
         if settings.get(key, value) != value:
             raise UserError(f"{path}: {key} is {settings[key]!r}, but Granite Speech has {value!r}; fetch it again")

@@ -26,7 +26,8 @@ from models.families import family_of
 from models.labels import Tokenizer
 from models.speech_lm import Prompt
 
-DEPTHS = ("num_hidden_layers", "encoder_layers", "num_layers", "num_blocks")
+# Of each of these, something is made before a shape can be compared.
+COUNTS = ("num_hidden_layers", "encoder_layers", "num_layers", "num_blocks", "depth", "num_labels")
 UNUSABLE_VALUE = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError,
     StrictDataclassError,
@@ -90,9 +91,8 @@ def load_outer(cls: type, folder: Path, device: torch.device, dtype: torch.dtype
     """
     config = read_config(folder)
     family = family_of(config)
-    _check_plain(config)
+    made_from = outer_config(cls, folder)
     stored = stored_tensors(folder, family)
-    _check_depths(config, len(stored))
     n_bytes = sum(tensor.n_bytes for tensor in stored.values())
     with ExitStack() as files, _faults(device, n_bytes):
         tensors: dict[str, Any] = {}
@@ -102,9 +102,10 @@ def load_outer(cls: type, folder: Path, device: torch.device, dtype: torch.dtype
             tensors |= {name: file.get_slice(name) for name, tensor in stored.items() if tensor.path == path}
         if family.adapter is not None:
             tensors |= merged(folder, family.adapter, config, tensors)
+        _check_size(cls, made_from, sum(torch.Size(tensor.shape).numel() for tensor in stored.values()))
         outer, found = cls.from_pretrained(
             None,
-            config=outer_config(cls, folder),
+            config=made_from,
             state_dict=tensors,
             dtype=dtype,
             output_loading_info=True,
@@ -116,8 +117,12 @@ def load_outer(cls: type, folder: Path, device: torch.device, dtype: torch.dtype
 
 def outer_config(cls: type, folder: Path) -> Any:
     """`config.json` as the class reads it, from whatever part of it is its own."""
+    config = read_config(folder)
+    _check_plain(config)
+    _check_counts(config, len(stored_tensors(folder, family_of(config))))
     try:
-        return cls.config_class.from_pretrained(folder, local_files_only=True)
+        with _quiet():
+            return cls.config_class.from_pretrained(folder, local_files_only=True)
     except UNUSABLE_VALUE as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"config.json: cannot be used ({reason}); fetch the file again") from None
@@ -139,10 +144,9 @@ def _check_plain(config: Mapping[str, Any]) -> None:
                 raise UserError(f"config.json: {key} names code to be fetched, {part[key]!r}; remove the key")
 
 
-def _check_depths(config: Mapping[str, Any], n_tensors: int) -> None:
-    # Before a module is made for each of them.
+def _check_counts(config: Mapping[str, Any], n_tensors: int) -> None:
     for part in _parts(config):
-        for key in DEPTHS:
+        for key in COUNTS:
             if isinstance(part.get(key), int) and part[key] > n_tensors:
                 raise UserError(
                     f"config.json: {key} is {part[key]}, but the weights hold only {n_tensors} tensors; "
@@ -150,14 +154,35 @@ def _check_depths(config: Mapping[str, Any], n_tensors: int) -> None:
                 )
 
 
+def _check_size(cls: type, config: Any, n_stored: int) -> None:
+    # Before memory is taken for it. A head that is tied to the embeddings is counted, and not stored.
+    with torch.device("meta"):
+        model = cls(config)
+    n_asked = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    if n_asked > 2 * n_stored + 2**24:
+        raise UserError(
+            f"config.json asks for {n_asked:,} values, but the weights hold {n_stored:,}; take both from one checkpoint"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # what it would report is an error of ours
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
 @contextmanager
 def _faults(device: torch.device, n_bytes: int) -> Iterator[None]:
-    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()  # what it would report is an error of ours
+    bars = transformers.logging.is_progress_bar_enabled()
     if n_bytes < 2**30:
         transformers.logging.disable_progress_bar()
     try:
-        yield
+        with _quiet():
+            yield
     except UserError:
         raise
     except (*UNUSABLE_VALUE, MemoryError, SafetensorError, OSError) as error:
@@ -171,7 +196,6 @@ def _faults(device: torch.device, n_bytes: int) -> Iterator[None]:
             f"config.json and the weights give no model ({reason}); fetch both again, from one checkpoint"
         ) from None
     finally:
-        transformers.logging.set_verbosity(level)
         if bars:
             transformers.logging.enable_progress_bar()
 

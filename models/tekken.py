@@ -8,7 +8,6 @@ mistral-common reads them too, but wants an older numpy than this project has. N
 """
 
 import base64
-import binascii
 from pathlib import Path
 
 import regex
@@ -33,7 +32,7 @@ class Tekken:
             plain = [base64.b64decode(entry["token_bytes"], validate=True) for entry in content["vocab"][:n_plain]]
             self._special = {entry["token_str"]: int(entry["rank"]) for entry in content["special_tokens"]}
             self._split = regex.compile(config["pattern"])
-        except (LookupError, TypeError, ValueError, binascii.Error, regex.error) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError, regex.error) as error:
             raise UserError(f"{path}: is no tokenizer of Mistral's ({error}); fetch it again") from None
         self._ranks = {token: rank for rank, token in enumerate(plain)}
         self._tokens = plain

@@ -1,5 +1,6 @@
 """A checkpoint of each family, written once, and loaded as a run loads it."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,10 @@ def sound(seconds, seed):
     return (0.1 * tone + np.random.default_rng(seed).normal(0, 0.03, len(time))).astype(np.float32)
 
 
+def load(folder, dtype="float32"):
+    return load_speech_lm(folder, "cpu", dtype)
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """A function that gives a family's checkpoint, its model as loaded, and a pair of clips."""
@@ -27,7 +32,7 @@ def made(tmp_path_factory):
         if name not in cache:
             with torch.inference_mode(False):
                 tiny = BUILDERS[name](tmp_path_factory.mktemp("checkpoint"))
-            speech = load_speech_lm(tiny.folder, "cpu", "float32")
+            speech = load(tiny.folder)
             sounds = sound(1.3, seed=1), sound(0.9, seed=2)
             with torch.inference_mode():
                 clips = [join(speech, speech.encode(speech.features(waveform))) for waveform in sounds]
@@ -41,3 +46,9 @@ def made(tmp_path_factory):
 def case(request, made):
     """Each family in turn."""
     return made(request.param)
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A function that gives a copy of a family's checkpoint, to be spoiled."""
+    return lambda name: shutil.copytree(made(name).tiny.folder, tmp_path / "copy")
