@@ -23,7 +23,7 @@ from errors import UserError
 from models.adapters import merged
 from models.checkpoint import is_finite, read_config, stored_tensors
 from models.families import family_of
-from models.labels import Tokenizer
+from models.labels import LabelTokenizerHelper, Tokenizer
 from models.speech_lm import Prompt
 
 # Of each of these, something is made before a shape can be compared.
@@ -72,7 +72,9 @@ class Pretrained:
 
     def __init__(self, llm: nn.Module, tokenizer: Tokenizer, prompt: Prompt):
         self.llm, self.tokenizer, self.prompt = llm, tokenizer, prompt
-        highest, rows = max([*prompt.before, *prompt.after]), llm.get_input_embeddings().weight.shape[0]
+        labels = LabelTokenizerHelper(tokenizer).token_ids
+        highest = max([*prompt.before, *prompt.after, *labels])
+        rows = llm.get_input_embeddings().weight.shape[0]
         if highest >= rows:
             raise UserError(
                 f"the tokenizer gives token {highest}, but config.json's vocabulary ends before it, at {rows}; "

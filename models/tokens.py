@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from errors import UserError
 from models.checkpoint import read_json
+from models.labels import LabelTokenizerHelper
 from models.speech_lm import PROMPT, Prompt
 
 
@@ -75,6 +76,7 @@ def make_prompt(tokenizer: PreTrainedTokenizerBase, folder: Path, turn: Turn) ->
     Raises `UserError` where the template does not give the system turn, the question and one place for the sound, or
     lets the model think before it answers. Use it inside `tokenizer_faults`.
     """
+    LabelTokenizerHelper(tokenizer)  # labels that it cannot tell apart are refused before the weights are read
     text = _text(tokenizer, folder, turn)
     if text.rstrip().endswith("<think>"):
         raise UserError(f"{folder}: the model thinks before it answers, so its first token is no answer; take another")

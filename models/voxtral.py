@@ -13,6 +13,7 @@ import torch
 from transformers import VoxtralForConditionalGeneration
 
 from models.devices import pick_device, pick_dtype
+from models.labels import LabelTokenizerHelper
 from models.mel import log_mel, make_extractor, read_settings, refuse_other_mel
 from models.pretrained import Decoder, Pretrained, load_outer, outer_config
 from models.speech_lm import PROMPT, Prompt
@@ -64,6 +65,8 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> V
     audio = config.audio_config
     refuse_other_mel(path, extractor, audio.num_mel_bins, 2 * audio.max_source_positions)
     tokenizer = Tekken(folder / "tekken.json")
+    LabelTokenizerHelper(tokenizer)
+    prompt = make_turn(tokenizer)
     target = pick_device(device)
     outer = load_outer(cls, folder, target, pick_dtype(dtype, target))
-    return Voxtral(outer, tokenizer, make_turn(tokenizer), extractor)
+    return Voxtral(outer, tokenizer, prompt, extractor)

@@ -7,6 +7,7 @@ import pytest
 from models.speech_lm import PROMPT
 from tests.models.families.builders import BUILDERS
 from tests.models.families.conftest import load
+from tests.models.families.tiny import write_tokenizer
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -69,4 +70,24 @@ def test_a_template_that_does_not_give_the_turn_is_refused(copy, refused, sound,
     folder = copy("Qwen2-Audio")
     (folder / "chat_template.jinja").write_text(QWEN.replace("SOUND", sound).replace("END", end))
     with refused(word):
+        load(folder)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(copy, refused):
+    folder = copy("Qwen2-Audio")
+    sound = ["<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"]
+    ids = write_tokenizer(folder, [*(f"<{i}>" for i in range(200)), "<|im_start|>", "<|im_end|>", *sound])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"audio_token_index": ids["<|AUDIO|>"]}))
+    with refused(f"token {ids['<|audio_eos|>']}", "ends before it, at 384"):
+        load(folder)
+
+
+def test_labels_that_share_their_first_token_are_refused(copy, refused):
+    folder = copy("Qwen2-Audio")
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["merges"] = []  # then sad and surprised both begin with s
+    path.write_text(json.dumps(content))
+    with refused("'sad' and 'surprised'"):
         load(folder)
