@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from commandline.config_file import max_pairs
+from commandline.families import family_table
 from commandline.options import (
     DTYPES,
     RESULTS,
@@ -109,6 +110,13 @@ def list_interventions() -> None:
 def corpora() -> None:
     """Show the corpora that --data recognises, where they are to be had, and what a full download holds."""
     click.echo(listed())
+
+
+@cli.command()
+@debug_option
+def models() -> None:
+    """Show the families of models that can be studied; a checkpoint's is recognised from its config.json."""
+    click.echo(family_table())
 
 
 @cli.command()

@@ -30,8 +30,10 @@ from demo.vocabulary import build_tokenizer, save_tokenizer  # noqa: E402
 from demo.voice import PROSODIES, SAMPLE_RATE, SPEAKERS, Reading, speak_all, vary, vary_speaker  # noqa: E402
 from demo.whisper import MEL_BINS, read_ctranslate2  # noqa: E402
 from models.labels import LabelTokenizerHelper  # noqa: E402
-from models.opens2s import OpenS2S, load_model  # noqa: E402
-from models.opens2s_io import PROMPT, SYSTEM, OpenS2SIO, read_audio  # noqa: E402
+from models.opens2s import OpenS2S  # noqa: E402
+from models.opens2s_io import SYSTEM, OpenS2SIO, load  # noqa: E402
+from models.sound import read_audio  # noqa: E402
+from models.speech_lm import PROMPT, join  # noqa: E402
 
 N_HELD_OUT = 160
 
@@ -92,11 +94,12 @@ def write_weights(folder: Path, model: OpenS2S) -> None:
 @torch.inference_mode()
 def answers_alone(folder: Path, sounds: list[np.ndarray], desc: str) -> list[str]:
     """The written checkpoint's answer to each float32 sound, every clip encoded alone, in float32 on the CPU."""
-    model, io = load_model(folder, "cpu", "float32"), OpenS2SIO.from_checkpoint(folder)
-    helper = LabelTokenizerHelper(io.tokenizer)
+    model = load(folder, "cpu", "float32")
+    helper = LabelTokenizerHelper(model.tokenizer)
     answers = []
     for sound in tqdm(sounds, desc=desc, mininterval=5):
-        logits = model.llm_model(inputs_embeds=io.prepare(model, sound).inputs_embeds, use_cache=False).logits[0, -1]
+        clip = join(model, model.encode(model.features(sound)))
+        logits = model.llm(inputs_embeds=clip.inputs_embeds, use_cache=False).logits[0, -1]
         answers.append(helper.labels[int(logits[helper.token_ids].argmax())])
     return answers
 

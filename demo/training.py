@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from demo.whisper import HEADS, INNER, MEL_BINS, WIDTH, whisper_encoder_state
 from models.labels import LABELS, LabelTokenizerHelper
 from models.opens2s import AudioAdapter, OpenS2S, encoder_length
-from models.opens2s_io import PLACEHOLDER_ID, OpenS2SIO
+from models.opens2s_io import OpenS2SIO
+from models.speech_lm import PLACEHOLDER_ID
 
 REPORT_EVERY = 100  # steps
 

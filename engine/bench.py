@@ -32,7 +32,7 @@ from engine.engine import Engine
 from engine.pair_input import align
 from engine.textbook import textbook
 from errors import BAD_USAGE, UserError
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 from registry.catalogue import load_intervention
 
 PROCEDURES = ("textbook", "stepwise", "sweep", "tail")
@@ -54,7 +54,7 @@ def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
     """
     if rounds < 1:
         raise UserError(f"--rounds {rounds}: at least one is needed", BAD_USAGE)
-    pairs, some = _pairs(case), _spread(case.model.n_layers)
+    pairs, some = _pairs(case), _spread(case.n_layers)
     seconds: dict[str, list[float]] = {name: [] for name in PROCEDURES}
     rows: dict[str, list[float]] = {name: [] for name in ROW_OPTIONS}
     plans: list[float] = []
@@ -68,9 +68,9 @@ def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
             logits = {}
             for name in PROCEDURES:
                 mine = pairs if name in ALL_PAIRS else pairs[chosen : chosen + 1]
-                layers = some if name == "stepwise" else range(case.model.n_layers)
+                layers = some if name == "stepwise" else range(case.n_layers)
                 took, found, peak[name] = _timed(case, name, mine, layers)
-                inferred = _forwards(case.model.n_layers) / _forwards(len(layers))  # 1 but for stepwise
+                inferred = _forwards(case.n_layers) / _forwards(len(layers))  # 1 but for stepwise
                 seconds[name].append(took / len(mine) * inferred)
                 logits[name] = found[chosen if name in ALL_PAIRS else 0]
             expected = logits["textbook"]
@@ -84,7 +84,7 @@ def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
         arithmetic = {name: _arithmetic(case, name, pairs) for name in PROCEDURES}
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     per_row = {name: statistics.median(values) for name, values in rows.items()}
-    rate = _product_rate(case.model.llm_model)
+    rate = _product_rate(case.llm)
     return {
         "seconds_per_pair": medians,
         "times_as_fast_as_textbook": {name: medians["textbook"] / value for name, value in medians.items()},
@@ -100,7 +100,7 @@ def run_bench(case: Case, rounds: int = 2) -> dict[str, Any]:
         "rounds": rounds,
         "stepwise_layers": len(some),
         "shape": _shape(case),
-        "machine": machine(case.model.llm_model.device),
+        "machine": machine(case.llm.device),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
 
@@ -135,7 +135,7 @@ def _pairs(case: Case) -> list[_Pair]:
 
 def _timed(case: Case, name: str, pairs: list[_Pair], layers: Sequence[int]) -> tuple[float, list[torch.Tensor], int]:
     """Seconds for these pairs from nothing, their logits, and the peak of the device's memory in bytes."""
-    device = case.model.llm_model.device
+    device = case.llm.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     took, logits = _clocked(device, lambda: _run(case, name, pairs, layers))
@@ -152,7 +152,7 @@ def _clocked(device: torch.device, compute: Callable[[], Any]) -> tuple[float, A
 
 
 def _run(case: Case, name: str, pairs: list[_Pair], layers: Sequence[int]) -> list[torch.Tensor]:
-    llm = case.model.llm_model
+    llm = case.llm
     if name == "textbook":
         embeds = [[lambda make=make: make().inputs_embeds for make in (pair.a, pair.b)] for pair in pairs]
         return [textbook(llm, *both, p.a_span, p.b_span, layers) for both, p in zip(embeds, pairs, strict=True)]
@@ -165,7 +165,7 @@ def _run(case: Case, name: str, pairs: list[_Pair], layers: Sequence[int]) -> li
 def _seconds_per_row(case: Case, name: str, pair: _Pair) -> float:
     """Seconds of a pair of an experiment over its rows, by an engine that has seen no clip of it."""
     experiment, options = load_intervention(name), ROW_OPTIONS[name]
-    llm, layers = case.model.llm_model, range(case.model.n_layers)
+    llm, layers = case.llm, range(case.n_layers)
     engine = Engine(llm)
     # What the engine finds out about the blocks once is not a pair's.
     engine.readouts(experiment, align(pair.a(), pair.b()), layers[:1], options)
@@ -174,7 +174,7 @@ def _seconds_per_row(case: Case, name: str, pair: _Pair) -> float:
 
 
 def _seconds_to_plan(case: Case, pair: _Pair) -> float:
-    engine, ready = Engine(case.model.llm_model), align(pair.a(), pair.b())
+    engine, ready = Engine(case.llm), align(pair.a(), pair.b())
     for clip in (ready.a, ready.b):
         engine.record(clip)
     plan = lambda: engine.plan(load_intervention("patch"), ready, range(engine.n_layers), [{}])  # noqa: E731
@@ -190,9 +190,9 @@ def _arithmetic(case: Case, name: str, pairs: list[_Pair]) -> float:
         return multiply_adds(lambda: _run(case, name, mine, layers)) / len(mine)
 
     if name not in ("textbook", "stepwise"):
-        return counted(range(case.model.n_layers))
-    some, none = _spread(case.model.n_layers), counted([])
-    return none + (counted(some) - none) * case.model.n_layers / len(some)
+        return counted(range(case.n_layers))
+    some, none = _spread(case.n_layers), counted([])
+    return none + (counted(some) - none) * case.n_layers / len(some)
 
 
 def multiply_adds(compute: Callable[[], Any]) -> float:
@@ -218,7 +218,7 @@ def _product_rate(llm: torch.nn.Module, n: int = 2048) -> float:
 
 
 def _shape(case: Case) -> dict[str, Any]:
-    llm = case.model.llm_model
+    llm = case.llm
     with torch.inference_mode():
         clips = [make() for make in case.clips]
         encoder = multiply_adds(case.clips[0])
@@ -226,9 +226,9 @@ def _shape(case: Case) -> dict[str, Any]:
         decoder = multiply_adds(lambda: llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=1))
     return {
         "model": case.name,
-        "n_layers": case.model.n_layers,
+        "n_layers": case.n_layers,
         "hidden_size": llm.config.hidden_size,
-        "parameters": sum(parameter.numel() for parameter in case.model.parameters()),
+        "decoder_parameters": sum(parameter.numel() for parameter in case.llm.parameters()),
         "dtype": str(llm.dtype).removeprefix("torch."),
         "positions_before_span": clips[0].span.start,
         "positions_in_span": [clip.n_audio for clip in clips],

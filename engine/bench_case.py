@@ -15,8 +15,11 @@ import torch
 
 from engine.subject import load_subject
 from errors import BAD_USAGE, UserError
-from models.opens2s import OpenS2S, pick_device, pick_dtype
-from models.opens2s_io import PLACEHOLDER_ID, SAMPLE_RATE, ClipInput, embed, expand_ids, find_audio_span
+from models.devices import pick_device, pick_dtype
+from models.opens2s import OpenS2S
+from models.opens2s_io import embed, expand_ids, find_audio_span
+from models.sound import SAMPLE_RATE
+from models.speech_lm import PLACEHOLDER_ID, ClipInput, join
 
 CPU = torch.device("cpu")
 BEFORE, AFTER = 15, 38  # positions of the prompt around the span with OpenS2S's tokenizer
@@ -52,11 +55,15 @@ FULL_SIZE = {
 
 @dataclass(frozen=True)
 class Case:
-    """A model and, for each clip, a function that encodes it and joins it with the prompt."""
+    """A decoder and, for each clip, a function that encodes it and joins it with the prompt."""
 
     name: str
-    model: OpenS2S
+    llm: torch.nn.Module
     clips: tuple[Callable[[], ClipInput], ...]
+
+    @property
+    def n_layers(self) -> int:
+        return self.llm.config.num_hidden_layers
 
 
 def random_case(
@@ -78,7 +85,7 @@ def random_case(
     sounds = [torch.randn(bins, frames) for _ in SPANS]
     # Each position of the span is 16 frames of the mel: two convolutions of the adapter, one of the encoder, one pool.
     clips = tuple(partial(_encoded, model, mel, 16 * span) for mel, span in zip(sounds, SPANS, strict=True))
-    return Case("random weights", model, clips)
+    return Case("random weights", model.llm_model, clips)
 
 
 def make_case(
@@ -111,5 +118,6 @@ def checkpoint_case(source: str, device: str | None, dtype: str | None, seed: in
     subject = load_subject(source, device=device, dtype=dtype)
     generator = np.random.default_rng(seed)
     waveforms = [0.1 * generator.standard_normal(int(SAMPLE_RATE * span / 6.25)).astype(np.float32) for span in SPANS]
-    clips = tuple(partial(subject.io.prepare, subject.model, waveform) for waveform in waveforms)
-    return Case(subject.name, subject.model, clips)
+    model = subject.model
+    clips = tuple(partial(lambda sound: join(model, model.encode(model.features(sound))), each) for each in waveforms)
+    return Case(subject.name, model.llm, clips)

@@ -1,6 +1,6 @@
 """The clips that are held, and what the model made of them.
 
-    store = ClipStore(model, io, engine, label_ids, limit=2 << 30)
+    store = ClipStore(model, engine, label_ids, limit=2 << 30)
     with store.serving(pairs):                # what is needed when
         for pair in pairs:
             store.get(pair.a)                 # decoded and encoded on first use
@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,8 +27,8 @@ from engine.engine import Engine
 from engine.failures import BadClip
 from engine.memory import free_memory
 from errors import UserError
-from models.opens2s import OpenS2S
-from models.opens2s_io import SAMPLE_RATE, ClipInput, OpenS2SIO, read_audio
+from models.sound import SAMPLE_RATE, read_audio
+from models.speech_lm import ClipInput, SpeechLM, join
 from pairs import Clip, Pair
 
 N_AHEAD = 4  # clips that are prepared while the decoder is busy with others
@@ -68,10 +69,9 @@ class ClipStore:
     `serving`, everything is kept up to the limit.
     """
 
-    def __init__(self, model: OpenS2S, io: OpenS2SIO, engine: Engine, label_ids: list[int], limit: int | None = None):
-        self._model, self._io, self._engine, self._label_ids = model, io, engine, label_ids
-        self.limit = free_memory(model.llm_model.device) // 2 if limit is None else limit
-        self._ids = io.input_ids()
+    def __init__(self, model: SpeechLM, engine: Engine, label_ids: list[int], limit: int | None = None):
+        self._model, self._engine, self._label_ids = model, engine, label_ids
+        self.limit = free_memory(model.llm.device) // 2 if limit is None else limit
         self._inputs: dict[str, ClipInput] = {}
         self._frames: dict[Path, torch.Tensor] = {}
         self._n_samples: dict[Path, int] = {}
@@ -150,16 +150,15 @@ class ClipStore:
             waveform = read_audio(clip.path)
         except UserError as error:
             raise BadClip(clip, error) from None
-        mel, n_frames = self._io.features(waveform)
-        encode = partial(self._encode, mel, n_frames)
-        if self._model.llm_model.device.type == "cpu":
+        encode = partial(self._encode, self._model.features(waveform))
+        if self._model.llm.device.type == "cpu":
             frames = encode()
             encode = lambda: frames  # noqa: E731
         return Sound(encode, len(waveform))
 
-    def _encode(self, mel: torch.Tensor, n_frames: int) -> torch.Tensor:
+    def _encode(self, features: Any) -> torch.Tensor:
         with torch.inference_mode():  # of its own: the mode is the thread's
-            return self._model.encode(mel, n_frames)
+            return self._model.encode(features)
 
     def frames(self, clip: Clip) -> torch.Tensor:
         """The clip's audio frames `[n_audio, hidden]`."""
@@ -179,7 +178,7 @@ class ClipStore:
 
     def _join(self, frames: torch.Tensor) -> ClipInput:
         with torch.inference_mode():
-            return self._io.join(self._model, self._ids, frames)
+            return join(self._model, frames)
 
     def seconds(self, clip: Clip) -> float:
         """Length of the sound, after resampling."""

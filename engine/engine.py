@@ -30,7 +30,7 @@ from engine.rows import Row, drafted, settle, shifts
 from engine.sites import Site
 from engine.written import WrittenLM
 from errors import BAD_USAGE, UserError
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 from registry.intervention import Intervention
 
 ENGINES = ("auto", "tail", "sweep", "stepwise")

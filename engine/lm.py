@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from engine.sites import ATTENTION, BLOCK, MLP, Site
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 
 
 class LM(ABC):

@@ -9,7 +9,7 @@ import torch
 
 from engine.engine import Engine, Note
 from engine.failures import NotFinite
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 from pairs import Clip
 from pairs.shown import shown
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from errors import BAD_USAGE, UserError
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 
 ALIGNMENTS = ("truncate_to_min", "resample_linear")
 

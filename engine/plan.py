@@ -19,7 +19,7 @@ from torch import nn
 from engine.lm import LM
 from engine.recordings import Recordings
 from engine.sites import Site, Value, positions_of, wrong_shape
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 
 LATE = "a value is written to after a later one was used"
 

@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from engine.block_layout import BlockLayout, Place, block_layout
 from engine.sites import BLOCK, Site, Write, as_index, first_of
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 
 
 @dataclass(frozen=True)

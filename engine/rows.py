@@ -18,7 +18,7 @@ import torch
 from engine.plan import LATE, CannotPlan, PlannedLM, PlannedTrace
 from engine.recordings import Recordings
 from engine.sites import Site, Write, as_index, as_range
-from models.opens2s_io import PLACEHOLDER_ID, ClipInput
+from models.speech_lm import PLACEHOLDER_ID, ClipInput
 
 
 @dataclass

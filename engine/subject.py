@@ -14,10 +14,9 @@ from pathlib import Path
 from engine.clips import ClipStore
 from engine.engine import Engine
 from engine.threads import settle_threads
-from models.checkpoint import checkpoint_folder, checkpoint_hash, read_config
+from models.checkpoint import checkpoint_folder, checkpoint_hash
 from models.labels import LabelTokenizerHelper
-from models.opens2s import OpenS2S, check_config, load_model
-from models.opens2s_io import OpenS2SIO
+from models.speech_lm import SpeechLM, load_speech_lm
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Subject:
 
     name: str
     sha256: str
-    model: OpenS2S
-    io: OpenS2SIO
+    model: SpeechLM
     labels: LabelTokenizerHelper
     engine: Engine
     clips: ClipStore
@@ -43,18 +41,15 @@ def load_subject(
     max_rows: int | None = None,
     store_mb: int | None = None,
 ) -> Subject:
-    """Load a checkpoint folder or hub id; what is small comes first, since it fails faster than weights do.
+    """Load a checkpoint folder or hub id, of any family in `models/`.
 
     `engine` and `max_rows` are those of `Engine`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`).
     """
     folder = checkpoint_folder(source)
-    check_config(read_config(folder))
-    io = OpenS2SIO.from_checkpoint(folder)
-    labels = LabelTokenizerHelper(io.tokenizer)
-    model = load_model(folder, device, dtype)
-    io.check_fits(model)
-    settle_threads(model.llm_model)
-    made = Engine(model.llm_model, engine, max_rows)
-    store = ClipStore(model, io, made, labels.token_ids, None if store_mb is None else store_mb << 20)
+    model = load_speech_lm(folder, device, dtype)
+    labels = LabelTokenizerHelper(model.tokenizer)
+    settle_threads(model.llm)
+    made = Engine(model.llm, engine, max_rows)
+    store = ClipStore(model, made, labels.token_ids, None if store_mb is None else store_mb << 20)
     name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
-    return Subject(name, checkpoint_hash(folder), model, io, labels, made, store)
+    return Subject(name, checkpoint_hash(folder), model, labels, made, store)

@@ -14,7 +14,7 @@ from torch import nn
 
 from engine.lm import LM
 from engine.sites import Site, Value, Write, as_index, first_of, with_first
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 
 
 class WrittenLM(LM):

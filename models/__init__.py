@@ -1,1 +1,1 @@
-"""What is studied: the model (`opens2s`), its files (`checkpoint`), its input (`opens2s_io`) and answers (`labels`)."""
+"""What is studied: families of speech language models, a file each, behind one small interface (`speech_lm`)."""

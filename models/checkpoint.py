@@ -1,7 +1,7 @@
 """The files of a checkpoint: where they are, what they declare, their tensors and their hash.
 
     folder = checkpoint_folder("CASIA-LM/OpenS2S")    # or "path/to/OpenS2S"
-    stored = stored_tensors(folder)                   # names, shapes and dtypes; no weight is read yet
+    stored = stored_tensors(folder, family)           # names, shapes and dtypes; no weight is read yet
     tensors = read_tensors(stored, device, dtype)
 
 A checkpoint comes from elsewhere, so it is read as data only: JSON and safetensors, never a pickle, and nothing it
@@ -10,7 +10,7 @@ names outside its own folder.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from errors import UserError
+from models.families import REVISIONS, Family, family_of
 
-NEEDED_PARTS = ("audio_encoder_model.", "audio_adapter.", "llm_model.")
-INPUT_FILES = ("tokenizer*", "vocab.json", "merges.txt", "added_tokens.json", "*.jinja", "audio/*.json")
 BYTES_PER_VALUE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+COUNTER = ".num_batches_tracked"  # of a batch norm: the one whole number among weights, and nothing is computed from it
 MAX_JSON_BYTES = 64 * 2**20  # the index of the real model holds 0.1 MB, its tokenizer 11
 PROGRESS_AFTER = 2.0  # seconds; what is done sooner needs no bar
 HASH_BLOCK = 2**20
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,21 @@ def _fetch(hub_id: str) -> Path:
 
     # A `*` of these patterns matches slashes too, so `tts/` must be named to be left out.
     small = {"allow_patterns": ["*.json", "*.txt", "*.jinja"], "ignore_patterns": ["tts/*"]}
+    branch = {"revision": REVISIONS[hub_id]} if hub_id in REVISIONS else {}
     try:
-        folder = Path(snapshot_download(hub_id, **small))
-        snapshot_download(hub_id, allow_patterns=_weight_files(folder) or ["model.safetensors"])
+        folder = Path(snapshot_download(hub_id, **small, **branch))
+        family = family_of(read_config(folder))
+        weights = _weight_files(folder, family) or ["model.safetensors"]
+        if family.adapter is not None:
+            weights.append(str(Path(family.adapter) / ADAPTER_WEIGHTS))
+        snapshot_download(hub_id, allow_patterns=weights, **branch)
     except (HTTPError, HFValidationError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
             "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and "
-            "audio/preprocessor_config.json into one folder and pass it: --model FOLDER"
+            "preprocessor_config.json (OpenS2S: audio/preprocessor_config.json) into one folder and pass it: "
+            "--model FOLDER"
         ) from None
     return folder
 
@@ -96,18 +103,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _needed(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.startswith(NEEDED_PARTS)]
-
-
-def _weight_files(folder: Path) -> list[str]:
+def _weight_files(folder: Path, family: Family) -> list[str]:
     """Names of the safetensors files that hold a needed tensor."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
-        names = sorted({weight_map[name] for name in _needed(weight_map)})
+        names = sorted({weight_map[name] for name in weight_map if family.needs(name)})
         for name in names:
             if name in ("", "..") or Path(name).name != name or "\\" in name:
                 raise UserError(f"{index}: names a file outside the folder: {name!r}; fetch the file again")
@@ -117,9 +120,9 @@ def _weight_files(folder: Path) -> list[str]:
     return ["model.safetensors"] if (folder / "model.safetensors").exists() else []
 
 
-def weight_paths(folder: Path) -> list[Path]:
+def weight_paths(folder: Path, family: Family) -> list[Path]:
     """The safetensors files to read; `UserError` where there are none or one is missing. Pickles are never read."""
-    names = _weight_files(folder)
+    names = _weight_files(folder, family)
     if not names:
         pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""
         raise UserError(
@@ -139,28 +142,28 @@ def _has_pickle(folder: Path) -> bool:
     return any(path.suffix in {".bin", ".pt", ".pth", ".ckpt"} for path in folder.iterdir())
 
 
-def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+def stored_tensors(folder: Path, family: Family) -> dict[str, StoredTensor]:
     """The needed tensors by name, from the headers alone.
 
     Raises `UserError` for a file that is no safetensors file, a tensor that two files hold, or one that is not of
     floats: quantised weights would load as numbers of another meaning.
     """
     stored: dict[str, StoredTensor] = {}
-    for path in weight_paths(folder):
+    for path in weight_paths(folder, family):
         try:
             with safe_open(path, framework="pt") as file:
-                for name in _needed(file.keys()):
+                for name in filter(family.needs, file.keys()):
                     tensor = file.get_slice(name)
                     shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
                     if name in stored:
                         raise UserError(f"{path}: holds {name}, as {stored[name].path.name} does; keep one of them")
-                    if dtype not in BYTES_PER_VALUE:
+                    if dtype not in BYTES_PER_VALUE and not (dtype == "I64" and name.endswith(COUNTER)):
                         raise UserError(f"{path}: {name} is {dtype}; take a checkpoint with float or bfloat16 weights")
-                    stored[name] = StoredTensor(path, shape, torch.Size(shape).numel() * BYTES_PER_VALUE[dtype])
+                    stored[name] = StoredTensor(path, shape, torch.Size(shape).numel() * BYTES_PER_VALUE.get(dtype, 8))
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise _unreadable(path, error) from None
     if not stored:
-        raise UserError(f"{folder}: holds another model's weights; no tensor's name begins {' or '.join(NEEDED_PARTS)}")
+        raise UserError(f"{folder}: holds another model's weights; no tensor's name begins {' or '.join(family.parts)}")
     return stored
 
 
@@ -220,8 +223,12 @@ def _progress(what: str, n_bytes: int) -> tqdm:
 def checkpoint_hash(folder: Path) -> str:
     """sha256 over every file that is read (configuration, weights, tokenizer, features), in a fixed order."""
     digest = hashlib.sha256()
-    small = [path for pattern in INPUT_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
-    paths = [folder / "config.json", *weight_paths(folder), *small]
+    family = family_of(read_config(folder))
+    patterns = [*family.input_files]
+    if family.adapter is not None:
+        patterns += [str(Path(family.adapter) / name) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+    small = [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
+    paths = [folder / "config.json", *weight_paths(folder, family), *small]
     path = folder
     try:
         with _progress("hashing the checkpoint", sum(path.stat().st_size for path in paths)) as bar:

@@ -21,8 +21,10 @@ from torch import nn
 from transformers import Qwen2AudioEncoderConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
-from errors import BAD_USAGE, UserError
+from errors import UserError
 from models.checkpoint import StoredTensor, checkpoint_folder, is_finite, read_config, read_tensors, stored_tensors
+from models.devices import pick_device, pick_dtype
+from models.families import OPENS2S
 
 # transformers checks some values of a configuration itself; on the others it stumbles in as many ways.
 UNUSABLE_VALUE = (
@@ -30,7 +32,6 @@ UNUSABLE_VALUE = (
 )  # fmt: skip
 KERNEL_SIZES = r"\s*[1-9]\d?\s*(,\s*[1-9]\d?\s*){0,7}"
 TIED_HEAD = "llm_model.lm_head.weight"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Conv1dSubsampler(nn.Module):
@@ -188,7 +189,7 @@ def load_model(source: str | Path, device: str | None = None, dtype: str | None 
     folder = checkpoint_folder(source)
     config = read_config(folder)
     check_config(config)
-    stored = stored_tensors(folder)
+    stored = stored_tensors(folder, OPENS2S)
     check_depth(config, len(stored))
     with torch.device("meta"):
         model = OpenS2S(config)
@@ -239,26 +240,3 @@ def _rotary(llm: Qwen3ForCausalLM, device: torch.device) -> nn.Module:
             "config.json: llm_config has rope settings that give no usable frequencies; fetch the file again"
         )
     return rotary
-
-
-def pick_device(device: str | None) -> torch.device:
-    """The device to run on; raises `UserError` for one that this machine does not have."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"--device {device}: unknown device; use cpu, cuda or cuda:N", BAD_USAGE) from None
-    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (target.index or 0) >= available.get(target.type, 0):
-        raise UserError(f"--device {device}: no such device on this machine; use --device cpu", BAD_USAGE)
-    return target
-
-
-def pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
-    """The dtype named, or bfloat16 on CUDA and float32 elsewhere."""
-    if dtype is None:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in DTYPES:
-        raise UserError(f"--dtype {dtype}: unknown; use one of {', '.join(DTYPES)}", BAD_USAGE)
-    return DTYPES[dtype]

@@ -1,71 +1,29 @@
 """From a prompt and a sound to what OpenS2S's decoder reads, and where the sound is in it.
 
-    io = OpenS2SIO.from_checkpoint(folder)
-    clip = io.prepare(model, read_audio("clip.flac"))    # inputs_embeds [1, T, hidden], expanded ids, span
-    logits = model.llm_model(inputs_embeds=clip.inputs_embeds, use_cache=False).logits[:, -1]
+    model = load(folder)                                 # a SpeechLM
+    frames = model.encode(model.features(waveform))      # [n_audio, hidden]
+    clip = join(model, frames)                           # inputs_embeds [1, T, hidden], expanded ids, span
 
-The one place that knows the system turn, the chat template and the audio placeholder. Positions are always those of
-the *expanded* sequence, in which each audio frame has taken a place of its own (SPEC sections 1 and 4).
+The one place that knows OpenS2S's system turn, its use of the chat template, and its audio placeholder.
 """
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, WhisperFeatureExtractor
+from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from errors import UserError
-from models.checkpoint import read_json
+from models.checkpoint import read_config, read_json
 from models.labels import LabelTokenizerHelper
-from models.opens2s import OpenS2S
-from models.sound import SAMPLE_RATE
-from models.sound import read_audio as read_audio  # the sound is half of what is made into inputs here
+from models.mel import log_mel, make_extractor
+from models.opens2s import OpenS2S, audio_length, check_config, load_model
+from models.speech_lm import PLACEHOLDER_ID, PROMPT, Prompt
+from models.tokens import read_tokenizer, tokenizer_faults
 
 SYSTEM = "You are a helpful assistant."
-PROMPT = "What is the emotion of this audio? Answer with exactly one word: neutral, happy, sad, angry, or surprised."
 AUDIO_START, AUDIO, AUDIO_END, TTS_START = "<|im_audio_start|>", "<|im_audio|>", "<|im_audio_end|>", "<|im_tts_start|>"
-PLACEHOLDER_ID = -200  # stands for the sound in the ids; no row of the embedding table
-
-
-# What the feature extractor is made of: its usual value, and one that no model of this kind goes beyond.
-EXTRACTOR_NUMBERS = {
-    "feature_size": (80, 512),
-    "hop_length": (160, 16_000),
-    "chunk_length": (30, 600),
-    "n_fft": (400, 8192),
-}
-EXTRACTOR_FIXED = {"sampling_rate": SAMPLE_RATE, "padding_side": "right", "padding_value": 0.0, "dither": 0.0}
-
-
-@dataclass(frozen=True, eq=False)
-class ClipInput:
-    """One clip as the decoder reads it; equal to itself alone, so that it can be a key.
-
-    `inputs_embeds [1, T, hidden]`, `input_ids [T]` (expanded, -200 at the sound), `audio_indices [n_audio]`.
-    """
-
-    inputs_embeds: torch.Tensor
-    input_ids: torch.Tensor
-    audio_indices: torch.Tensor
-
-    @property
-    def span(self) -> slice:
-        """The audio positions as a slice of the expanded sequence."""
-        return slice(int(self.audio_indices[0]), int(self.audio_indices[-1]) + 1)
-
-    @property
-    def n_audio(self) -> int:
-        return len(self.audio_indices)
-
-    @property
-    def readout_pos(self) -> int:
-        """The last position, whose logits predict the first token of the answer."""
-        return len(self.input_ids) - 1
 
 
 class OpenS2SIO:
@@ -92,12 +50,10 @@ class OpenS2SIO:
 
         Raises `UserError` for files that are missing or broken, and for a tokenizer that cannot write the prompt.
         """
-        extractor = read_extractor(folder / "audio" / "preprocessor_config.json")
-        with _tokenizer_faults(folder):
-            for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
-                if path.exists():  # another sort of tokenizer has other files
-                    read_json(path)
-            io = cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True), extractor)
+        path = folder / "audio" / "preprocessor_config.json"
+        extractor = make_extractor(path, read_json(path))
+        with tokenizer_faults(folder):
+            io = cls(read_tokenizer(folder), extractor)
             io.check_prompt()
         return io
 
@@ -147,70 +103,42 @@ class OpenS2SIO:
 
     def features(self, waveform: np.ndarray) -> tuple[torch.Tensor, int]:
         """16 kHz mono samples to log-mel `[mel_bins, frames]` of whole windows, and how many frames of it are sound."""
-        window = self.extractor.n_samples
-        padded = -(-len(waveform) // window) * window
-        mel = self.extractor(
-            waveform, sampling_rate=SAMPLE_RATE, padding="max_length", max_length=padded, return_tensors="pt"
-        ).input_features[0]
-        return mel, -(-len(waveform) // self.extractor.hop_length)
-
-    def prepare(self, model: OpenS2S, waveform: np.ndarray, prompt: str = PROMPT) -> ClipInput:
-        """Encode one clip, alone, and join it with the prompt."""
-        frames = model.encode(*self.features(waveform))
-        return self.join(model, self.input_ids(prompt), frames)
-
-    def join(self, model: OpenS2S, ids: Sequence[int], frames: torch.Tensor) -> ClipInput:
-        """Put audio frames `[n_audio, hidden]` in the placeholder's place among the embeddings of `ids`."""
-        expanded = expand_ids(ids, len(frames))
-        indices = find_audio_span(expanded, self.audio_start_id, self.audio_end_id)
-        return ClipInput(embed(model, expanded, indices, frames), expanded, indices)
+        return log_mel(self.extractor, waveform, self.extractor.n_samples)
 
 
-@contextmanager
-def _tokenizer_faults(folder: Path) -> Iterator[None]:
-    level = transformers.logging.get_verbosity()
-    # transformers 5 warns of a Mistral regex for any Qwen-like tokenizer; the ids are right without it.
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    except UserError:
-        raise
-    except BaseException as error:
-        # A broken tokenizer.json raises plain Exception, a broken template what it likes, and a panic of the tokenizers
-        # library is no Exception at all.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"{folder}: no readable tokenizer ({reason[:120]}); "
-            "the folder needs the checkpoint's own tokenizer.json and tokenizer_config.json"
-        ) from None
-    finally:
-        transformers.logging.set_verbosity(level)
+class OpenS2SLM:
+    """OpenS2S behind the face of `SpeechLM`."""
+
+    max_samples = None
+
+    def __init__(self, model: OpenS2S, io: OpenS2SIO):
+        self.model, self.llm = model, model.llm_model
+        self.tokenizer, self.features = io.tokenizer, io.features
+        self._hop = io.extractor.hop_length
+        ids = io.input_ids()
+        place = ids.index(PLACEHOLDER_ID)
+        borders = (AUDIO_START, AUDIO_END)
+        self.prompt = Prompt(SYSTEM, io.prompt_text(), ids[:place], ids[place + 1 :], borders)
+
+    def encode(self, features: tuple[torch.Tensor, int]) -> torch.Tensor:
+        return self.model.encode(*features)
+
+    def embed(self, ids: Sequence[int]) -> torch.Tensor:
+        return self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
+
+    def n_audio(self, n_samples: int) -> int:
+        n_convs = len(self.model.audio_adapter.subsampler.conv_layers)
+        return audio_length(-(-n_samples // self._hop), self.model.window_frames, n_convs)
 
 
-def read_extractor(path: Path) -> WhisperFeatureExtractor:
-    """The feature extractor that a `preprocessor_config.json` describes.
-
-    Raises `UserError` for numbers that no Whisper model has, and for settings that would give another mel: a rate other
-    than 16 kHz, padding that is not silence after the sound, or noise added to it.
-    """
-    settings = read_json(path)
-    values = {}
-    for key, (usual, most) in EXTRACTOR_NUMBERS.items():
-        values[key] = settings.get(key, usual)
-        if type(values[key]) is not int or not 0 < values[key] <= most:
-            raise UserError(
-                f"{path}: {key} is {values[key]!r}, but should be a whole number up to {most}; fetch it again"
-            )
-    for key, value in EXTRACTOR_FIXED.items():
-        if settings.get(key, value) != value:
-            raise UserError(f"{path}: {key} is {settings[key]!r}, but OpenS2S has {value!r}; fetch it again")
-    try:
-        with warnings.catch_warnings(category=UserWarning, action="error"):  # mel filters that hear nothing
-            return WhisperFeatureExtractor(**values, sampling_rate=SAMPLE_RATE)
-    except (ArithmeticError, ValueError, UserWarning) as error:
-        raise UserError(f"{path}: gives no mel filters ({error}); fetch it again") from None
+def load(folder: Path, device: str | None = None, dtype: str | None = None) -> OpenS2SLM:
+    """A checkpoint folder, whole or not at all; what is small comes first, since it fails faster than weights do."""
+    check_config(read_config(folder))
+    io = OpenS2SIO.from_checkpoint(folder)
+    LabelTokenizerHelper(io.tokenizer)
+    model = load_model(folder, device, dtype)
+    io.check_fits(model)
+    return OpenS2SLM(model, io)
 
 
 def expand_ids(ids: Sequence[int], n_audio: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
     span_check(subject, clips)                  # sanity_check_audio_span.json
     self_patch_check(subject, clips, layers)    # sanity_check_self_patch.json
     engine_check(job, pairs)                    # sanity_check_engine.json
-    sound_check(clips)                          # sanity_check_sounds.json
+    sound_check(clips, model.max_samples)       # sanity_check_sounds.json
 
 The span is where we think it is, a clip patched with itself stays as it is, the last layer changes nothing and the
 embeddings give B's own answer, and the engine computes what the experiment does as it is written.
@@ -22,9 +22,8 @@ from engine.not_finite import check_finite
 from engine.pair_input import align
 from engine.subject import Subject
 from errors import UserError
-from models.opens2s import audio_length
-from models.opens2s_io import AUDIO_END, AUDIO_START, SAMPLE_RATE
-from models.sound import is_silent, read_audio
+from models.sound import SAMPLE_RATE, is_silent, read_audio
+from models.speech_lm import ClipInput
 from pairs import Clip, Pair
 from registry.catalogue import load_intervention
 from runs.job import Job
@@ -40,20 +39,25 @@ def span_check(subject: Subject, clips: Sequence[Clip]) -> dict[str, Any]:
     `span_end` is the first position after the span, as in Python.
     """
     rows = [_span_row(subject, clip) for clip in clips]
-    return {"passed": all(row["ok"] for row in rows), "clips": rows}
+    prompt = subject.model.prompt
+    beside = [token for token in prompt.borders if token]
+    held = [f"{' and '.join(beside)} directly beside it"] if beside else []
+    if None in prompt.borders:
+        marked = "only one side of it" if beside else "neither side of it"
+        held.append(f"the turn's own text around it, since the model marks {marked}")
+    report = {"passed": all(row["ok"] for row in rows), "held_against": ", ".join(held)}
+    return report | ({"span": prompt.span} if prompt.span else {}) | {"clips": rows}
 
 
 def _span_row(subject: Subject, clip: Clip) -> dict[str, Any]:
     inputs, seconds = subject.clips.get(clip), subject.clips.seconds(clip)
     start, end = inputs.span.start, inputs.span.stop
-    hop = subject.io.extractor.hop_length
-    frames = -(-round(seconds * SAMPLE_RATE) // hop)
-    n_convs = len(subject.model.audio_adapter.subsampler.conv_layers)
-    expected = audio_length(frames, subject.model.window_frames, n_convs)
+    expected = subject.model.n_audio(round(seconds * SAMPLE_RATE))
     ids = inputs.input_ids.tolist()
-    decode = subject.io.tokenizer.convert_ids_to_tokens
+    decode = subject.model.tokenizer.convert_ids_to_tokens
     before, after = decode(ids[max(0, start - 2) : start]), decode(ids[end : end + 2])
-    bordered = before[-1:] == [AUDIO_START] and after[:1] == [AUDIO_END]
+    sides = zip(subject.model.prompt.borders, (before[-1:], after[:1]), strict=True)
+    bordered = all(token is None or there == [token] for token, there in sides)
     return {
         "clip_id": clip.clip_id,
         "seconds": round(seconds, 3),
@@ -65,8 +69,21 @@ def _span_row(subject: Subject, clip: Clip) -> dict[str, Any]:
         "tokens_before": before,
         "ids_in_span": sorted(set(ids[start:end])),
         "tokens_after": after,
-        "ok": bordered and inputs.n_audio == expected and inputs.inputs_embeds.shape[1] == len(ids),
+        "ok": bordered and inputs.n_audio == expected and _text_around(subject, inputs),
     }
+
+
+def _text_around(subject: Subject, inputs: ClipInput) -> bool:
+    """Whether the prompt's ids, and what the model reads of them, stand on both sides of the span and nothing else."""
+    before, after, span = subject.model.prompt.before, subject.model.prompt.after, inputs.span
+    ids, embeds = inputs.input_ids.tolist(), inputs.inputs_embeds[0]
+    with torch.inference_mode():
+        text = subject.model.embed([*before, *after])
+    return (
+        (ids[: span.start], ids[span.stop :]) == (before, after)
+        and len(embeds) == len(ids)
+        and torch.equal(torch.cat([embeds[: span.start], embeds[span.stop :]]), text)
+    )
 
 
 def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[int]) -> dict[str, Any]:
@@ -75,7 +92,7 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
     The last two hold for any causal decoder, whatever its weights. All of it runs as written, whatever the engine.
     """
     engine, patch, self_patch = subject.engine, load_intervention("patch"), load_intervention("self")
-    tolerance = NOISE[subject.model.llm_model.dtype]
+    tolerance = NOISE[subject.model.llm.dtype]
     difference, agree, last_layer, embeddings = 0.0, 0, 0.0, 0.0
     label_ids = subject.labels.token_ids
     for clip, other in zip(clips, [*clips[1:], clips[0]], strict=True):
@@ -101,28 +118,37 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
     }
 
 
-def sound_check(clips: Sequence[Clip]) -> dict[str, Any]:
-    """Whether every clip's sound can be read, before a long run finds out; and which of them are silence."""
-    unreadable, silent = [], []
+def sound_check(clips: Sequence[Clip], max_samples: int | None = None) -> dict[str, Any]:
+    """Whether every clip's sound can be read, before a long run finds out; which are silence, and which are too long.
+
+    A model that hears only so many samples does not hear what comes after.
+    """
+    unreadable, silent, cut = [], [], []
     readers = ThreadPoolExecutor()
     try:
         heard = tqdm(readers.map(_hear, clips), "reading sounds", len(clips), unit="clip", delay=2, leave=False)
         for clip, found in zip(clips, heard, strict=True):
             if isinstance(found, UserError):
                 unreadable.append({"clip_id": clip.clip_id, "reason": str(found)})
-            elif found:
+                continue
+            is_silence, n_samples = found
+            if is_silence:
                 silent.append(clip.clip_id)
+            if max_samples is not None and n_samples > max_samples:
+                cut.append(clip.clip_id)
     finally:
         readers.shutdown(cancel_futures=True)
-    return {"passed": not unreadable, "n_clips": len(clips), "unreadable": unreadable, "silent": silent}
+    report = {"passed": not unreadable, "n_clips": len(clips), "unreadable": unreadable, "silent": silent}
+    return report if max_samples is None else report | {"seconds_heard": max_samples / SAMPLE_RATE, "cut": cut}
 
 
-def _hear(clip: Clip) -> bool | UserError:
-    """Whether the clip is silence, or why it cannot be read."""
+def _hear(clip: Clip) -> tuple[bool, int] | UserError:
+    """Whether the clip is silence and how many samples it has, or why it cannot be read."""
     try:
-        return is_silent(read_audio(clip.path))
+        waveform = read_audio(clip.path)
     except UserError as error:
         return error
+    return is_silent(waveform), len(waveform)
 
 
 def usable(subject: Subject, clips: Iterable[Clip], n: int, skip_bad_clips: bool = False) -> tuple[list[Clip], list]:
@@ -155,7 +181,7 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
     """
     subject = job.subject
     engine, label_ids = subject.engine, subject.labels.token_ids
-    tolerance = NOISE[subject.model.llm_model.dtype]
+    tolerance = NOISE[subject.model.llm.dtype]
     difference, differing, total, compared, readouts = 0.0, [], 0, [], []
     repeated = 0.0
     for pair in pairs:

@@ -15,7 +15,7 @@ from engine.pair_input import check_alignment
 from engine.subject import Subject
 from errors import UserError
 from models.labels import LABELS
-from models.opens2s_io import PROMPT, SYSTEM
+from models.speech_lm import PROMPT
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
 from registry.intervention import ALL, Intervention
 from runs.directory import RunDir
@@ -80,7 +80,7 @@ def run_experiment(
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
     say(cost(len(pairs) - done, job))
-    check_sounds(_clips_of(pairs), name, run, settings, say)
+    check_sounds(subject, _clips_of(pairs), name, run, settings, say)
     checked = (run.path, dataset.source, settings.seed, tuple(job.layers), settings.skip_bad_clips)
     if checked not in subject.passed:  # by another experiment of the same command
         run_checks(subject, dataset, run, settings.seed, job.layers, say, settings.skip_bad_clips)
@@ -147,16 +147,18 @@ def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
 
 def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
     """Record in the run's configuration what it is a run of."""
+    prompt = subject.model.prompt
+    span = {"span": prompt.span} if prompt.span else {}
     run.claim(
         {
             "model": {
                 "name": subject.name,
                 "sha256": subject.sha256,
                 "n_layers": subject.engine.n_layers,
-                "hidden_size": subject.model.llm_model.config.hidden_size,
+                "hidden_size": subject.model.llm.config.hidden_size,
             },
             "data": dataset_identity(dataset),
-            "prompt": {"system": SYSTEM, "user": PROMPT, "text": subject.io.prompt_text()},
+            "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
             "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
         }
     )

@@ -1,6 +1,6 @@
 """The gates that an experiment passes before its first pair; one that fails ends it with status 3.
 
-check_sounds(clips, name, run, settings, say)           # every clip can be read
+check_sounds(subject, clips, name, run, settings, say)  # every clip can be read
 run_checks(subject, dataset, run, seed, layers, say)    # the span, and the analytic facts
 check_engine(job, pairs, name, run, say)                # the engine computes what is written, and it changes something
 """
@@ -30,13 +30,21 @@ N_CHECK_CLIPS = 5
 N_SELF_PATCHED = 2  # of them; each is patched at every layer, two traces a layer
 
 
-def check_sounds(clips: Sequence[Clip], name: str, run: RunDir, settings: Settings, say: Say) -> None:
-    """Say which clips are silence or cannot be read; `UserError` for the latter, unless they are to be skipped."""
-    found = sound_check(clips)
+def check_sounds(subject: Subject, clips: Sequence[Clip], name: str, run: RunDir, settings: Settings, say: Say) -> None:
+    """Say which clips are silence, too long for the model, or unreadable.
+
+    `UserError` for unreadable ones, unless they are to be skipped.
+    """
+    found = sound_check(clips, subject.model.max_samples)
     run.update_json("sanity_check_sounds.json", name, found)
     unreadable, silent = found["unreadable"], found["silent"]
     if silent:
         say(f"warning: {len(silent)} of {found['n_clips']} clips are silence: {listing(silent)}")
+    if found.get("cut"):
+        say(
+            f"warning: {len(found['cut'])} of {found['n_clips']} clips are longer than the "
+            f"{found['seconds_heard']:g} s that the model hears of each: {listing(found['cut'])}"
+        )
     if not unreadable:
         return
     what = f"{len(unreadable)} of {found['n_clips']} clips cannot be read: clip {shown(unreadable[0]['clip_id'])}: "
@@ -65,8 +73,8 @@ def run_checks(
     table = pd.DataFrame(spans["clips"]).drop(columns=["ids_in_span"])
     table["clip_id"] = table["clip_id"].map(shown)
     say(
-        "audio spans, in positions of the expanded sequence (span_end is the first one after it):\n"
-        + table.to_string(index=False)
+        f"audio spans, in positions of the expanded sequence (span_end is the first one after it), held against "
+        f"{spans['held_against']}:\n{table.to_string(index=False)}"
     )
     _gate(spans["passed"], "an audio span is not where it should be", run, "sanity_check_audio_span.json")
     silent = with_fewer_rows(subject, lambda: self_patch_check(subject, clips[:N_SELF_PATCHED], layers), say)
@@ -114,7 +122,7 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: RunDir, say: S
 
 
 def _any_moves(job: Job, readouts: Sequence[Readouts]) -> bool:
-    tolerance = NOISE[job.subject.model.llm_model.dtype]
+    tolerance = NOISE[job.subject.model.llm.dtype]
     return any(moves(found, tolerance) for found in readouts)
 
 

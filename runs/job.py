@@ -15,7 +15,7 @@ from engine.engine import Readouts
 from engine.pair_input import ALIGNMENTS, PairInput, align
 from engine.subject import Subject
 from errors import UserError
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 from pairs import Clip, Pair
 from registry.intervention import Intervention
 from runs.sweep import Values, combinations, option_values

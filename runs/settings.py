@@ -63,7 +63,7 @@ def layers_of(subject: Subject, layers: Sequence[int] | None) -> list[int]:
 
 def recorded_settings(job: Job, settings: Settings) -> dict[str, Any]:
     """Everything that a job runs with."""
-    engine, model = job.subject.engine, job.subject.model.llm_model
+    engine, model = job.subject.engine, job.subject.model.llm
     return {
         **known_settings(job.experiment, settings, job.values),
         "layers_to_patch": list(job.layers),

@@ -24,7 +24,8 @@ def golden():
     from safetensors.torch import load_file
 
     from models.opens2s import load_model
-    from models.opens2s_io import ClipInput, expand_ids, find_audio_span
+    from models.opens2s_io import expand_ids, find_audio_span
+    from models.speech_lm import ClipInput
 
     tensors = load_file(GOLDEN / "golden.safetensors")
 

@@ -15,8 +15,7 @@ from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
 from engine.engine import ENGINES, Engine
 from engine.pair_input import ALIGNMENTS
-from models.opens2s import DTYPES
-from runs import checks
+from models.devices import DTYPES
 from tests.unpainted import without_figures
 
 FEW = ("--max-pairs", "5", "--device", "cpu")
@@ -210,7 +209,7 @@ def test_an_engine_that_differs_from_stepwise_stops_before_anything_is_measured(
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "patch --help", "list", "pairs --kind prosody --out {new}", "report {run}"]
+    "command", ["--help", "patch --help", "list", "models", "pairs --kind prosody --out {new}", "report {run}"]
 )
 def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
     without = "import sys; sys.modules['torch'] = None; from cli import cli; cli()"
@@ -220,7 +219,7 @@ def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
 
 
 def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "audio_length", lambda *args: 1)
+    monkeypatch.setattr("models.opens2s_io.audio_length", lambda *args: 1)
     line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
     assert line.startswith("error: check failed") and "sanity_check_audio_span.json" in line
     assert not list((tmp_path / "run").glob("patching_records*"))

@@ -4,7 +4,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from engine import textbook as textbook_recipe
-from models.opens2s_io import PLACEHOLDER_ID, ClipInput
+from models.speech_lm import PLACEHOLDER_ID, ClipInput
 
 HIDDEN = 32
 

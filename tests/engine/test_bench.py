@@ -56,8 +56,7 @@ def test_arithmetic_is_what_the_procedures_are_known_to_take(case, result):
         encoder = [bench.multiply_adds(clip) for clip in case.clips]
         inputs = [clip() for clip in case.clips]
         decoder = [
-            bench.multiply_adds(lambda i=i: case.model.llm_model(inputs_embeds=i.inputs_embeds, logits_to_keep=1))
-            for i in inputs
+            bench.multiply_adds(lambda i=i: case.llm(inputs_embeds=i.inputs_embeds, logits_to_keep=1)) for i in inputs
         ]
     found = result["arithmetic_per_pair"]
     a, b = decoder[:2]

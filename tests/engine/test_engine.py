@@ -32,7 +32,7 @@ class TestAgainstHooks:
         short, long = demo_pair.a, demo_pair.b
         assert short.n_audio < long.n_audio
         pair = align(short, long) if longer == "donor" else align(long, short)
-        self.holds(demo.model.llm_model, engine, pair, alpha)
+        self.holds(demo.model.llm, engine, pair, alpha)
 
     def holds(self, llm, engine, pair, alpha):
         layers = range(llm.config.num_hidden_layers)

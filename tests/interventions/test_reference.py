@@ -9,7 +9,7 @@ import pytest
 from engine.pair_input import PairInput
 from engine.written import WrittenLM
 from interventions import catalogue
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 from tests.engine.decoders import make_llm
 
 ROOT = Path(__file__).parents[2]

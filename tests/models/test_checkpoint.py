@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 
 import models.checkpoint as files
 from models.checkpoint import checkpoint_hash, is_finite, read_json, read_tensors, stored_tensors
+from models.families import OPENS2S
 from models.labels import LabelTokenizerHelper
+from models.mel import make_extractor
 from models.opens2s import load_model
-from models.opens2s_io import OpenS2SIO, read_extractor
+from models.opens2s_io import OpenS2SIO
 
 NORM = "llm_model.model.layers.2.input_layernorm.weight"
 HEAD = "llm_model.lm_head.weight"
@@ -154,9 +156,10 @@ def test_the_weights_of_another_model_are_refused(checkpoint, refused):
 )
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "audio/preprocessor_config.json"])
 def test_broken_json_is_named(checkpoint, refused, name, content):
-    (checkpoint.folder / name).write_text(content, encoding="latin-1")
-    with refused(checkpoint.folder / name, "again"):
-        read_extractor(checkpoint.folder / name) if "audio" in name else load(checkpoint)
+    path = checkpoint.folder / name
+    path.write_text(content, encoding="latin-1")
+    with refused(path, "again"):
+        make_extractor(path, read_json(path)) if "audio" in name else load(checkpoint)
 
 
 def test_a_file_far_too_large_for_a_configuration_is_not_read(checkpoint, refused, monkeypatch):
@@ -279,7 +282,7 @@ def test_settings_that_would_give_another_mel_are_refused(checkpoint, refused, k
     path = checkpoint.folder / "audio" / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with refused(path):
-        read_extractor(path)
+        make_extractor(path, read_json(path))
 
 
 def test_a_tokenizer_with_which_labels_collide_is_refused(tokenizer_folder, refused):
@@ -302,6 +305,6 @@ def test_progress_is_shown_of_what_takes_long_and_of_nothing_else(checkpoint, ca
     monkeypatch.setattr(files, "PROGRESS_AFTER", 0)
     checkpoint_hash(checkpoint.folder)
     assert re.search(r"hashing the checkpoint: .*926k", capsys.readouterr().err)
-    read_tensors(stored_tensors(checkpoint.folder), torch.device("cpu"), torch.float32)
+    read_tensors(stored_tensors(checkpoint.folder, OPENS2S), torch.device("cpu"), torch.float32)
     shown = capsys.readouterr().err
     assert "reading weights" in shown and shown.rstrip(" ").endswith("\r")  # and wiped off at the end

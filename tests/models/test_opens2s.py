@@ -12,14 +12,8 @@ from huggingface_hub.utils import filter_repo_objects
 
 from errors import BAD_USAGE
 from models.checkpoint import checkpoint_folder, checkpoint_hash
-from models.opens2s import (
-    AudioAdapter,
-    OpenS2S,
-    audio_length,
-    load_model,
-    pick_device,
-    pick_dtype,
-)
+from models.devices import pick_device, pick_dtype
+from models.opens2s import AudioAdapter, OpenS2S, audio_length, load_model
 
 WINDOW = 3000
 NEEDED = ("audio_encoder_model.", "audio_adapter.", "llm_model.")

@@ -1,21 +1,16 @@
 """Any sound becomes the same 16 kHz, and the decoder reads it in one known span of one known prompt."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 import transformers
 
-from models.opens2s_io import (
-    AUDIO,
-    PLACEHOLDER_ID,
-    PROMPT,
-    OpenS2SIO,
-    embed,
-    expand_ids,
-    find_audio_span,
-    read_audio,
-)
+from models.opens2s_io import AUDIO, OpenS2SIO, OpenS2SLM, embed, expand_ids, find_audio_span
+from models.sound import read_audio
+from models.speech_lm import PLACEHOLDER_ID, PROMPT, join
 
 # --- sound files
 
@@ -275,17 +270,21 @@ def frames():
 
 
 @pytest.fixture
-def small_ids(io):
-    """The golden model knows 128 ids, so the tokenizer's own two cannot be used with it."""
-    io = OpenS2SIO(io.tokenizer, io.extractor)
-    io.audio_start_id, io.audio_end_id = START, END
-    return io
+def small(model, io, monkeypatch):
+    """A function that gives the golden model another prompt, of its own 128 ids."""
+
+    def with_prompt(before, after):
+        speech = OpenS2SLM(model, io)
+        speech.prompt = replace(speech.prompt, before=before, after=after)
+        return speech
+
+    return with_prompt
 
 
-def test_frames_stand_in_the_span_and_the_tables_rows_everywhere_else(model, small_ids, frames):
+def test_frames_stand_in_the_span_and_the_tables_rows_everywhere_else(model, small, frames):
     table = model.llm_model.get_input_embeddings().weight
     before = table.clone()
-    clip = small_ids.join(model, [5, 6, START, -200, END, 9], frames)
+    clip = join(small([5, 6, START], [END, 9]), frames)
     assert clip.input_ids.tolist() == [5, 6, START, *[-200] * 6, END, 9]
     assert clip.audio_indices.tolist() == [3, 4, 5, 6, 7, 8]
     assert clip.inputs_embeds.shape == (1, 11, 48)
@@ -294,34 +293,31 @@ def test_frames_stand_in_the_span_and_the_tables_rows_everywhere_else(model, sma
     assert torch.equal(table, before)
 
 
-def test_a_clip_knows_its_span_and_its_readout(model, small_ids, frames):
-    clip = small_ids.join(model, [5, START, -200, END, 9, 9], frames)
+def test_a_clip_knows_its_span_and_its_readout(small, frames):
+    clip = join(small([5, START], [END, 9, 9]), frames)
     assert (clip.span, clip.n_audio, clip.readout_pos) == (slice(2, 8), 6, 10)
     assert torch.equal(clip.inputs_embeds[0, clip.span], frames)
     assert clip.readout_pos == clip.inputs_embeds.shape[1] - 1
 
 
-def test_frames_take_the_dtype_of_the_table(model, frames):
+def test_frames_take_the_dtype_of_the_table(model, small, frames):
     expanded = expand_ids([5, -200, 6], 6)
     embeds = embed(model, expanded, find_audio_span(expanded), frames.to(torch.float64))
     assert embeds.dtype == torch.float32
+    assert torch.equal(join(small([5], [6]), frames.to(torch.float64)).inputs_embeds, embeds)
 
 
-def test_the_span_must_be_between_the_tokenizers_own_tokens(model, io, frames, refused):
-    with refused("<|im_audio_start|>", "directly beside it"):
-        io.join(model, [5, START, -200, END, 9], frames)
-
-
-def test_a_prepared_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):
+def test_a_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):
     """With a table large enough for the tokenizer; the rows beyond the model's own are made up."""
     table = torch.nn.Embedding.from_pretrained(torch.arange(400.0)[:, None].expand(400, 48).contiguous())
     monkeypatch.setitem(model.llm_model.model._modules, "embed_tokens", table)  # setattr would lose the model's own
-    clip = io.prepare(model, noise(32_000), "Which emotion?")
-    assert clip.n_audio == 13
+    speech = OpenS2SLM(model, io)
+    clip = join(speech, speech.encode(speech.features(noise(32_000))))
+    assert clip.n_audio == speech.n_audio(32_000) == 13
     assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*io.features(noise(32_000))))
     text = torch.ones(len(clip.input_ids), dtype=torch.bool)
     text[clip.span] = False
-    assert clip.inputs_embeds[0, text, 0].tolist() == [i for i in io.input_ids("Which emotion?") if i != -200]
+    assert clip.inputs_embeds[0, text, 0].tolist() == [i for i in io.input_ids() if i != -200]
 
 
 @pytest.mark.parametrize(("setting", "value"), [("feature_size", 80), ("n_samples", 16_000)])

@@ -22,10 +22,12 @@ from safetensors.torch import save_file
 from commandline.config_file import load_config
 from commandline.options import DEMO_MODEL
 from errors import BAD_INPUT, BAD_USAGE, UserError
-from models.checkpoint import checkpoint_hash, read_tensors, stored_tensors
+from models.checkpoint import checkpoint_hash, read_json, read_tensors, stored_tensors
+from models.families import OPENS2S
 from models.labels import LabelTokenizerHelper
+from models.mel import make_extractor
 from models.opens2s import load_model
-from models.opens2s_io import OpenS2SIO, read_extractor
+from models.opens2s_io import OpenS2SIO
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "opens2s-tiny"
 SECONDS_A_CASE = 5
@@ -174,7 +176,7 @@ def test_no_weights_file_stops_the_reader(tmp_path):
         content = spoil_weights(rng, whole)
         path.write_bytes(content)
         with read_or_refused(content):
-            tensors = read_tensors(stored_tensors(tmp_path), torch.device("cpu"), torch.float32)
+            tensors = read_tensors(stored_tensors(tmp_path, OPENS2S), torch.device("cpu"), torch.float32)
             assert all(tensor.flatten().isfinite().all() for tensor in tensors.values())
             read += 1
     assert 50 < read < 1400  # both ends are met
@@ -202,12 +204,12 @@ def test_no_index_stops_the_reader(tmp_path):
         save_file(part, tmp_path / name)
     index = {key: "a.safetensors" if key.endswith("a") else "b.safetensors" for key in TENSORS}
     whole, rng = {"metadata": {"total_size": 100}, "weight_map": index}, random.Random(3)
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"llm_config": {}}')
     for _ in range(600):
         content = spoil_json(rng, whole)
         (tmp_path / "model.safetensors.index.json").write_bytes(content)
         with read_or_refused(content):
-            read_tensors(stored_tensors(tmp_path), torch.device("cpu"), torch.float32)
+            read_tensors(stored_tensors(tmp_path, OPENS2S), torch.device("cpu"), torch.float32)
             checkpoint_hash(tmp_path)
 
 
@@ -234,7 +236,7 @@ def test_no_feature_settings_stop_the_extractor(tmp_path):
         content = spoil_json(rng, whole)
         path.write_bytes(content)
         with read_or_refused(content):
-            read_extractor(path)
+            make_extractor(path, read_json(path))
 
 
 @pytest.mark.parametrize(("name", "n_cases"), [("tokenizer.json", 150), ("tokenizer_config.json", 150)])

@@ -119,28 +119,23 @@ class StandIn:
     """Model and input of one decoder layer that hears random frames: a pair costs it a few milliseconds."""
 
     def __init__(self):
-        self.llm_model = make_llm(n_layers=1)
-
-    def input_ids(self):
-        return []
+        self.llm = make_llm(n_layers=1)
 
     def features(self, waveform):
-        return waveform, N_FRAMES
+        return waveform
 
-    def encode(self, waveform, n_frames):
-        return waveform.expand(n_frames, 1).clone()
-
-    def join(self, model, ids, frames):
-        return make_clip(len(frames), seed=int(frames[0]))
+    def encode(self, waveform):
+        return waveform.expand(N_FRAMES, 1).clone()
 
 
 @pytest.fixture
 def subject(monkeypatch):
     # The name of a clip's file is a number, and that number is its sound.
     monkeypatch.setattr(store_module, "read_audio", lambda path: torch.tensor([float(path.name)]))
+    monkeypatch.setattr(store_module, "join", lambda model, frames: make_clip(len(frames), seed=int(frames[0])))
     model = StandIn()
-    lm, labels = Engine(model.llm_model), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
-    return Subject("", "", model, model, labels, lm, ClipStore(model, model, lm, labels.token_ids))
+    lm, labels = Engine(model.llm), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
+    return Subject("", "", model, labels, lm, ClipStore(model, lm, labels.token_ids))
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def poisoned(monkeypatch):
 
         monkeypatch.setattr(ClipStore, "_sound", loud)
         subject = load_subject(DEMO_MODEL, device="cpu", engine=engine)
-        subject.model.llm_model.model.layers[3].register_forward_pre_hook(to_nan)
+        subject.model.llm.model.layers[3].register_forward_pre_hook(to_nan)
         return subject
 
     return make
@@ -106,7 +106,7 @@ def test_a_readout_that_only_the_patch_spoils_is_named_with_its_layer(sample):
         hidden[2:] = torch.nan  # the row that began at layer 5
         return hidden
 
-    subject.model.llm_model.lm_head.register_forward_pre_hook(spoil)
+    subject.model.llm.lm_head.register_forward_pre_hook(spoil)
     with pytest.raises(NotFinite, match=f"clip {pair.a.clip_id}, patched at layer 5: its readout is not finite"):
         list(run_pairs(subject, load_intervention("patch"), [pair], layers=LAYERS))
 

@@ -9,7 +9,7 @@ from engine import fused
 from engine.engine import Engine, Readouts
 from engine.sites import Tracked
 from interventions import intervention, load_intervention
-from models.opens2s_io import ClipInput
+from models.speech_lm import ClipInput
 from pairs import build_pairs
 from runs import checks
 from runs.job import make_job
@@ -17,7 +17,7 @@ from runs.job import make_job
 
 def with_engine(subject, name):
     """The same model and clips, experiments run by another engine."""
-    return replace(subject, engine=Engine(subject.model.llm_model, name))
+    return replace(subject, engine=Engine(subject.model.llm, name))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ class TestEngineCheck:
 
     def test_an_answer_that_noise_flips_is_counted_with_its_margin(self, demo, pairs, monkeypatch):
         def nearly_tied(other):
-            logits = torch.zeros(4, demo.model.llm_model.config.vocab_size)
+            logits = torch.zeros(4, demo.model.llm.config.vocab_size)
             logits[:, demo.labels.token_ids[3]] = 1e-4
             logits[2, demo.labels.token_ids[1]] = other
             return lambda *rest: Readouts(logits, [])

@@ -29,7 +29,7 @@ def tight(subject, rows, error):
         if len(args[0]) > rows:
             raise error
 
-    return subject.model.llm_model.model.layers[5].register_forward_pre_hook(refuse)
+    return subject.model.llm.model.layers[5].register_forward_pre_hook(refuse)
 
 
 @pytest.mark.parametrize("engine", ["tail", "sweep"])

@@ -1,0 +1,64 @@
+"""Qwen2.5-Omni's thinker: an encoder in blocks of 2 s, and a Qwen2 decoder with positions in three axes.
+
+    model = load(folder)                         # Qwen/Qwen2.5-Omni-7B, whole, or a thinker alone
+
+25 frames a second. With sound only, the three axes are alike, and the decoder makes them by itself. The talker is not
+read, and the image encoder is let go of. It hears 300 s (arXiv 2503.20215).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+from models.devices import pick_device, pick_dtype
+from models.mel import log_mel, make_extractor, read_settings, refuse_other_mel
+from models.pretrained import Decoder, Pretrained, load_outer, outer_config
+from models.qwen2_audio import pooled_length
+from models.speech_lm import PROMPT, Prompt
+from models.tokens import Turn, make_prompt, read_tokenizer, sound_token, tokenizer_faults
+
+SYSTEM = "You are a helpful assistant."
+BORDERS = ("<|audio_bos|>", "<|audio_eos|>")
+WINDOW = 480_000  # samples; the encoder masks its padding, so 300 s of it, as the processor makes, change nothing
+
+
+class Qwen25Omni(Pretrained):
+    """The thinker behind the face of `SpeechLM`."""
+
+    def __init__(self, outer: nn.Module, tokenizer, prompt: Prompt, extractor):
+        super().__init__(Decoder(outer.model.language_model, outer.lm_head), tokenizer, prompt)
+        self._encoder, self._extractor = outer.model.audio_tower, extractor
+        self.max_samples = extractor.n_samples
+
+    def features(self, waveform: np.ndarray) -> torch.Tensor:
+        mel, n_frames = log_mel(self._extractor, waveform[: self.max_samples], min(WINDOW, self.max_samples))
+        return mel[:, :n_frames]
+
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
+        mel = features.to(self.llm.device, self.llm.dtype)
+        return self._encoder(mel, feature_lens=torch.tensor([mel.shape[1]], device=mel.device)).last_hidden_state
+
+    def n_audio(self, n_samples: int) -> int:
+        return pooled_length(-(-min(n_samples, self.max_samples) // self._extractor.hop_length))
+
+
+def load(folder: Path, device: str | None = None, dtype: str | None = None) -> Qwen25Omni:
+    """A checkpoint folder, whole or not at all."""
+    cls = Qwen2_5OmniThinkerForConditionalGeneration
+    config = outer_config(cls, folder)
+    path, settings = read_settings(folder)
+    extractor = make_extractor(path, {"chunk_length": 300} | settings)
+    refuse_other_mel(path, extractor, config.audio_config.num_mel_bins)
+    with tokenizer_faults(folder):
+        tokenizer = read_tokenizer(folder)
+        sound = sound_token(tokenizer, folder, config.audio_token_id)
+        documented = (
+            f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{BORDERS[0]}{sound}{BORDERS[1]}{PROMPT}"
+            "<|im_end|>\n<|im_start|>assistant\n"
+        )
+        prompt = make_prompt(tokenizer, folder, Turn(SYSTEM, sound, documented, BORDERS))
+    target = pick_device(device)
+    return Qwen25Omni(load_outer(cls, folder, target, pick_dtype(dtype, target)), tokenizer, prompt, extractor)

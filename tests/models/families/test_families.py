@@ -1,0 +1,97 @@
+"""Each family gives what the outer class of transformers gives, from the sound to the patched readout."""
+
+import pytest
+import torch
+
+from engine.engine import Engine
+from engine.textbook import hooked
+from registry.catalogue import load_intervention
+from tests.models.families.conftest import sound
+from tests.models.families.tiny import N_LAYERS
+
+SECONDS = (0.025, 0.11, 0.5, 1, 3.3, 10, 29.99, 30, 30.5, 61)
+NOISE = 2e-5
+
+
+class Face:
+    """What `hooked` needs of a decoder, over an outer model."""
+
+    def __init__(self, tiny):
+        self.model = tiny.text
+
+
+def outer_readouts(case):
+    """`[1 + layers, vocabulary]` of the outer class: A's own, and with B's span written in by plain hooks."""
+    a, b, pair = case.sounds[0], case.sounds[1], case.pair
+    donor, rows = {}, []
+    with hooked(Face(case.tiny), lambda layer, stream: donor.__setitem__(layer, stream[:, pair.b_span].clone())):
+        case.tiny.logits(pair.b, b)
+    rows.append(case.tiny.logits(pair.a, a))
+    for patched in range(N_LAYERS):
+
+        def write(layer, stream, patched=patched):
+            if layer != patched:
+                return None
+            stream = stream.clone()
+            stream[:, pair.a_span] = donor[layer]
+            return stream
+
+        with hooked(Face(case.tiny), write):
+            rows.append(case.tiny.logits(pair.a, a))
+    return torch.stack(rows)
+
+
+@pytest.fixture(scope="session")
+def expected():
+    """The outer class's readouts of a case, computed once."""
+    cache = {}
+
+    def of(case):
+        if id(case) not in cache:
+            with torch.inference_mode():
+                cache[id(case)] = outer_readouts(case)
+        return cache[id(case)]
+
+    return of
+
+
+def test_unpatched_logits_are_those_of_the_outer_class(case, expected):
+    for clip, waveform in zip((case.pair.a, case.pair.b), case.sounds, strict=True):
+        logits = case.speech.llm(inputs_embeds=clip.inputs_embeds, use_cache=False, logits_to_keep=1).logits
+        assert logits.shape[1] == 1
+        assert (logits[0, -1] - case.tiny.logits(clip, waveform)).abs().max() < NOISE
+    assert (expected(case)[0] - case.tiny.logits(case.pair.b, case.sounds[1])).abs().max() > 100 * NOISE
+
+
+@pytest.mark.parametrize("name", ["stepwise", "sweep", "tail"])
+def test_every_engine_patches_as_plain_hooks_in_the_outer_class_do(case, expected, name):
+    engine = Engine(case.speech.llm, name)
+    found = engine.readouts(load_intervention("patch"), case.pair, range(N_LAYERS), [{"alpha": 1.0}])
+    assert found.as_written is None
+    assert (found.logits - expected(case)).abs().max() < NOISE
+    assert (expected(case)[1:-1] - expected(case)[0]).abs().amax(1).min() > 100 * NOISE, "patching moves nothing"
+
+
+def test_block_0_reads_the_embeddings_as_they_are(case):
+    """Else writing B's embeddings into A's first block would not give B's answer."""
+    seen = []
+
+    def see(module, args, kwargs):
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    handle = case.speech.llm.model.layers[0].register_forward_pre_hook(see, with_kwargs=True)
+    case.speech.llm(inputs_embeds=case.pair.a.inputs_embeds, use_cache=False)
+    handle.remove()
+    assert torch.equal(seen[0], case.pair.a.inputs_embeds)
+
+
+def test_the_engine_is_the_fastest_one_unless_told_otherwise(case):
+    assert Engine(case.speech.llm).name == "tail"
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_a_clip_of_any_length_takes_the_positions_that_its_duration_asks_for(case, seconds):
+    waveform = sound(seconds, seed=3)
+    frames = case.speech.encode(case.speech.features(waveform))
+    assert len(frames) == case.speech.n_audio(len(waveform)) > 0
+    assert frames.isfinite().all()

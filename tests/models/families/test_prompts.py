@@ -1,0 +1,93 @@
+"""The same question for every family, in the turn that its checkpoint's own template writes."""
+
+import json
+
+import pytest
+
+from models.speech_lm import PROMPT
+from tests.models.families.builders import BUILDERS
+from tests.models.families.conftest import load
+from tests.models.families.tiny import write_tokenizer
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_question_is_asked_verbatim_around_one_sound(made, name):
+    speech = made(name).speech
+    prompt, decode = speech.prompt, speech.tokenizer.convert_ids_to_tokens
+    assert prompt.text.count(PROMPT) == 1 and (prompt.system or "") in prompt.text
+    question = speech.tokenizer.encode(PROMPT, add_special_tokens=False)
+    starts = [i for i in range(len(prompt.after)) if prompt.after[i : i + len(question)] == question]
+    assert len(starts) == 1
+    for token, there in zip(prompt.borders, (prompt.before[-1:], prompt.after[:1]), strict=True):
+        assert token is None or decode(there) == [token]
+
+
+QWEN = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'audio' %}SOUND{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\nEND{% endif %}"
+)
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json"])
+def test_the_folders_own_template_writes_the_turn(copy, file):
+    folder = copy("Qwen2-Audio")
+    template = QWEN.replace("SOUND", "Listen: <|audio_bos|><|AUDIO|><|audio_eos|>").replace("END", "")
+    (folder / file).write_text(template if file.endswith("jinja") else json.dumps({"chat_template": template}))
+    assert load(folder).prompt.text == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nListen: "
+        f"<|audio_bos|><|AUDIO|><|audio_eos|>{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_the_processors_template_goes_before_the_tokenizers_and_a_text_models_gives_way(copy):
+    folder = copy("Qwen2-Audio")
+    documented = load(folder).prompt.text
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    text_only = "{% for m in messages %}<|im_start|>{{ m['role'] }}{{ m['content'] + 'x' }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": text_only}))
+    assert load(folder).prompt.text == documented and "Audio 1: <|audio_bos|><|AUDIO|><|audio_eos|>\n" in documented
+    template = QWEN.replace("SOUND", "Hear: <|audio_bos|><|AUDIO|><|audio_eos|>").replace("END", "")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert "Hear: " in load(folder).prompt.text
+    only_parts = template.replace("{% if m['content'] is string %}{{ m['content'] }}{% else %}", "").replace(
+        "{% endif %}<|im_end|>", "<|im_end|>"
+    )
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": only_parts}))
+    assert "Hear: " in load(folder).prompt.text
+
+
+@pytest.mark.parametrize(
+    ("sound", "end", "word"),
+    [
+        ("", "", "one <|AUDIO|>"),
+        ("<|AUDIO|>", "", "one <|AUDIO|>"),  # without its borders
+        ("<|audio_bos|><|AUDIO|><|AUDIO|><|audio_eos|>", "", "one <|AUDIO|>"),
+        ("<|audio_bos|><|AUDIO|><|audio_eos|>", "<think>\n", "thinks before it answers"),
+    ],
+)
+def test_a_template_that_does_not_give_the_turn_is_refused(copy, refused, sound, end, word):
+    folder = copy("Qwen2-Audio")
+    (folder / "chat_template.jinja").write_text(QWEN.replace("SOUND", sound).replace("END", end))
+    with refused(word):
+        load(folder)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(copy, refused):
+    folder = copy("Qwen2-Audio")
+    sound = ["<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"]
+    ids = write_tokenizer(folder, [*(f"<{i}>" for i in range(200)), "<|im_start|>", "<|im_end|>", *sound])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"audio_token_index": ids["<|AUDIO|>"]}))
+    with refused(f"token {ids['<|audio_eos|>']}", "ends before it, at 384"):
+        load(folder)
+
+
+def test_labels_that_share_their_first_token_are_refused(copy, refused):
+    folder = copy("Qwen2-Audio")
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["merges"] = []  # then sad and surprised both begin with s
+    path.write_text(json.dumps(content))
+    with refused("'sad' and 'surprised'"):
+        load(folder)
