@@ -20,6 +20,7 @@ from commandline.options import (
     RESULTS,
     alpha_option,
     check_plugin,
+    check_workers,
     experiment_options,
     intervention_options,
     kind_option,
@@ -27,6 +28,8 @@ from commandline.options import (
     pair_options,
     plugin_option,
     run_path,
+    wants_workers,
+    worker_options,
 )
 from commandline.program import Program, debug_option, starting
 from commandline.words import InterventionName, controls
@@ -41,6 +44,7 @@ from runs.directory import RunDir
 
 if TYPE_CHECKING:
     from engine.subject import Subject
+    from runs.place import Place
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -64,6 +68,7 @@ def cli() -> None:
 @pair_kind_option
 @alpha_option
 @experiment_options
+@worker_options
 def control(kind: str, pair_kind: str, **options: Any) -> None:
     """Run a control, or another intervention, on the recipients and targets of the main experiment.
 
@@ -87,6 +92,7 @@ def intervention_command(entry: Entry) -> click.Command:
     @(kind_option if is_main else pair_kind_option)
     @intervention_options(entry)
     @experiment_options
+    @worker_options
     def command(**options: Any) -> None:
         _run([entry.name], options.pop("kind" if is_main else "pair_kind"), options)
 
@@ -143,10 +149,11 @@ def check(**options: Any) -> None:
 
         from runs.experiment import claim
         from runs.gates import run_checks
+        from runs.place import Local
         from runs.settings import layers_of
 
-    claim(subject, dataset, run)
-    layers, skip = layers_of(subject, options["layers"]), options["on_bad_clip"] == "skip"
+    claim(Local(subject), dataset, run)
+    layers, skip = layers_of(subject.engine.n_layers, options["layers"]), options["on_bad_clip"] == "skip"
     run_checks(subject, dataset, run, options["seed"], layers, click.echo, skip)
     click.echo(f"all checks passed: {run.path}")
 
@@ -235,6 +242,7 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
 
 
 def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
+    check_workers(options)
     own = {name: _options_of(catalogue()[name], options) for name in names}
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
@@ -255,9 +263,9 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         settings = [replace(of_all, options=own[experiment.name]) for experiment in experiments]
         for experiment, chosen in zip(experiments, settings, strict=True):
             refuse_early(run, dataset, experiment, chosen, options)
-        subject = _load_model(options)
+        place = _place(options)
     for experiment, chosen in zip(experiments, settings, strict=True):
-        done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo)
+        done = run_experiment(place, dataset, run, experiment, sample, chosen, click.echo)
         _summarise(run.path, done)
     _report(run.path)
 
@@ -308,12 +316,31 @@ def _sample(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSample:
     return sample
 
 
+def _place(options: dict[str, Any]) -> "Place":
+    """Where pairs are computed: workers, which end with this command, or this process."""
+    if not wants_workers(options):
+        from runs.place import Local
+
+        return Local(_load_model(options))
+    from workers.crew import crew
+    from workers.places import Request
+
+    click.echo(f"loading {options['model']} in workers ...", err=True)
+    workers = None if options["workers"] in (None, "auto") else options["workers"]
+    request, how = Request(workers, options["ray"]), _how_to_load(options)
+    said = lambda line: click.echo(line, err=True)  # noqa: E731
+    return click.get_current_context().with_resource(crew(options["model"], how, request, said))
+
+
 def _load_model(options: dict[str, Any]) -> "Subject":
     click.echo(f"loading {options['model']} ...", err=True)
     from engine.subject import load_subject
 
-    how = {key: options[key] for key in ("device", "dtype", "engine", "max_rows", "store_mb")}
-    return load_subject(options["model"], **how)
+    return load_subject(options["model"], **_how_to_load(options))
+
+
+def _how_to_load(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: options[key] for key in ("device", "dtype", "engine", "max_rows", "store_mb")}
 
 
 def _summarise(run_dir: Path, name: str) -> None:

@@ -17,6 +17,16 @@ class UserError(Exception):
         super().__init__(_one_line(message))
         self.status = status
 
+    def __reduce__(self) -> tuple:
+        """Between processes it goes as its line and its status, whatever a kind of it is made of."""
+        return _again, (type(self), str(self), self.status)
+
+
+def _again(kind: type[UserError], message: str, status: int) -> UserError:
+    error = kind.__new__(kind, message)
+    error.status = status
+    return error
+
 
 def _one_line(message: str) -> str:
     if len(message) > MAX_LENGTH:

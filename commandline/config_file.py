@@ -28,13 +28,15 @@ NUMBER = (int, float, str), "a number"  # YAML reads 1e-3 as text; the option ma
 LAYERS = (list, int, str), "layers, such as [20, 22] or 20,24-30"
 DOSES = (int, float, str, list), "a number, or several as in [0.25, 1]"
 OWN = (bool, int, float, str, list), "a value, or several as in [2, 3]"  # an option of an experiment's own
+WORKERS = (int, str), "a number of workers, or auto"
 TEXT = (str,), "text, in quotes where YAML takes it for something else"
 
 # Parameter of the command, or key of the file that only stands for some -> what it may be.
 VALUES = {
     **dict.fromkeys(
-        ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "on_bad_clip"), TEXT
+        ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "on_bad_clip", "ray"), TEXT
     ),
+    "workers": WORKERS,
     "layers": LAYERS,
     "patch_all_layers": SWITCH,
     "alpha": DOSES,

@@ -7,10 +7,11 @@
 Imports neither torch nor pandas, so that help comes at once.
 """
 
+import importlib.util
 import math
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import click
 
 from commandline.config_file import CONFIG_KEYS, DEFAULT_MAX_PAIRS, load_config
 from commandline.program import debug_option
-from commandline.words import LayerList, Values
+from commandline.words import LayerList, Values, WorkerCount
 from errors import BAD_USAGE, UserError
 from pairs import KINDS
 from registry.catalogue import Entry
@@ -194,6 +195,31 @@ experiment_options = _stack(
 )
 
 
+worker_options = _stack(
+    click.option(
+        "--workers",
+        type=WorkerCount(),
+        help="Processes that share the pairs, each with the model: so many, or auto for one a GPU, else one a core. "
+        "Needs Ray.  [default: 0, none but this process; auto with --ray]",
+    ),
+    click.option("--ray", metavar="ADDRESS", help="Workers of a Ray cluster that runs: HOST:PORT, or auto to find it."),
+)
+
+
+def wants_workers(options: Mapping[str, Any]) -> bool:
+    """Whether pairs are to be computed by workers."""
+    return options["workers"] not in (None, 0) or options["ray"] is not None
+
+
+def check_workers(options: Mapping[str, Any]) -> None:
+    """`UserError` for a cluster without workers, and where Ray is needed but not installed."""
+    if options["ray"] is not None and options["workers"] == 0:
+        raise UserError("--workers 0 computes in this process; leave it out, or leave --ray out", BAD_USAGE)
+    if wants_workers(options) and importlib.util.find_spec("ray") is None:
+        asked = f"--workers {options['workers']}" if options["ray"] is None else f"--ray {options['ray']}"
+        raise UserError(f"{asked} needs Ray: python -m pip install -r requirements-ray.txt", BAD_USAGE)
+
+
 def check_plugin(entry: Entry, commands: Collection[str]) -> None:
     """`UserError` where an intervention or an option of it has a name of the program's own."""
     if entry.name in commands or entry.name == "all":
@@ -217,6 +243,7 @@ pair_kind_option = click.option(
 
 
 @experiment_options
+@worker_options
 @pair_kind_option
 def _with_every_option() -> None:
     pass

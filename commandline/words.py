@@ -93,6 +93,23 @@ class Values(click.ParamType):
         return [number]
 
 
+class WorkerCount(click.ParamType):
+    """A number of workers, 0 for none, or `auto`."""
+
+    name = "workers"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        text = str(value).strip()
+        if text == "auto":
+            return text
+        if isinstance(value, bool) or not text.isdecimal() or int(text[:9]) > MOST_VALUES or len(text) > 9:
+            self.fail(f"{text[:40]!r} is no number of workers; write one up to {MOST_VALUES}, or auto", param, ctx)
+        return int(text)
+
+
 class LayerList(click.ParamType):
     """`20,22,24-30`, `all`, or a list of numbers from the configuration file."""
 

@@ -67,6 +67,11 @@ def add_plugin(path: Path) -> None:
         catalogue.cache_clear()
 
 
+def plugins() -> list[Path]:
+    """The files that were added."""
+    return list(_plugins)
+
+
 @cache
 def catalogue() -> dict[str, Entry]:
     """All experiments by name. Files are parsed, not imported, so that `--help` needs no torch."""

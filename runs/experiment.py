@@ -1,29 +1,24 @@
 """One experiment from its pairs to its records.
 
-    run_experiment(subject, dataset, run, load_intervention("patch"), sample, settings)
+    run_experiment(Local(subject), dataset, run, load_intervention("patch"), sample, settings)
 
 Says what it costs, runs the checks that gate it, then the pairs that are not done yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from tqdm import tqdm
 
 from engine.pair_input import check_alignment
-from engine.subject import Subject
 from errors import UserError
-from models.labels import LABELS
-from models.speech_lm import PROMPT
-from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs import Dataset, PairSample, dataset_identity, pair_row, pairs_from_rows
 from registry.intervention import ALL, Intervention
 from runs.directory import RunDir
 from runs.failures import Failures
-from runs.gates import check_engine, check_sounds, run_checks
 from runs.interrupt import after_this_pair
-from runs.job import Job, make_job
-from runs.pair_loop import run_job
+from runs.place import Place, Task
 from runs.say import Say, once
 from runs.settings import (
     DRAWN,
@@ -32,12 +27,11 @@ from runs.settings import (
     experiment_name,
     known_settings,
     layers_of,
-    recorded_settings,
 )
 
 
 def run_experiment(
-    subject: Subject,
+    place: Place,
     dataset: Dataset,
     run: RunDir,
     experiment: Intervention,
@@ -47,6 +41,7 @@ def run_experiment(
 ) -> str:
     """Check, then run what is not done yet of one experiment; gives its NAME.
 
+    `place` is where pairs are computed: this process, or workers. This process alone writes, in the pairs' order.
     `sample` holds the main experiment's pairs. Where the run has that experiment already, every other one shadows it as
     it ran: its pairs, and the settings that they were sampled with.
 
@@ -56,44 +51,30 @@ def run_experiment(
     said: set[str] = set()
     say = once(say, said)
     check_alignment(settings.align)
-    layers = layers_of(subject, settings.layers)
-    claim(subject, dataset, run)
+    layers_of(place.n_layers, settings.layers)
+    claim(place, dataset, run)
     name = experiment_name(experiment, settings.kind)
     main = run.config()["experiments"].get(settings.kind) if experiment.name != MAIN else None
     if main:
         settings, sample = _shadowing(main, run, dataset, sample, settings)
-    job = make_job(
-        subject,
-        experiment,
-        layers,
-        settings.options,
-        align_how=settings.align,
-        seed=settings.seed,
-        clips=dataset.clips,
-    )
+    task = place.task(experiment, settings, dataset)
     pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
-    done = run.begin(name, recorded_settings(job, settings), [pair_row(pair) for pair in pairs], settings.overwrite)
+    done = run.begin(name, task.recorded, [pair_row(pair) for pair in pairs], settings.overwrite)
     if not main:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)
     if done == len(pairs):
-        _finish(run, name, done)  # once more, where it was interrupted between its last pair and this mark
+        _finish(run, name, done, {})  # once more, where it was interrupted between its last pair and this mark
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
-    say(cost(len(pairs) - done, job))
-    check_sounds(subject, _clips_of(pairs), name, run, settings, say)
-    checked = (run.path, dataset.source, settings.seed, tuple(job.layers), settings.skip_bad_clips)
-    if checked not in subject.passed:  # by another experiment of the same command
-        run_checks(subject, dataset, run, settings.seed, job.layers, say, settings.skip_bad_clips)
-        subject.passed.add(checked)
-    check_engine(job, pairs, name, run, say)
+    say(cost(len(pairs) - done, task))
+    task.check(pairs, name, run, say)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
-    rows = run_job(job, pairs[done:], once(tqdm.write, said), failures.note)
-    with after_this_pair() as pause:
+    with after_this_pair() as asked:
+        rows = task.records(pairs[done:], once(tqdm.write, said), failures.note, asked)
         for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
             if records:
                 run.append(name, records)
-            pause()
-    n_failed = _finish(run, name, len(pairs))
+    n_failed = _finish(run, name, len(pairs), place.notes())
     if n_failed == len(pairs):
         raise UserError(f"{name}: none of the {n_failed} pairs gave a record; see {run.failures_file(name)}")
     if n_failed:
@@ -135,38 +116,22 @@ def refuse_early(
     run.refuse_other_settings(experiment_name(experiment, settings.kind), known)
 
 
-def _finish(run: RunDir, name: str, n_pairs: int) -> int:
+def _finish(run: RunDir, name: str, n_pairs: int, notes: Mapping[str, Any]) -> int:
     n_failed = len(run.failures(name))
-    run.finish(name, {"n_pairs": n_pairs, "n_failed": n_failed})
+    run.finish(name, {"n_pairs": n_pairs, "n_failed": n_failed, **notes})
     return n_failed
 
 
-def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
-    return list({clip.clip_id: clip for pair in pairs for clip in (pair.a, pair.b)}.values())
-
-
-def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
+def claim(place: Place, dataset: Dataset, run: RunDir) -> None:
     """Record in the run's configuration what it is a run of."""
-    prompt = subject.model.prompt
-    span = {"span": prompt.span} if prompt.span else {}
-    run.claim(
-        {
-            "model": {
-                "name": subject.name,
-                "sha256": subject.sha256,
-                "n_layers": subject.engine.n_layers,
-                "hidden_size": subject.model.llm.config.hidden_size,
-            },
-            "data": dataset_identity(dataset),
-            "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
-            "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
-        }
-    )
+    identity = place.identity()
+    run.claim({"model": identity.pop("model"), "data": dataset_identity(dataset), **identity})
 
 
-def cost(n_pairs: int, job: Job) -> str:
+def cost(n_pairs: int, task: Task) -> str:
     """What is ahead, in forward passes as the textbook procedure counts them, and what the engine makes of it."""
-    n_layers, n_combinations, engine = len(job.layers), len(job.combinations), job.subject.engine.name
+    n_layers, n_combinations = len(task.recorded["layers_to_patch"]), task.n_combinations
+    engine = task.recorded["engine"]
     times = f" × {n_combinations}" if n_combinations > 1 else ""
     n = n_layers * n_combinations + 2
     line = f"{n_pairs} pairs × ({n_layers}{times} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"

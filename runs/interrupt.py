@@ -1,10 +1,11 @@
 """What ends a run from outside: Ctrl-C, a kill, a terminal that closes.
 
     with stoppable():                       # each of them is a KeyboardInterrupt
-        with after_this_pair() as pause:    # the first waits for the pair that is being computed
+        with after_this_pair() as asked:    # the first waits for the pair that is being computed
             for records in rows:
                 run.append(name, records)
-                pause()
+                if asked():
+                    break
 
 A signal that is ignored on purpose, as under nohup, stays ignored.
 """
@@ -29,10 +30,10 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def after_this_pair() -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each pair: it raises `KeyboardInterrupt` where a signal has come meanwhile.
+def after_this_pair() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says, after each pair, whether a signal has come meanwhile.
 
-    A second signal raises it at once.
+    Where one has, the end raises `KeyboardInterrupt`; a second signal raises it at once.
     """
     came: list[int] = []
 
@@ -44,12 +45,10 @@ def after_this_pair() -> Iterator[Callable[[], None]]:
         with suppress(OSError):
             os.write(2, PROMISE)
 
-    def pause() -> None:
+    with _handling(remember):
+        yield lambda: bool(came)
         if came:
             raise KeyboardInterrupt
-
-    with _handling(remember):
-        yield pause
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

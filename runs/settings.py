@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from engine.pair_input import ALIGNMENTS
-from engine.subject import Subject
 from errors import BAD_USAGE, UserError
 from registry.intervention import Intervention
 from runs.checks import NOISE
@@ -52,9 +51,8 @@ def experiment_name(experiment: Intervention, kind: str) -> str:
     return {MAIN: kind, "self": "self"}.get(experiment.name, f"{experiment.name}-{kind}")
 
 
-def layers_of(subject: Subject, layers: Sequence[int] | None) -> list[int]:
-    """The layers to patch in order, all of the model's for None; `UserError` for one that it lacks."""
-    n = subject.engine.n_layers
+def layers_of(n: int, layers: Sequence[int] | None) -> list[int]:
+    """The layers to patch in order, all of the model's `n` for None; `UserError` for one that it lacks."""
     chosen = sorted(set(range(n) if layers is None else layers))
     if not chosen or chosen[0] < 0 or chosen[-1] >= n:
         raise UserError(f"--layers {','.join(map(str, chosen))}: the model has layers 0-{n - 1}", BAD_USAGE)

@@ -22,6 +22,7 @@ from runs.directory import RunDir
 from runs.experiment import run_experiment
 from runs.lock import only_user
 from runs.pair_loop import run_pairs
+from runs.place import Local
 from runs.settings import Settings
 from tests.engine.decoders import make_clip, make_llm
 
@@ -102,7 +103,9 @@ def test_ten_runs_with_their_checks_and_files_leave_nothing_behind(demo, demo_da
     for number in range(N_RUNS):
         run = RunDir(tmp_path / str(number))
         with only_user(run.path):
-            run_experiment(demo, demo_data, run, load_intervention("patch"), sample, Settings("prosody", layers=(0,)))
+            run_experiment(
+                Local(demo), demo_data, run, load_intervention("patch"), sample, Settings("prosody", layers=(0,))
+            )
         counts.append(alive_after_a_run())
     assert_nothing_has_grown(counts[WARM], counts[-1])
 

@@ -21,6 +21,7 @@ from runs.directory import RunDir
 from runs.experiment import run_experiment
 from runs.gates import _in_random_order
 from runs.pair_loop import run_pairs
+from runs.place import Local
 from runs.settings import Settings
 
 LAYERS = (0, 5)
@@ -73,7 +74,7 @@ def poisoned(monkeypatch):
 def run(subject, data, sample, out, **settings):
     said = []
     made = Settings("prosody", max_pairs=12, layers=LAYERS, **settings)
-    run_experiment(subject, data, RunDir(out), load_intervention("patch"), sample, made, said.append)
+    run_experiment(Local(subject), data, RunDir(out), load_intervention("patch"), sample, made, said.append)
     return said
 
 

@@ -10,6 +10,7 @@ from pairs import PairSample, build_pairs
 from runs.directory import RunDir
 from runs.experiment import run_experiment
 from runs.pair_loop import run_pairs
+from runs.place import Local
 from runs.settings import Settings
 
 
@@ -55,7 +56,9 @@ def test_the_checks_before_a_run_are_done_in_parts_too(demo_data, pairs, tmp_pat
     subject, said = load_subject(DEMO_MODEL, device="cpu"), []
     tight(subject, 3, torch.OutOfMemoryError("CUDA out of memory"))
     sample, settings = PairSample(pairs, {"warnings": []}), Settings("prosody", max_pairs=3)
-    run_experiment(subject, demo_data, RunDir(tmp_path), load_intervention("patch"), sample, settings, said.append)
+    run_experiment(
+        Local(subject), demo_data, RunDir(tmp_path), load_intervention("patch"), sample, settings, said.append
+    )
     assert (
         any("--max-rows 2" in line for line in said) and RunDir(tmp_path).config()["experiments"]["prosody"]["finished"]
     )

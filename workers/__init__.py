@@ -1,0 +1,1 @@
+"""Pairs computed by other processes, on one machine or many, with Ray, which is optional."""

@@ -1,0 +1,140 @@
+"""A Ray of one's own on this machine, or one that runs already.
+
+    with cluster(None, n_cpus=2) as ray: ...                 # its own: on the loopback alone, ended with the block
+    with cluster("10.0.0.1:6379", say=print) as ray: ...     # joined, and left as it was
+
+The one module that starts Ray; it is imported here and not before, since the start's settings are read when it is.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from errors import BAD_USAGE, UserError
+from runs.say import Say
+from workers.worker import ROOT, code_files
+
+PATIENCE = 5  # seconds for a connection; Ray itself tries for two minutes
+STORE = 100 << 20  # results are some kilobytes; Ray's own default is 30 % of the memory
+LONGEST = 40  # of a folder's path: sockets lie below it, whose paths have 107 characters at most
+# Ray binds every port to all interfaces unless it takes the machine for a Mac or Windows, where it uses the loopback.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+SILENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+_token = secrets.token_hex(32)  # in place of a file in the home directory, which others may read
+
+
+@contextmanager
+def cluster(address: str | None, n_cpus: int = 1, n_gpus: int = 0, say: Say = print) -> Iterator[Any]:
+    """Gives `ray`, connected; `UserError` where it cannot start or nothing answers at `address`."""
+    with _own(n_cpus, n_gpus) if address is None else _joined(address, say) as ray:
+        yield ray
+
+
+@contextmanager
+def _own(n_cpus: int, n_gpus: int) -> Iterator[Any]:
+    folder = _folder()
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    private = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token, "PYTHONPATH": paths, **LOOPBACK, **SILENT}
+    how = {"num_cpus": n_cpus, "num_gpus": n_gpus, "object_store_memory": STORE, "_temp_dir": folder}
+    try:
+        with _environment(private):
+            with _no_dashboard():
+                ray = _init("--workers", address="local", include_dashboard=False, **how)
+            try:
+                yield ray
+            finally:
+                ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _joined(address: str, say: Say) -> Iterator[Any]:
+    if address != "auto":
+        _check_reachable(address)
+    with tempfile.TemporaryDirectory(prefix="code-") as code, _environment(SILENT):
+        for path in code_files():  # so that the workers run this version, wherever they are
+            (Path(code) / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, Path(code) / path)
+        ray = _init(f"--ray {address}", address=address, runtime_env={"working_dir": code})
+        try:
+            if not _has_token():
+                say(
+                    "warning: this Ray cluster asks for no token, so whoever reaches its ports can run code on it; "
+                    "`ray get-auth-token --generate` before `ray start` makes one"
+                )
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _init(asked: str, **how: Any) -> Any:
+    import ray
+
+    with _keeping_signals():
+        try:
+            ray.init(logging_level="ERROR", log_to_driver=False, **how)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError, SystemExit) as error:
+            with suppress(Exception):
+                ray.shutdown()
+            line = next(iter(str(error).splitlines()), "")
+            raise UserError(f"{asked}: Ray does not start or connect ({type(error).__name__}: {line[:300]})") from error
+    return ray
+
+
+def _check_reachable(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 65536):
+        raise UserError(f"--ray {address}: write auto, or HOST:PORT as `ray start --head` says", BAD_USAGE)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"--ray {address}: nothing answers there ({why}); is `ray start --head` running?") from None
+
+
+def _has_token() -> bool:
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    return is_token_auth_enabled()
+
+
+@contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Without the process that Ray starts even where there is no dashboard, which asks an address of the network
+    which cloud this is. No setting leaves it out."""
+    from ray._private import services
+
+    with mock.patch.object(services, "start_api_server", lambda *_, **__: (None, None)):
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    with mock.patch.dict(os.environ, values):
+        yield
+
+
+@contextmanager
+def _keeping_signals() -> Iterator[None]:
+    """Ray puts a handler of its own in the place of SIGTERM's, which ends the process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # not in the main thread, where Ray changes none either
+            signal.signal(signal.SIGTERM, before)
+
+
+def _folder() -> str:
+    """A folder for Ray's sockets and logs, removed in the end."""
+    where = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="ray-", dir=where if len(where) <= LONGEST else "/tmp")
