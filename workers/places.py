@@ -39,7 +39,7 @@ class Need:
 
 
 def needs(request: Request, device: str | None, there: Mapping[str, float] | None = None) -> Need:
-    """What to ask of Ray; `UserError` for more than there is. `there` are a cluster's resources, None this machine's."""
+    """What to ask of Ray; `UserError` for more than there is. `there` are a cluster's resources, None this one's."""
     where = "this machine" if there is None else "the cluster"
     if device and device.startswith("cuda:"):
         raise UserError(f"--device {device}: each worker has a GPU of its own; write --device cuda", BAD_USAGE)

@@ -3,7 +3,7 @@
     worker = Worker(Load("demo/opens2s-demo", {"device": "cpu"}, threads=1))
     worker.load()                                       # About: where it is, what it loaded, with which versions
     worker.begin(Order("patch", code_sha256, settings, dataset))
-    part = worker.run(chunk)                            # what it computed in a second; again without a chunk for the rest
+    part = worker.run(chunk)                            # what it computed in a second; for the rest, run()
 
 Plain Python: Ray makes an actor of it, tests call it as it is.
 """
@@ -178,7 +178,7 @@ class Worker:
 
 
 def versions() -> dict[str, str]:
-    """What results depend on beside model, data and settings: the interpreter, libraries, and the program's own code."""
+    """What results depend on beside model, data and settings: interpreter, libraries, the program's own code."""
     found = {name: version(name) for name in (*LIBRARIES, "ray")}
     return {"python": platform.python_version(), **found, "code": code_sha256()}
 
