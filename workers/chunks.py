@@ -3,7 +3,8 @@
     cut(pairs, n_workers=8)             # lists of pairs, in order
 
 A clip is encoded and recorded once for all its pairs of a chunk, so a cut through many clips costs as many recordings.
-Small chunks recompute, large ones leave workers without work at the end: the size is the one whose run ends first.
+Small chunks recompute, large ones leave workers without work at the end: the size is the largest whose run ends nearly
+as soon as that of the best.
 """
 
 import heapq
@@ -13,6 +14,7 @@ from pairs import Pair
 
 # Chunks at work and finished ones that wait for an earlier one are held in memory: a size must not follow a list's.
 SIZES = (4, 8, 16, 32, 64, 128)
+NEARLY = 1.05
 RECORDING = 3  # what encoding and recording a clip costs, in pairs (the demo's; the larger the model, the less)
 
 
@@ -20,11 +22,13 @@ def cut(pairs: Sequence[Pair], n_workers: int) -> list[list[Pair]]:
     """The pairs in chunks, cut near equal distances where the fewest clips are needed on both sides."""
     if not pairs:
         return []
-    even = -(-len(pairs) // n_workers)
-    sizes = sorted({min(size, len(pairs)) for size in (*SIZES, min(even, SIZES[-1]))})
+    rounds = -(-len(pairs) // (n_workers * SIZES[-1]))  # so many chunks at least for each worker
+    even = [-(-len(pairs) // (n_workers * n)) for n in range(rounds, rounds + 4)]
+    sizes = sorted({min(size, len(pairs)) for size in (*SIZES, *even)})
     needed = _needed_on_both_sides(pairs)
     ways = [_cut(pairs, size, needed) for size in sizes]
-    return min(ways, key=lambda chunks: (_end(chunks, n_workers), len(chunks)))
+    ends = [_end(chunks, n_workers) for chunks in ways]
+    return next(way for way, end in zip(reversed(ways), reversed(ends), strict=True) if end <= NEARLY * min(ends))
 
 
 def n_clips(pairs: Sequence[Pair]) -> int:

@@ -1,0 +1,168 @@
+"""A worker as Ray runs it, here without Ray, and what is asked of a machine."""
+
+import importlib.util
+import pickle
+from dataclasses import fields
+
+import pytest
+from click.testing import CliRunner
+
+from cli import cli
+from commandline.options import DEMO_MODEL
+from engine.failures import BadClip
+from errors import BAD_USAGE, UserError
+from interventions import load_intervention
+from pairs import build_pairs
+from runs.directory import RunDir
+from runs.place import Local
+from runs.settings import Settings
+from workers import cluster, places, worker
+from workers.places import Request, needs
+from workers.worker import Load, Notebook, Order, Worker
+
+SETTINGS = Settings("prosody", max_pairs=6, layers=(0,))
+
+
+@pytest.fixture(scope="module")
+def sample(demo_data):
+    return build_pairs(demo_data.clips, "prosody", 6)
+
+
+@pytest.fixture
+def at_work(demo, demo_data):
+    """A worker that has the demo and began `patch`."""
+    made = Worker(Load(str(DEMO_MODEL), {}, threads=1))
+    made._place = Local(demo)
+    made.begin(Order("patch", load_intervention("patch").code_hash(), SETTINGS, demo_data, threads=1))
+    return made
+
+
+def test_in_parts_or_whole_the_records_are_the_same(demo, demo_data, sample, at_work):
+    task = Local(demo).task(load_intervention("patch"), SETTINGS, demo_data)
+    expected = list(task.records(sample.pairs, print, None, lambda: False))
+    whole = at_work.run(sample.pairs, seconds=60)
+    parts = [at_work.run(sample.pairs, seconds=0), *(at_work.run(seconds=0) for _ in range(5))]
+    assert [rows for rows, _ in whole.rows] == expected
+    assert [len(part.rows) for part in parts] == [1] * 6
+    assert [rows for part in parts for rows, _ in part.rows] == expected
+
+
+def test_the_code_of_an_experiment_must_be_the_drivers(demo_data, at_work):
+    with pytest.raises(UserError, match="holds another patch than where the command was started"):
+        at_work.begin(Order("patch", "0" * 64, SETTINGS, demo_data, threads=1))
+
+
+def test_a_plugin_that_is_not_there_is_written_from_the_drivers_text(tmp_path):
+    path, text = tmp_path / "mine.py", "x = 'ü'\n"
+    copy = worker._plugin(path, text)
+    assert copy != path and copy.name == "mine.py" and copy.read_text(encoding="utf-8") == text
+    path.write_text(text, encoding="utf-8")
+    assert worker._plugin(path, text) == path
+    path.write_text("x = 2\n", encoding="utf-8")
+    assert worker._plugin(path, text) != path
+
+
+def test_the_code_that_travels_is_the_programs_and_nothing_beside_it():
+    files = {path.as_posix() for path in worker.code_files()}
+    assert {"cli.py", "errors.py", "engine/fused.py", "interventions/patch.py", "workers/worker.py"} <= files
+    assert not [file for file in files if file.startswith(("tests/", "demo/", ".venv", "results/"))]
+
+
+def test_errors_are_the_same_after_a_journey(demo_data):
+    for error in (UserError("line " + "x" * 3000, 3), BadClip(demo_data.clips[0], UserError("no sound"))):
+        other = pickle.loads(pickle.dumps(error))
+        assert (type(other), str(other), other.status) == (type(error), str(error), error.status)
+
+
+def test_what_the_gates_write_and_say_is_told_in_order(tmp_path):
+    notebook = Notebook(tmp_path)
+    notebook.say("first")
+    notebook.write_json("a.json", {"x": 1})
+    notebook.update_json("a.json", "y", 2)
+    run = RunDir(tmp_path)
+    for method, args in notebook.events[1:]:
+        getattr(run, method)(*args)
+    assert notebook.events[0] == ("say", ("first",)) and '"y": 2' in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+class TestNeeds:
+    @pytest.fixture(autouse=True)
+    def machine(self, monkeypatch):
+        """One of 16 cores without a GPU."""
+        monkeypatch.setattr(places, "n_cores", lambda: 16)
+        monkeypatch.setattr(places, "_n_gpus", lambda: 0)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    @pytest.mark.parametrize(
+        ("workers", "threads", "expected"), [(4, None, (4, 4)), (None, None, (16, 1)), (None, "4", (4, 4))]
+    )
+    def test_cores_are_shared_out(self, monkeypatch, workers, threads, expected):
+        if threads:
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        need = needs(Request(workers), None)
+        assert (need.n, need.threads) == expected and need.device == "cpu" and need.gpus_each == 0
+
+    def test_a_worker_has_a_gpu_where_there_are_some(self, monkeypatch):
+        monkeypatch.setattr(places, "_n_gpus", lambda: 8)
+        need = needs(Request(None), None)
+        assert (need.n, need.device, need.gpus_each, need.n_gpus) == (8, "cuda", 1, 8)
+        assert needs(Request(3), "cuda").n == 3 and needs(Request(2), "cpu").device == "cpu"
+        assert needs(Request(None, "auto"), None, {"GPU": 16.0, "CPU": 128.0}).n == 16
+
+    @pytest.mark.parametrize(
+        ("request_", "device", "there", "words"),
+        [
+            (Request(20), None, None, ["--workers 20", "this machine has 16 cores", "ask for 16"]),
+            (Request(None), "cuda", None, ["--device cuda", "this machine has no GPU"]),
+            (Request(2), "cuda:1", None, ["--device cuda:1", "a GPU of its own"]),
+            (Request(3, "auto"), None, {"GPU": 2.0, "CPU": 8.0}, ["--workers 3", "the cluster has 2 GPUs", "for 2"]),
+            (Request(None, "auto"), "cuda", {"CPU": 8.0}, ["--device cuda", "the cluster has no GPU"]),
+        ],
+    )
+    def test_more_than_there_is_is_refused(self, request_, device, there, words):
+        with pytest.raises(UserError) as caught:
+            needs(request_, device, there)
+        assert caught.value.status == BAD_USAGE and not [word for word in words if word not in str(caught.value)]
+
+
+class TestCommand:
+    def fails(self, *args, status=2):
+        result = CliRunner().invoke(cli, ["patch", "--kind", "prosody", *args])
+        assert result.exit_code == status, result.output
+        return result.output.strip().splitlines()[-1]
+
+    @pytest.mark.parametrize("args", [("--workers", "2"), ("--workers", "auto"), ("--ray", "auto")])
+    def test_without_ray_it_says_how_to_install_it(self, monkeypatch, tmp_path, args):
+        find = importlib.util.find_spec
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None if name == "ray" else find(name))
+        line = self.fails(*args, "--out", str(tmp_path / "run"))
+        assert line == f"error: {' '.join(args)} needs Ray: python -m pip install -r requirements-ray.txt"
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("workers", ["-1", "two", "1.5", "99999", ""])
+    def test_a_number_of_workers_that_is_none_is_refused(self, workers):
+        assert "is no number of workers" in self.fails("--workers", workers)
+
+    def test_a_cluster_without_workers_is_refused(self):
+        assert "--workers 0" in self.fails("--workers", "0", "--ray", "auto")
+
+    def test_they_can_stand_in_the_settings_file(self, tmp_path):
+        file = tmp_path / "settings.yaml"
+        file.write_text("workers: 99999\nray: auto\n", encoding="utf-8")
+        assert "is no number of workers" in self.fails("--config", str(file))
+        file.write_text("workers: true\n", encoding="utf-8")
+        assert "write a number of workers, or auto" in self.fails("--config", str(file))
+
+    def test_the_number_of_workers_is_no_setting_of_an_experiment(self):
+        assert not {"workers", "ray"} & {field.name for field in fields(Settings)}
+
+
+@pytest.mark.parametrize("address", ["here", "host:", ":6379", "host:99999", "host:port"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(UserError, match="write auto, or HOST:PORT"):
+        cluster._check_reachable(address)
+
+
+def test_an_address_where_nothing_answers_is_one_line_at_once():
+    with pytest.raises(UserError, match="nothing answers there"):
+        cluster._check_reachable("127.0.0.1:9")
