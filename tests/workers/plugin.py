@@ -1,0 +1,38 @@
+"""Experiments that tests run on workers."""
+
+import os
+import signal
+
+from errors import UserError
+from interventions.patch import patch
+from registry.intervention import intervention
+
+
+@intervention
+def scaled(lm, pair, layer, factor=0.5):
+    """A's audio span is made smaller."""
+    if os.environ.get("TEST_SHIPPED"):  # set for the nodes of a cluster: they must not read the code where it lies here
+        import engine
+
+        if "runtime_resources" not in engine.__file__:
+            raise UserError(f"the code is read from {engine.__file__}")
+    with lm.trace(pair.a):
+        lm.layers_output[layer][:, pair.a_span] *= factor
+        logits = lm.logits.save()
+    return logits
+
+
+@intervention
+def wrong(lm, pair, layer, at="none"):
+    """It goes wrong at one pair."""
+    if pair.seed.endswith(at):
+        raise ValueError("out of order")
+    return patch(lm, pair, layer)
+
+
+@intervention
+def deadly(lm, pair, layer, at="none"):
+    """Whoever computes one pair is killed."""
+    if pair.seed.endswith(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return patch(lm, pair, layer)

@@ -1,0 +1,369 @@
+"""Two real workers: the records of a run without them, and nothing lost or left behind whatever goes wrong."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from commandline.options import DEMO_MODEL, ROOT
+from engine.subject import load_subject
+from errors import UserError
+from files import whole_lines
+from interventions import load_intervention
+from pairs import build_pairs
+from registry import catalogue
+from runs.directory import RunDir
+from runs.experiment import run_experiment
+from runs.interrupt import stoppable
+from runs.place import Local
+from runs.settings import Settings
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (requirements-ray.txt)"),
+]
+
+PLUGIN = Path(__file__).with_name("plugin.py")
+HOW = {"device": "cpu", "dtype": None, "engine": "auto", "max_rows": None, "store_mb": None}
+N, LONG = 24, 300  # pairs; of the long ones, some are not begun when the first are done
+PATIENCE = 60
+# A command without what follows the records.
+COMMAND = "import cli; cli._summarise = cli._report = lambda *_: None; cli.cli()"
+RUN = ("patch", "--kind", "prosody", "--max-pairs", str(LONG), "--layers", "0", "--device", "cpu")
+MARK = "TEST_MARK"
+
+
+def marked(mark):
+    """The processes that are alive and have this mark in their environment, as their children do."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in found if process.pid != os.getpid()]
+
+
+def until(true, what="it", seconds=PATIENCE):
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.05)
+    return found
+
+
+def assert_nothing_left(mark, seconds=5):
+    until(lambda: not marked(mark), f"the end of {[p.name() for p in marked(mark)]}", seconds)
+
+
+def rows(path):
+    return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
+
+
+def assert_same(run, calm):
+    """Every file byte by byte, but for the note of who computed it."""
+    assert {path.name for path in run.iterdir()} == {path.name for path in calm.iterdir()}
+    for path in calm.iterdir():
+        mine, other = (run / path.name).read_bytes(), path.read_bytes()
+        if path.name == "patching_config.json":
+            mine, other = json.loads(mine), json.loads(other)
+            for settings in mine["experiments"].values():
+                settings.pop("workers", None)
+        assert mine == other, path.name
+
+
+# Some workers for all tests of one process.
+
+
+@pytest.fixture(scope="module")
+def mark():
+    with pytest.MonkeyPatch.context() as patch:
+        mark = uuid.uuid4().hex
+        patch.setenv(MARK, mark)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield mark
+
+
+@pytest.fixture(scope="module")
+def plugin():
+    catalogue.add_plugin(PLUGIN)
+    yield
+    catalogue._plugins.clear()
+    catalogue.catalogue.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def said():
+    return []
+
+
+@pytest.fixture(scope="module")
+def stack(mark, plugin):
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def place(stack, said):
+    from workers.crew import crew
+    from workers.places import Request
+
+    return stack.enter_context(crew(str(DEMO_MODEL), HOW, Request(2), said.append))
+
+
+@pytest.fixture(scope="module")
+def here():
+    return Local(load_subject(DEMO_MODEL, device="cpu"))
+
+
+@pytest.fixture
+def ran(demo_data, tmp_path):
+    """Runs experiments one after the other at a place, into a directory, and gives that and what was said."""
+
+    def run(where, out, *names, data=demo_data, kind="prosody", run_dir=RunDir, **settings):
+        chosen, said = replace(Settings(kind, max_pairs=N, layers=(0, 5)), **settings), []
+        sample = build_pairs(data.clips, kind, chosen.max_pairs)
+        for name in names:
+            run_experiment(where, data, run_dir(tmp_path / out), load_intervention(name), sample, chosen, said.append)
+        return tmp_path / out, said
+
+    return run
+
+
+@pytest.fixture
+def both(place, here, ran):
+    """Runs experiments on workers and here, and gives both directories and what was said of the first."""
+
+    def run(*names, run_dir=RunDir, **how):
+        mine, said = ran(place, "workers", *names, run_dir=run_dir, **how)
+        return mine, ran(here, "here", *names, **how)[0], said
+
+    return run
+
+
+class TestTheSame:
+    """A worker has one thread, as this process has."""
+
+    def test_an_experiment_and_its_control(self, both, place):
+        run, calm, _ = both("patch", "random", kind="semantic")
+        assert_same(run, calm)
+        noted = json.loads((run / "patching_config.json").read_text(encoding="utf-8"))["experiments"]["semantic"]
+        assert noted["workers"]["n"] == 2 and list(noted["workers"]["hosts"].values()) == [2]
+        assert noted["workers"]["ray"] == place.ray.__version__ and noted["threads"] == 1
+
+    def test_a_plugin_with_a_swept_option(self, both):
+        run, calm, _ = both("scaled", options={"factor": (0.25, 0.5)})
+        assert_same(run, calm)
+
+    def test_a_clip_that_cannot_be_read(self, both, demo_data, tmp_path):
+        pairs = build_pairs(demo_data.clips, "prosody", N).pairs
+        (tmp_path / "empty.wav").write_bytes(b"")
+        clips = [
+            replace(clip, path=tmp_path / "empty.wav") if clip.clip_id == pairs[9].a.clip_id else clip
+            for clip in demo_data.clips
+        ]
+        data = replace(demo_data, clips=tuple(clips))
+        run, calm, said = both("patch", data=data, skip_bad_clips=True)
+        assert_same(run, calm)
+        assert rows(run / "failed_pairs_prosody.jsonl") and any("clips cannot be read" in line for line in said)
+
+
+def test_it_is_on_the_loopback_alone(place, mark):
+    addresses = {
+        (address.ip, kind)
+        for process in [*marked(mark), psutil.Process()]
+        for connection in process.net_connections("inet")
+        for kind, address in (("here", connection.laddr), ("there", connection.raddr))
+        if address
+    }
+    assert {ip.removeprefix("::ffff:") for ip, _ in addresses} <= {"127.0.0.1", "::1"}, addresses
+    assert not any("dashboard/dashboard.py" in " ".join(process.cmdline()) for process in marked(mark))
+
+
+def test_it_says_who_the_workers_are_and_keeps_the_handler_of_signals(place, said):
+    where = place.members[0]
+    assert f"2 on {where.about.host}" in said[-1] and f"process {where.about.pid}" in said[-1]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_an_experiment_that_goes_wrong_is_one_line_with_the_machines_name(both, place, demo_data, tmp_path):
+    pairs = build_pairs(demo_data.clips, "prosody", N).pairs
+    with pytest.raises(UserError, match="out of order") as caught:
+        both("wrong", options={"at": pairs[15].pair_id}, layers=(0,))
+    assert str(caught.value).endswith(f"(on {place.members[0].about.host})") and PLUGIN.name in str(caught.value)
+    records = rows(tmp_path / "workers" / "patching_records_wrong-prosody.jsonl")
+    assert [row["pair_id"] for row in records] == [pair.pair_id for pair in pairs[:15]]
+
+
+def test_what_is_wrong_with_an_option_is_said_as_without_workers(both, place):
+    with pytest.raises(UserError, match="the model has 0-"):
+        both("heads", options={"head": (99,)})
+
+
+def test_sigterm_ends_after_what_is_in_flight_and_the_run_goes_on_without_workers(place, here, ran):
+    class Stopped(RunDir):
+        def append(self, experiment, records):
+            super().append(experiment, records)
+            if len(rows(self.records_file(experiment))) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(where, out, **how):
+        return ran(where, out, "patch", layers=(0,), max_pairs=LONG, **how)[0]
+
+    with stoppable(), pytest.raises(KeyboardInterrupt):
+        run(place, "run", run_dir=Stopped)
+    calm = run(here, "calm")
+    stopped = calm.with_name("run") / "patching_records_prosody.jsonl"
+    assert 2 < len(rows(stopped)) < LONG  # what was under way was waited for
+    assert_same(run(here, "run"), calm)
+
+
+def test_a_killed_worker_costs_what_it_had_not_given_and_no_record(both, place):
+    """After this one, one worker is left."""
+    victim = place.alive()[-1]
+
+    class Deadly(RunDir):
+        def append(self, name, records):
+            super().append(name, records)
+            if psutil.pid_exists(victim.about.pid):
+                os.kill(victim.about.pid, signal.SIGKILL)
+
+    lines = []
+    place.say, before = lines.append, place.say
+    run, calm, _ = both("patch", run_dir=Deadly)
+    place.say = before
+    assert_same(run, calm)
+    assert len(lines) == 1 and victim.about.host in lines[0] and f"process {victim.about.pid}" in lines[0]
+    assert re.search(r"its \d+ pairs go to the others", lines[0]) and len(place.alive()) == 1
+
+
+def test_when_they_are_no_longer_needed_nothing_is_left(stack, place, mark):
+    folder = Path(place.ray._private.worker.global_worker.node.get_temp_dir_path())
+    assert len(marked(mark)) > 2 and folder.is_dir()
+    stack.close()
+    assert_nothing_left(mark)
+    assert not folder.exists()
+
+
+# Commands in processes of their own.
+
+
+class Command:
+    def __init__(self, *words, out, said, **environment):
+        self.mark, self.said = uuid.uuid4().hex, said
+        environment = os.environ | {"OMP_NUM_THREADS": "1", MARK: self.mark, "PYTHONPATH": str(ROOT), **environment}
+        words = [sys.executable, "-c", COMMAND, *map(str, words), "--out", str(out)]
+        with said.open("w", encoding="utf-8") as file:
+            self.process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+    def wait(self):
+        status = self.process.wait(PATIENCE)
+        return status, self.said.read_text(encoding="utf-8").strip().splitlines()
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Starts a command, which is killed if the test ends before it."""
+    made = []
+
+    def start(*words, **environment):
+        made.append(Command(*words, out=tmp_path / "run", said=tmp_path / "said", **environment))
+        return made[-1]
+
+    yield start
+    for one in made:
+        for process in marked(one.mark):
+            process.kill()
+
+
+def test_ctrl_c_ends_what_is_in_flight_and_leaves_nothing(command, tmp_path):
+    records = tmp_path / "run" / "patching_records_prosody.jsonl"
+    running = command(*RUN, "--workers", "2")
+    until(lambda: len(rows(records)), "a record")
+    running.process.send_signal(signal.SIGINT)
+    status, lines = running.wait()
+    assert status == 130 and "interrupted: the same command goes on" in lines[-1], lines
+    assert "Traceback" not in "\n".join(lines) and 0 < len(rows(records)) < LONG
+    assert not (tmp_path / "run" / "in_use.json").exists()
+    assert_nothing_left(running.mark)
+
+
+def test_a_killed_command_leaves_no_worker_and_its_run_goes_on_without_them(command, here, demo_data, tmp_path):
+    records = tmp_path / "run" / "patching_records_prosody.jsonl"
+    running = command(*RUN, "--workers", "2")
+    until(lambda: len(rows(records)), "a record")
+    running.process.kill()
+    running.process.wait()
+    until(lambda: not [p for p in marked(running.mark) if "Worker" in p.name()], "the end of the workers")
+    assert 0 < len(rows(records)) < LONG
+    sample, experiment = build_pairs(demo_data.clips, "prosody", LONG), load_intervention("patch")
+    for out in (tmp_path / "run", tmp_path / "calm"):
+        settings = Settings("prosody", max_pairs=LONG, layers=(0,))
+        run_experiment(here, demo_data, RunDir(out), experiment, sample, settings)
+    assert records.read_bytes() == (tmp_path / "calm" / records.name).read_bytes()
+
+
+def test_pairs_that_kill_two_workers_end_the_run_with_their_names(command, demo_data, tmp_path):
+    pairs = build_pairs(demo_data.clips, "prosody", N).pairs
+    words = ("deadly", "--plugin", PLUGIN, "--at", pairs[18].pair_id, "--max-pairs", N, *RUN[5:])
+    running = command(*words, "--workers", "2")
+    status, lines = running.wait()
+    assert status == 1 and "2 workers are gone over the same" in lines[-1] and pairs[18].pair_id in lines[-1], lines
+    assert any(re.search(r"warning: the worker on .*, process \d+ is gone", line) for line in lines)
+    assert "Traceback" not in "\n".join(lines)
+    done = [row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_deadly-prosody.jsonl")]
+    assert done == [pair.pair_id for pair in pairs[: len(done)]] and done
+    assert_nothing_left(running.mark)
+
+
+@pytest.fixture
+def two_nodes(tmp_path):
+    """The address of a cluster of two nodes on this machine, of one core each; they do not see where the code is."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if 10002 <= port <= 19999:  # Ray's own
+        port -= 8000
+    mark, folder = uuid.uuid4().hex, Path("/tmp") / f"ray-{uuid.uuid4().hex[:8]}"
+    environment = os.environ | {MARK: mark, "RAY_AUTH_MODE": "disabled", "TEST_SHIPPED": "1"}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("PYTHONPATH", None)
+    more = ("--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats")
+    head = ("--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false")
+    head = (*head, f"--temp-dir={folder}")
+    for node in (head, (f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.2")):
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *more]
+        done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stdout + done.stderr
+    yield f"127.0.0.1:{port}"
+    for process in marked(mark):
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def test_two_nodes_of_a_cluster_run_the_code_that_is_sent(two_nodes, command, here, plugin, demo_data, tmp_path):
+    words = ("scaled", "--plugin", PLUGIN, "--max-pairs", N, *RUN[5:])
+    running = command(*words, "--ray", two_nodes, RAY_AUTH_MODE="disabled")
+    status, lines = running.wait()
+    assert status == 0, lines
+    assert any("warning: this Ray cluster asks for no token" in line for line in lines)
+    settings = Settings("prosody", max_pairs=N, layers=(0,))
+    sample = build_pairs(demo_data.clips, "prosody", N)
+    run_experiment(here, demo_data, RunDir(tmp_path / "calm"), load_intervention("scaled"), sample, settings)
+    assert_same(tmp_path / "run", tmp_path / "calm")
