@@ -4,13 +4,14 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,23 +39,27 @@ pytestmark = [
 PLUGIN = Path(__file__).with_name("plugin.py")
 HOW = {"device": "cpu", "dtype": None, "engine": "auto", "max_rows": None, "store_mb": None}
 N, LONG = 24, 300  # pairs; of the long ones, some are not begun when the first are done
+LONG_RUN = {"max_pairs": LONG, "layers": (0,)}
 PATIENCE = 60
 # A command without what follows the records.
 COMMAND = "import cli; cli._summarise = cli._report = lambda *_: None; cli.cli()"
 RUN = ("patch", "--kind", "prosody", "--max-pairs", str(LONG), "--layers", "0", "--device", "cpu")
-MARK = "TEST_MARK"
 
 
-def marked(mark):
-    """The processes that are alive and have this mark in their environment, as their children do."""
+def living_in(folder):
+    """The processes that have a file of this folder open, or in their command: those of a Ray with its files there.
+
+    Their titles are written over their environments, by which they could be told otherwise.
+    """
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            files = [os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir()]
+            if any(str(folder) in text for text in (*files, *process.cmdline())) and process.pid != os.getpid():
                 found.append(process)
-        except psutil.Error:
+        except (psutil.Error, OSError):
             continue
-    return [process for process in found if process.pid != os.getpid()]
+    return found
 
 
 def until(true, what="it", seconds=PATIENCE):
@@ -65,8 +70,9 @@ def until(true, what="it", seconds=PATIENCE):
     return found
 
 
-def assert_nothing_left(mark, seconds=5):
-    until(lambda: not marked(mark), f"the end of {[p.name() for p in marked(mark)]}", seconds)
+def assert_nothing_left(folder, seconds=5):
+    until(lambda: not living_in(folder), f"the end of {living_in(folder)}", seconds)
+    assert not list(folder.glob("ray-*")) and not list(folder.glob("code-*"))
 
 
 def rows(path):
@@ -88,13 +94,22 @@ def assert_same(run, calm):
 # Some workers for all tests of one process.
 
 
+@contextmanager
+def short_folder():
+    """A folder for temporary files: the paths of sockets may not be longer."""
+    folder = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
+    yield folder
+    for process in living_in(folder):
+        process.kill()
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
-def mark():
-    with pytest.MonkeyPatch.context() as patch:
-        mark = uuid.uuid4().hex
-        patch.setenv(MARK, mark)
+def folder():
+    with short_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        yield mark
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +126,7 @@ def said():
 
 
 @pytest.fixture(scope="module")
-def stack(mark, plugin):
+def stack(folder, plugin):
     with ExitStack() as stack:
         yield stack
 
@@ -141,6 +156,14 @@ def ran(demo_data, tmp_path):
         return tmp_path / out, said
 
     return run
+
+
+@pytest.fixture(scope="module")
+def calm(here, demo_data, tmp_path_factory):
+    """A long run that nothing disturbed, without workers."""
+    out, sample = tmp_path_factory.mktemp("calm"), build_pairs(demo_data.clips, "prosody", LONG)
+    run_experiment(here, demo_data, RunDir(out), load_intervention("patch"), sample, Settings("prosody", **LONG_RUN))
+    return out
 
 
 @pytest.fixture
@@ -181,16 +204,16 @@ class TestTheSame:
         assert rows(run / "failed_pairs_prosody.jsonl") and any("clips cannot be read" in line for line in said)
 
 
-def test_it_is_on_the_loopback_alone(place, mark):
+def test_it_is_on_the_loopback_alone(place, folder):
     addresses = {
         (address.ip, kind)
-        for process in [*marked(mark), psutil.Process()]
+        for process in [*living_in(folder), psutil.Process()]
         for connection in process.net_connections("inet")
         for kind, address in (("here", connection.laddr), ("there", connection.raddr))
         if address
     }
     assert {ip.removeprefix("::ffff:") for ip, _ in addresses} <= {"127.0.0.1", "::1"}, addresses
-    assert not any("dashboard/dashboard.py" in " ".join(process.cmdline()) for process in marked(mark))
+    assert not any("dashboard/dashboard.py" in " ".join(process.cmdline()) for process in living_in(folder))
 
 
 def test_it_says_who_the_workers_are_and_keeps_the_handler_of_signals(place, said):
@@ -213,22 +236,17 @@ def test_what_is_wrong_with_an_option_is_said_as_without_workers(both, place):
         both("heads", options={"head": (99,)})
 
 
-def test_sigterm_ends_after_what_is_in_flight_and_the_run_goes_on_without_workers(place, here, ran):
+def test_sigterm_ends_after_what_is_in_flight_and_the_run_goes_on_without_workers(place, here, ran, calm, tmp_path):
     class Stopped(RunDir):
         def append(self, experiment, records):
             super().append(experiment, records)
             if len(rows(self.records_file(experiment))) == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def run(where, out, **how):
-        return ran(where, out, "patch", layers=(0,), max_pairs=LONG, **how)[0]
-
     with stoppable(), pytest.raises(KeyboardInterrupt):
-        run(place, "run", run_dir=Stopped)
-    calm = run(here, "calm")
-    stopped = calm.with_name("run") / "patching_records_prosody.jsonl"
-    assert 2 < len(rows(stopped)) < LONG  # what was under way was waited for
-    assert_same(run(here, "run"), calm)
+        ran(place, "run", "patch", run_dir=Stopped, **LONG_RUN)
+    assert 2 < len(rows(tmp_path / "run" / "patching_records_prosody.jsonl")) < LONG  # what was under way came too
+    assert_same(ran(here, "run", "patch", **LONG_RUN)[0], calm)
 
 
 def test_a_killed_worker_costs_what_it_had_not_given_and_no_record(both, place):
@@ -250,21 +268,22 @@ def test_a_killed_worker_costs_what_it_had_not_given_and_no_record(both, place):
     assert re.search(r"its \d+ pairs go to the others", lines[0]) and len(place.alive()) == 1
 
 
-def test_when_they_are_no_longer_needed_nothing_is_left(stack, place, mark):
-    folder = Path(place.ray._private.worker.global_worker.node.get_temp_dir_path())
-    assert len(marked(mark)) > 2 and folder.is_dir()
+def test_when_they_are_no_longer_needed_nothing_is_left(stack, place, folder):
+    assert len(living_in(folder)) >= 5  # two daemons, their two agents, the worker that is left
     stack.close()
-    assert_nothing_left(mark)
-    assert not folder.exists()
+    assert_nothing_left(folder)
 
 
 # Commands in processes of their own.
 
 
 class Command:
-    def __init__(self, *words, out, said, **environment):
-        self.mark, self.said = uuid.uuid4().hex, said
-        environment = os.environ | {"OMP_NUM_THREADS": "1", MARK: self.mark, "PYTHONPATH": str(ROOT), **environment}
+    """One that has its temporary files in `folder`."""
+
+    def __init__(self, *words, folder, out, said, **environment):
+        self.folder, self.said = folder, said
+        environment = {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "PYTHONPATH": str(ROOT), **environment}
+        environment = os.environ | environment
         words = [sys.executable, "-c", COMMAND, *map(str, words), "--out", str(out)]
         with said.open("w", encoding="utf-8") as file:
             self.process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=file, stderr=file)
@@ -277,16 +296,15 @@ class Command:
 @pytest.fixture
 def command(tmp_path):
     """Starts a command, which is killed if the test ends before it."""
-    made = []
+    with ExitStack() as stack:
 
-    def start(*words, **environment):
-        made.append(Command(*words, out=tmp_path / "run", said=tmp_path / "said", **environment))
-        return made[-1]
+        def start(*words, **environment):
+            folder = stack.enter_context(short_folder())
+            made = Command(*words, folder=folder, out=tmp_path / "run", said=tmp_path / "said", **environment)
+            stack.callback(made.process.kill)
+            return made
 
-    yield start
-    for one in made:
-        for process in marked(one.mark):
-            process.kill()
+        yield start
 
 
 def test_ctrl_c_ends_what_is_in_flight_and_leaves_nothing(command, tmp_path):
@@ -298,22 +316,18 @@ def test_ctrl_c_ends_what_is_in_flight_and_leaves_nothing(command, tmp_path):
     assert status == 130 and "interrupted: the same command goes on" in lines[-1], lines
     assert "Traceback" not in "\n".join(lines) and 0 < len(rows(records)) < LONG
     assert not (tmp_path / "run" / "in_use.json").exists()
-    assert_nothing_left(running.mark)
+    assert_nothing_left(running.folder)
 
 
-def test_a_killed_command_leaves_no_worker_and_its_run_goes_on_without_them(command, here, demo_data, tmp_path):
+def test_a_killed_command_leaves_no_worker_and_its_run_goes_on_without_them(command, here, ran, calm, tmp_path):
     records = tmp_path / "run" / "patching_records_prosody.jsonl"
     running = command(*RUN, "--workers", "2")
     until(lambda: len(rows(records)), "a record")
     running.process.kill()
     running.process.wait()
-    until(lambda: not [p for p in marked(running.mark) if "Worker" in p.name()], "the end of the workers")
+    until(lambda: not [p for p in living_in(running.folder) if "Worker" in p.name()], "the end of the workers")
     assert 0 < len(rows(records)) < LONG
-    sample, experiment = build_pairs(demo_data.clips, "prosody", LONG), load_intervention("patch")
-    for out in (tmp_path / "run", tmp_path / "calm"):
-        settings = Settings("prosody", max_pairs=LONG, layers=(0,))
-        run_experiment(here, demo_data, RunDir(out), experiment, sample, settings)
-    assert records.read_bytes() == (tmp_path / "calm" / records.name).read_bytes()
+    assert_same(ran(here, "run", "patch", **LONG_RUN)[0], calm)
 
 
 def test_pairs_that_kill_two_workers_end_the_run_with_their_names(command, demo_data, tmp_path):
@@ -326,35 +340,27 @@ def test_pairs_that_kill_two_workers_end_the_run_with_their_names(command, demo_
     assert "Traceback" not in "\n".join(lines)
     done = [row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_deadly-prosody.jsonl")]
     assert done == [pair.pair_id for pair in pairs[: len(done)]] and done
-    assert_nothing_left(running.mark)
+    assert_nothing_left(running.folder)
 
 
 @pytest.fixture
-def two_nodes(tmp_path):
+def two_nodes():
     """The address of a cluster of two nodes on this machine, of one core each; they do not see where the code is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     if 10002 <= port <= 19999:  # Ray's own
         port -= 8000
-    mark, folder = uuid.uuid4().hex, Path("/tmp") / f"ray-{uuid.uuid4().hex[:8]}"
-    environment = os.environ | {MARK: mark, "RAY_AUTH_MODE": "disabled", "TEST_SHIPPED": "1"}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "TEST_SHIPPED": "1"}
     environment.pop("PYTHONPATH", None)
     more = ("--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats")
     head = ("--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false")
-    head = (*head, f"--temp-dir={folder}")
-    for node in (head, (f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.2")):
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *more]
-        done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=PATIENCE)
-        assert done.returncode == 0, done.stdout + done.stderr
-    yield f"127.0.0.1:{port}"
-    for process in marked(mark):
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    with short_folder() as folder:
+        for node in ((*head, f"--temp-dir={folder}"), (f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.2")):
+            command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *more]
+            done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=PATIENCE)
+            assert done.returncode == 0, done.stdout + done.stderr
+        yield f"127.0.0.1:{port}"
 
 
 def test_two_nodes_of_a_cluster_run_the_code_that_is_sent(two_nodes, command, here, plugin, demo_data, tmp_path):
