@@ -69,9 +69,10 @@ def in_order(crew: Workers, pairs: Sequence[Pair], say: Say, failed: Failed, ask
                 break
             begun.popleft()
         if not running:
-            if (queue or begun) and not asked():
-                crew.alive()  # raises: there is nobody for what is left
-            return
+            if asked() or not (queue or begun):
+                return
+            crew.alive()  # raises where there is nobody for what is left
+            continue
         for reference in crew.ready(list(running)):
             member, chunk = running.pop(reference)
             _take(crew, member, chunk, reference, say)

@@ -40,7 +40,7 @@ PLUGIN = Path(__file__).with_name("plugin.py")
 HOW = {"device": "cpu", "dtype": None, "engine": "auto", "max_rows": None, "store_mb": None}
 N, LONG = 24, 300  # pairs; of the long ones, some are not begun when the first are done
 LONG_RUN = {"max_pairs": LONG, "layers": (0,)}
-PATIENCE = 60
+PATIENCE = 180  # seconds, on a busy machine
 # A command without what follows the records.
 COMMAND = "import cli; cli._summarise = cli._report = lambda *_: None; cli.cli()"
 RUN = ("patch", "--kind", "prosody", "--max-pairs", str(LONG), "--layers", "0", "--device", "cpu")
@@ -105,7 +105,8 @@ def short_folder():
 
 
 @pytest.fixture(scope="module")
-def folder():
+def folder(tmp_path_factory):
+    tmp_path_factory.getbasetemp()  # made before, so that it is not in there
     with short_folder() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")

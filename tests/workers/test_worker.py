@@ -2,7 +2,9 @@
 
 import importlib.util
 import pickle
-from dataclasses import fields
+import platform
+import re
+from dataclasses import fields, replace
 
 import pytest
 from click.testing import CliRunner
@@ -17,8 +19,10 @@ from runs.directory import RunDir
 from runs.place import Local
 from runs.settings import Settings
 from workers import cluster, places, worker
+from workers.crew import Crew
+from workers.member import Member
 from workers.places import Request, needs
-from workers.worker import Load, Notebook, Order, Worker
+from workers.worker import About, Load, Notebook, Order, Worker
 
 SETTINGS = Settings("prosody", max_pairs=6, layers=(0,))
 
@@ -50,6 +54,31 @@ def test_in_parts_or_whole_the_records_are_the_same(demo, demo_data, sample, at_
 def test_the_code_of_an_experiment_must_be_the_drivers(demo_data, at_work):
     with pytest.raises(UserError, match="holds another patch than where the command was started"):
         at_work.begin(Order("patch", "0" * 64, SETTINGS, demo_data, threads=1))
+
+
+def test_a_model_that_a_machine_does_not_see_is_named_with_it(tmp_path):
+    with pytest.raises(UserError, match=re.escape(f"(on {platform.node()})")) as caught:
+        Worker(Load(str(tmp_path / "none"), {"device": "cpu"}, threads=1, settled=True)).load()
+    assert str(tmp_path / "none") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("versions", "identity", "words"),
+    [
+        ({"torch": "0.0"}, {}, ["there: has torch 0.0, and here is"]),
+        ({"code": "0" * 64}, {}, ["there: has code 0000"]),
+        ({}, {"model": "another"}, ["there: has another model than here"]),
+    ],
+)
+def test_a_machine_that_differs_is_refused_by_name(monkeypatch, versions, identity, words):
+    own = {"python": "3", "torch": "2", "code": "1" * 64}
+    monkeypatch.setattr("workers.crew.versions", lambda: own)
+    here = About("here", 1, "cpu", 1, 10, {"model": "one"}, own)
+    there = replace(here, host="there", versions=own | versions, identity=here.identity | identity)
+    Crew(None, [Member(None, None, here)] * 2, print).compare()
+    with pytest.raises(UserError) as caught:
+        Crew(None, [Member(None, None, here), Member(None, None, there)], print).compare()
+    assert not [word for word in words if word not in str(caught.value)]
 
 
 def test_a_plugin_that_is_not_there_is_written_from_the_drivers_text(tmp_path):
