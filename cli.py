@@ -5,7 +5,9 @@ the commands, so that help, `pairs` and `report` come at once.
 """
 
 import json
+import sys
 from dataclasses import replace
+from functools import partial
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -322,14 +324,16 @@ def _place(options: dict[str, Any]) -> "Place":
         from runs.place import Local
 
         return Local(_load_model(options))
+    from tqdm import tqdm
+
     from workers.crew import crew
     from workers.places import Request
 
     click.echo(f"loading {options['model']} in workers ...", err=True)
     workers = None if options["workers"] in (None, "auto") else options["workers"]
     request, how = Request(workers, options["ray"]), _how_to_load(options)
-    said = lambda line: click.echo(line, err=True)  # noqa: E731
-    return click.get_current_context().with_resource(crew(options["model"], how, request, said))
+    say = partial(tqdm.write, file=sys.stderr)  # it may come while the progress is drawn
+    return click.get_current_context().with_resource(crew(options["model"], how, request, say))
 
 
 def _load_model(options: dict[str, Any]) -> "Subject":

@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ def crew(model: str, how: Mapping[str, Any], request: Request, say: Say = print)
             yield _loaded(ray, members, request.address is not None, say)
         finally:
             for member in members:
-                ray.kill(member.actor)
+                with suppress(ray.exceptions.RayError, ValueError):  # its machine, or the whole cluster, may be gone
+                    ray.kill(member.actor)
 
 
 def _loaded(ray: Any, members: Sequence[Member], joined: bool, say: Say) -> "Crew":
