@@ -200,9 +200,13 @@ def code_sha256() -> str:
 
 
 def _plugin(path: Path, text: str) -> Path:
-    """The plugin where the driver has it, or, where that is not what stands there, a copy."""
+    """The plugin where the driver has it, or, where that is not what stands there, a copy.
+
+    The copy lies beside the code that was sent here, so that Ray removes both.
+    """
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return path
-    copy = Path(tempfile.mkdtemp(prefix="plugin-")) / path.name
+    sent = "runtime_resources" in ROOT.parts
+    copy = Path(tempfile.mkdtemp(prefix="plugin-", dir=ROOT if sent else None)) / path.name
     copy.write_text(text, encoding="utf-8", newline="\n")
     return copy

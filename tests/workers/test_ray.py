@@ -152,8 +152,10 @@ def ran(demo_data, tmp_path):
     def run(where, out, *names, data=demo_data, kind="prosody", run_dir=RunDir, **settings):
         chosen, said = replace(Settings(kind, max_pairs=N, layers=(0, 5)), **settings), []
         sample = build_pairs(data.clips, kind, chosen.max_pairs)
-        for name in names:
-            run_experiment(where, data, run_dir(tmp_path / out), load_intervention(name), sample, chosen, said.append)
+        run = run_dir(tmp_path / out)
+        with run.in_use():
+            for name in names:
+                run_experiment(where, data, run, load_intervention(name), sample, chosen, said.append)
         return tmp_path / out, said
 
     return run

@@ -81,7 +81,8 @@ def test_a_machine_that_differs_is_refused_by_name(monkeypatch, versions, identi
     assert not [word for word in words if word not in str(caught.value)]
 
 
-def test_a_plugin_that_is_not_there_is_written_from_the_drivers_text(tmp_path):
+def test_a_plugin_that_is_not_there_is_written_from_the_drivers_text(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path, text = tmp_path / "mine.py", "x = 'ü'\n"
     copy = worker._plugin(path, text)
     assert copy != path and copy.name == "mine.py" and copy.read_text(encoding="utf-8") == text
