@@ -148,8 +148,10 @@ WRONG = {
     ),
     **dict.fromkeys(("pair_sampling_seed", "seed"), ["x", "1.5", "true", "[1]", "0x" + "F" * 2000]),
     **dict.fromkeys(("max_rows", "store_mb"), ["x", "-1", "1.5", "true"]),
+    "workers": ["some", "-1", "1.5", "true", "[2]", "99999"],
     **dict.fromkeys(
-        ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine"), ["[x]", "5", "true", "{}"]
+        ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
+        ["[x]", "5", "true", "{}"],
     ),
     **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), ["maybe", "1", "[true]"]),
 }
