@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from cli import cli
 from commandline.options import DEMO_MODEL
 from errors import UserError
-from runs import experiment, settings
+from runs import place, settings
 from runs.directory import RunDir
 
 FEW = ("patch", "--kind", "prosody", "--max-pairs", "3", "--device", "cpu")
@@ -97,7 +97,7 @@ def test_another_model_of_the_same_name_is_refused(made, tmp_path):
 
 
 def test_another_prompt_is_refused(made, monkeypatch):
-    monkeypatch.setattr(experiment, "PROMPT", "And now?")
+    monkeypatch.setattr(place, "PROMPT", "And now?")
     assert "another prompt (user was What is the emotion" in call(made, status=1)
 
 
