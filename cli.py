@@ -256,8 +256,9 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         for experiment, chosen in zip(experiments, settings, strict=True):
             refuse_early(run, dataset, experiment, chosen, options)
         subject = _load_model(options)
+    passed: set = set()
     for experiment, chosen in zip(experiments, settings, strict=True):
-        done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo)
+        done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo, passed)
         _summarise(run.path, done)
     _report(run.path)
 

@@ -7,8 +7,7 @@
 One model with its input and its answer tokens, and the clips that it has heard.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.clips import ClipStore
@@ -21,7 +20,7 @@ from models.speech_lm import SpeechLM, load_speech_lm
 
 @dataclass(frozen=True)
 class Subject:
-    """A loaded model, ready for experiments; `passed` says for what the checks before an experiment have passed."""
+    """A loaded model, ready for experiments."""
 
     name: str
     sha256: str
@@ -29,7 +28,6 @@ class Subject:
     labels: LabelTokenizerHelper
     engine: Engine
     clips: ClipStore
-    passed: set[Hashable] = field(default_factory=set)
 
 
 def load_subject(

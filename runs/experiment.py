@@ -5,7 +5,7 @@
 Says what it costs, runs the checks that gate it, then the pairs that are not done yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,8 +44,11 @@ def run_experiment(
     sample: PairSample,
     settings: Settings,
     say: Say = print,
+    passed: set[Hashable] | None = None,
 ) -> str:
     """Check, then run what is not done yet of one experiment; gives its NAME.
+
+    `passed` is shared by the experiments of one command: for what the checks on clips have passed already.
 
     `sample` holds the main experiment's pairs. Where the run has that experiment already, every other one shadows it as
     it ran: its pairs, and the settings that they were sampled with.
@@ -81,10 +84,10 @@ def run_experiment(
         return name
     say(cost(len(pairs) - done, job))
     check_sounds(subject, _clips_of(pairs), name, run, settings, say)
-    checked = (run.path, dataset.source, settings.seed, tuple(job.layers), settings.skip_bad_clips)
-    if checked not in subject.passed:  # by another experiment of the same command
+    passed, checked = set() if passed is None else passed, (settings.seed, tuple(job.layers))
+    if checked not in passed:
         run_checks(subject, dataset, run, settings.seed, job.layers, say, settings.skip_bad_clips)
-        subject.passed.add(checked)
+        passed.add(checked)
     check_engine(job, pairs, name, run, say)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
     rows = run_job(job, pairs[done:], once(tqdm.write, said), failures.note)

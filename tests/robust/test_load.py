@@ -142,6 +142,7 @@ def subject(monkeypatch):
 def many():
     """Each clip is in ten pairs, which lie far apart: without a bound, all would be held at once."""
     clips = [Clip(str(i), Path(str(i)), f"text {i}", "Text.", "happy", "sad") for i in range(N_CLIPS)]
+    assert [clip.path.name for clip in clips]  # a path keeps what it was taken apart into
     couples = [(clips[i % N_CLIPS], clips[(i + 1 + i // N_CLIPS) % N_CLIPS]) for i in range(N_PAIRS)]
     return [Pair(f"{a.clip_id}->{b.clip_id}", "semantic", a, b, "happy") for a, b in couples]
 
