@@ -155,7 +155,7 @@ def pairs(kind: str, **options: Any) -> None:
     ran = kind in run.experiments()  # then the files there say what it ran with
     if not ran:
         run.update_json("pair_construction_report.json", kind, sample.report)
-        run.write_rows(run.pairs_file(kind), [pair_row(pair) for pair in sample.pairs])
+        run.write_pairs(kind, [pair_row(pair) for pair in sample.pairs])
     possible = sample.report["pairs_possible"]
     click.echo(f"{len(dataset.clips)} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")
     for transition, count in sample.report["per_transition"].items():
