@@ -7,7 +7,6 @@
 Nothing here comes from a table that was written before: metrics and statistics are computed from the records.
 """
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,32 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from analysis.alike import differences
 from analysis.cells import at_highest_dose, is_one_curve, swept_columns
 from analysis.hand_over import hand_over
-from analysis.intervals import layer_intervals
-from analysis.metrics import layer_metrics, near_tie_margin
+from analysis.intervals import contrast, layer_intervals
+from analysis.metrics import layer_metrics, main_rate, near_tie_margin
 from errors import UserError
 from runs.kept import Kept, read_experiment
-from runs.reader import read_config
+from runs.reader import read_config, read_document
 
 KINDS = ("prosody", "semantic")
 SUFFIX = "suffix"
+REPORTS = {
+    "tokens": "tokenization_report.json",
+    "spans": "sanity_check_audio_span.json",
+    "silent": "sanity_check_self_patch.json",
+    "engines": "sanity_check_engine.json",
+    "sounds": "sanity_check_sounds.json",
+    "construction": "pair_construction_report.json",
+}
 
 
 class Measured:
-    """One experiment: its settings, pairs and records as tables, and the metrics that follow; `records` is None while
-    no pair is whole."""
+    """One experiment: settings, pairs and records, and the metrics that follow; `records` is None with no whole pair.
+
+    `lost` are the pairs that are listed as failed, as pair_id → reason.
+    """
 
     def __init__(self, kept: Kept):
         self.name, self.settings, self.lost = kept.name, kept.settings, kept.failed
@@ -66,10 +76,12 @@ class Measured:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a cell, with 95 % limits; see `analysis.metrics` and `analysis.intervals`."""
+        """One row a cell, with 95 % limits, in six digits; see `analysis.metrics` and `analysis.intervals`."""
         intervals = layer_intervals(self.records, self.pairs, self.seed, swept=self.swept)
         metrics = layer_metrics(self.records, near_tie_margin(self.settings), self.swept)
-        return metrics.merge(intervals, on=["layer", *self.swept])
+        metrics = metrics.merge(intervals, on=["layer", *self.swept])
+        floats = metrics.select_dtypes("float").columns
+        return metrics.assign(**{column: metrics[column].map(lambda x: float(f"{x:.6g}")) for column in floats})
 
     @cached_property
     def curve(self) -> pd.DataFrame:
@@ -78,14 +90,23 @@ class Measured:
 
 
 class Results:
-    """A run directory; each experiment is read when it is first asked for, and kept."""
+    """A run directory; each experiment is read when it is first asked for, and kept.
 
-    def __init__(self, run: Path):
+    `before` are earlier results of the same run, by the process that writes there, of which the finished experiments
+    but `done` are taken over. `UserError` where the run's configuration, or a report of its checks, is damaged.
+    """
+
+    def __init__(self, run: Path, before: "Results | None" = None, done: str = ""):
         self.run, self.config = run, read_config(run)
         if not self.config.get("experiments"):
             raise UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
+        self.documents = {part: read_document(run / file) for part, file in REPORTS.items()}
         self._read: dict[str, Measured | UserError] = {}
+        for name, one in (before._read if before else {}).items():
+            if name != done and isinstance(one, Measured) and one.finished:
+                self._read[name] = one
         self._hand_over: dict[str, dict[str, Any]] = {}
+        self._contrasts: dict[str, pd.DataFrame] = {}
 
     @property
     def names(self) -> list[str]:
@@ -128,8 +149,6 @@ class Results:
 
     def controls(self, kind: str) -> tuple[list[Measured], dict[str, str]]:
         """The finished controls of a kind that ran as its main experiment did; and the others, with what differs."""
-        from analysis.alike import differences
-
         main, alike, others = self.main(kind), [], {}
         if main is None:
             return [], {}
@@ -141,6 +160,14 @@ class Results:
                 else:
                     alike.append(one)
         return alike, others
+
+    def contrast(self, control: Measured) -> pd.DataFrame:
+        """Main experiment − one of `controls`, by layer; see `analysis.intervals`."""
+        if control.name not in self._contrasts:
+            main, column = self.main(control.kind), main_rate(control.settings["intervention"]).removesuffix("_rate")
+            tables = (main.records, control.records, main.pairs, control.pairs)
+            self._contrasts[control.name] = contrast(*tables, column, control.seed)
+        return self._contrasts[control.name]
 
     def hand_over(self, kind: str) -> dict[str, Any] | None:
         """The hand-over layers of a main experiment that is one curve; see `analysis.hand_over`."""
@@ -159,7 +186,3 @@ def left_out(results: Results) -> list[str]:
         _, others = results.controls(kind)
         lines += [f"{name} is in no figure or contrast with {kind}: {why}" for name, why in others.items()]
     return lines
-
-
-def is_alpha_alone(settings: Mapping[str, Any]) -> bool:
-    return set(settings.get("swept", ())) <= {"patch_alpha"}

@@ -190,9 +190,7 @@ class RunDir:
                     BAD_USAGE,
                 )
 
-    def _changed(
-        self, name: str, before: Row, settings: Row, pair_rows: Sequence[Row], overwrite: bool
-    ) -> list[str]:
+    def _changed(self, name: str, before: Row, settings: Row, pair_rows: Sequence[Row], overwrite: bool) -> list[str]:
         changed = _changes({key: before.get(key) for key in settings}, settings, NO_MATTER)
         if changed:
             return changed

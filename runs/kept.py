@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from runs.row_types import DOSE, FailedPair, PairRow, Record, record_type
 from runs.rows_of_pair import RowCheck
 
 MAIN = "patch"
+# Controls that run on the main experiment's recipients, in their order.
+ON_ITS_RECIPIENTS = ("self", "random", "non-audio", "same-label", "suffix")
+SAMPLING = ("pair_sampling_seed", "same_speaker", "both_directions", "max_pairs_prosody", "max_pairs_semantic")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def read_experiment(run: Path, config: Mapping[str, Any], name: str) -> Kept:
         raise UserError(f"{run / CONFIG}: experiment {name}: {wrong}; {ANEW}")
     pairs_file, records_file, failed_file = files_of(run, name)
     pairs = read_pair_list(pairs_file, settings)
+    _check_recipients(run, config, name, pairs)
     failed = _failures(failed_file, pairs_file, pairs, settings)
     columns, measured = _records(records_file, settings, pairs)
     if settings["finished"]:
@@ -109,6 +114,27 @@ def whole_pairs(
     return done, lines
 
 
+def _check_recipients(run: Path, config: Mapping[str, Any], name: str, pairs: list[PairRow]) -> None:
+    """A control whose pairs were drawn as the main experiment's has its recipients."""
+    settings = config["experiments"][name]
+    kind = settings["kind"]
+    main = config["experiments"].get(kind)
+    if settings["intervention"] not in ON_ITS_RECIPIENTS or main is None:
+        return
+    if any(settings.get(key) != main.get(key) for key in SAMPLING):
+        return
+    mine, _, _ = files_of(run, name)
+    its, _, _ = files_of(run, kind)
+    try:
+        recipients = [pair.clip_a for pair in read_pair_list(its, main)]
+    except UserError:
+        return  # it is refused itself
+    for number, (pair, recipient) in enumerate(zip_longest(pairs, recipients), start=1):
+        if pair is None or pair.clip_a != recipient:
+            has = f"has the recipient {_shown(pair.clip_a)}" if pair else "is not there"
+            raise line_error(mine, number, f"{has}, where {its.name} has {_shown(str(recipient))}", ANEW)
+
+
 def _records(path: Path, settings: Mapping[str, Any], pairs: list[PairRow]) -> tuple[dict[str, list], set[str]]:
     declared, check, finished = _type_of(settings), _row_check(settings, pairs), settings["finished"]
     names = declared.__struct_fields__
@@ -142,9 +168,7 @@ def _check_newer(path: Path, table: Mapping[str, list]) -> None:
                 raise line_error(path, number, f"{'lacks' if has else 'has'} {name}, unlike line 1", COMPLETE)
 
 
-def _failures(
-    path: Path, pairs_file: Path, pairs: list[PairRow], settings: Mapping[str, Any]
-) -> dict[str, str]:
+def _failures(path: Path, pairs_file: Path, pairs: list[PairRow], settings: Mapping[str, Any]) -> dict[str, str]:
     known = {pair.pair_id for pair in pairs}
     found: dict[str, str] = {}
     for number, row in read_failures(path, settings["finished"]):

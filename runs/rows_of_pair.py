@@ -1,8 +1,8 @@
 """Whether the rows of each pair hold together, row by row.
 
-    check = RowCheck(pairs, layers=[0, 1, 2], values={}, dose=1.0)
-    check.wrong(number, record)      # "" or what is wrong with the record in line `number`
-    check.is_whole                   # whether the pair of the last record has all of its rows
+check = RowCheck(pairs, layers=[0, 1, 2], values={}, dose=1.0)
+check.wrong(number, record)      # "" or what is wrong with the record in line `number`
+check.is_whole                   # whether the pair of the last record has all of its rows
 """
 
 from collections.abc import Mapping, Sequence
