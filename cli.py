@@ -174,9 +174,8 @@ def report(run_dir: Path) -> None:
         from analysis.results import Results
 
     results = None
-    while (
-        results is None or results.config != RunDir(run_dir).config()
-    ):  # a run that goes on may have finished meanwhile
+    # A run that goes on may have finished meanwhile, with other records.
+    while results is None or results.config != RunDir(run_dir).config():
         results = Results(run_dir)
         for one in results.believed:
             n_pairs = len(one.pairs)

@@ -1,4 +1,4 @@
-"""The experiments of a run as they are believed: read once by the run's one reader, and what follows from their records.
+"""The experiments of a run that hold together, read once by the one reader, and what follows from their records.
 
     results = Results(Path("results/RUN"))
     prosody = results.experiment("prosody")     # UserError where its files do not hold together

@@ -5,7 +5,7 @@
 
 Each pair of the list has every row, a layer and a value of each swept option, once, or is listed as failed; what a row
 says of its pair is what the pair list says; answers, flips and differences follow from the logits. Raises `UserError`
-with file, line, what is wrong and the way out. This is read by every command that shows, compares or goes on with a run.
+with file, line, what is wrong and the way out. Every command that shows, compares or goes on with a run asks this.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""The one reader of a run's files: each is as it is declared, or is refused in one line that names file, line and way out.
+"""The one reader of a run's files: each is as it is declared, or is refused in one line that names file and line.
 
     read_document(run / "sanity_check_engine.json")      # {} where there is none
     read_config(run)["experiments"]

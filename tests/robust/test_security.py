@@ -88,7 +88,7 @@ def test_the_names_of_model_and_data_give_one_plain_folder_of_results(tmp_path, 
 @pytest.mark.parametrize("words", [*HOSTILE.values(), "", ".", "a/b", "a\\b", "C:", "a\0b"])
 def test_an_experiment_of_such_a_name_is_refused(tmp_path, words):
     run = RunDir(tmp_path / "run")
-    run.claim({"model": {}})
+    run.claim(IDENTITY)
     with pytest.raises(UserError, match="cannot be part of a file's name"):
         run.begin(words, {}, [])
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
@@ -166,7 +166,7 @@ PAIRS = [{"pair_id": "p0"}, {"pair_id": "p1"}]
 )
 def test_a_run_follows_no_link_out_of_its_directory(tmp_path, outside, name):
     run = RunDir(tmp_path / "run")
-    run.claim({"model": {}})
+    run.claim(IDENTITY)
     run.begin("prosody", {"alpha": 1}, PAIRS)
     run.append("prosody", [{"pair_id": "p0"}])
     run.finish("prosody", {})
