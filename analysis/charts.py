@@ -28,6 +28,12 @@ Charts = dict[str, alt.TopLevelMixin]
 
 def charts_of(results: Results, name: str) -> Charts:
     """File stem → figure, for one experiment of a run and what it makes together with those that are there already."""
+    if name not in results.charts:
+        results.charts[name] = _charts_of(results, name)
+    return results.charts[name]
+
+
+def _charts_of(results: Results, name: str) -> Charts:
     experiment, config = results.experiment(name), results.config
     metrics, swept, kind = experiment.metrics, experiment.swept, experiment.kind
     title, subtitle = _heading(config, experiment)

@@ -107,6 +107,7 @@ class Results:
                 self._read[name] = one
         self._hand_over: dict[str, dict[str, Any]] = {}
         self._contrasts: dict[str, pd.DataFrame] = {}
+        self.charts: dict[str, dict[str, Any]] = {}  # those of `analysis.charts`, by experiment
 
     @property
     def names(self) -> list[str]:

@@ -84,7 +84,7 @@ class Experiment(Keys):
     swept: Annotated[
         list[str] | UnsetType, Meta(description="the columns of a record, besides `layer`, with several values")
     ] = UNSET
-    threads: Annotated[int | UnsetType, Meta(description="that computed")] = UNSET
+    threads: Annotated[int | UnsetType, Meta(description="processor threads")] = UNSET
     use_cache: Annotated[bool | UnsetType, Meta(description="of the model's forward; always false")] = UNSET
     engine_tolerance: Annotated[
         float | UnsetType, Meta(description="logits that count as noise between two ways to compute them")

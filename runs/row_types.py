@@ -38,11 +38,11 @@ class PairRow(Keys):
     prosody_label_a: Annotated[Label, Meta(description="the label of A's voice")]
     speaker_a: Annotated[str | None, Meta(description="A's speaker, where the data name one")]
     text_type_a: Annotated[str | None, Meta(description="the sort of A's text, where the data name one")]
-    text_id_b: Annotated[str, Meta(description="the same of B")]
-    semantic_label_b: Label
-    prosody_label_b: Label
-    speaker_b: str | None
-    text_type_b: str | None
+    text_id_b: Annotated[str, Meta(description="B's text")]
+    semantic_label_b: Annotated[Label, Meta(description="the label of B's words")]
+    prosody_label_b: Annotated[Label, Meta(description="the label of B's voice")]
+    speaker_b: Annotated[str | None, Meta(description="B's speaker, where the data name one")]
+    text_type_b: Annotated[str | None, Meta(description="the sort of B's text, where the data name one")]
 
 
 class Record(Keys):

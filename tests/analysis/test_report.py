@@ -74,6 +74,7 @@ def experiment(name, n_layers, n_pairs, finished=True):
         "patch_all_layers": True,
         "patch_alpha": 1.0,
         "options": {},
+        "swept": [],
         "align": "truncate_to_min",
         f"max_pairs_{kind}": n_pairs,
         "pair_sampling_seed": 42,

@@ -26,6 +26,6 @@ def blank_figures(monkeypatch):
     """Figures are written as always, with nothing drawn in them."""
 
     def save(chart, file, format, **_):
-        file.write(b"PNG" if format == "png" else "<svg/>")
+        file.write(b"PNG" if format == "png" else '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>')
 
     monkeypatch.setattr("altair.TopLevelMixin.save", save)
