@@ -197,9 +197,13 @@ def report(run_dir: Path) -> None:
 def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     """Draw the main curves of several runs on relative depth, with a table of their hand-over layers."""
     from analysis.compare import compare as compare_runs
+    from analysis.compare import differing
 
     table, figures = compare_runs(list(run_dirs), out)
     click.echo(table.to_string(index=False, float_format="{:.3f}".format))
+    for kind, mine in table.groupby("kind"):
+        for line in differing(mine):
+            click.echo(f"warning: {kind} pairs: {line}")
     _show_figures(figures)
 
 

@@ -168,7 +168,7 @@ def _with_controls(results: Results, kind: str) -> pd.DataFrame | None:
 def _n(metrics: pd.DataFrame) -> str:
     """How many pairs a curve is of: "n = 12", or "n = 10 to 12 by layer"."""
     least, most = int(metrics["n_pairs"].min()), int(metrics["n_pairs"].max())
-    return f"n = {most}" if least == most else f"n = {least} to {most} by layer"
+    return f"n = {most}" if least == most else f"n = {least} to {most} by layer,"
 
 
 def _heading(config: dict[str, Any], experiment: Measured) -> tuple[str, list[str]]:
@@ -182,7 +182,7 @@ def _heading(config: dict[str, Any], experiment: Measured) -> tuple[str, list[st
     intervention = f", {settings['intervention']}" if settings.get("doc") else ""
     can = f"{eligible} of them eligible (A unpatched does not give the target)"
     return f"{experiment.kind.capitalize()} pairs{intervention}: {description(settings)}", [
-        f"{_n(metrics)} pairs{of}, {can}{dose}{unfinished}",
+        f"{_n(metrics)} pair{'s' if metrics['n_pairs'].max() > 1 else ''}{of}, {can}{dose}{unfinished}",
         _of_what(config),
         *no_interval(experiment),
     ]

@@ -40,7 +40,10 @@ def question(run: Run) -> str:
     model, prompt = run.config["model"], run.config["prompt"]["user"]
     counts = sorted({len(experiment.settings["layers_to_patch"]) for experiment in run.experiments})
     where = "all" if counts == [model["n_layers"]] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
-    asked = [f"{len(main.pairs)} {_kind(main)} pairs ({DIFFERS[_kind(main)]})" for main in run.mains]
+    asked = [
+        f"{len(main.pairs)} {_kind(main)} pair{'s' if len(main.pairs) > 1 else ''} ({DIFFERS[_kind(main)]})"
+        for main in run.mains
+    ]
     others = _list([experiment.name for experiment in run.others])
     sentences = [
         f"{model['name']} hears clip A (the recipient) and is asked “{prompt}” If activations of clip B (the donor) "

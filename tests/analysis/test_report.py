@@ -262,6 +262,78 @@ def test_the_pair_browser_holds_the_records(run):
         assert data["labels"][pair["target"]] == mine["target"].iloc[0]
 
 
+def test_the_pair_browser_shows_the_answers_of_the_records_where_rounding_would_change_them(run):
+    """FINDINGS 10: of a margin below 0.0005 logits the page showed the other label."""
+    path = run / "patching_records_prosody.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    patch = dict.fromkeys(LABELS, 0.0) | {"happy": 7.0001, "angry": 7.0003}
+    before, target = rows[0]["pred_base"], rows[0]["target"]
+    rows[0] |= {"logits_patch": patch, "pred_patch": "angry", "flip_to_target": target == "angry"}
+    rows[0] |= {
+        "flip_from_base": before != "angry",
+        "delta_logit_target": patch[target] - rows[0]["logits_base"][target],
+    }
+    write_lines(path, rows)
+    shown = Page(write_report(run)).data["pairs-data"]
+    pair = shown["experiments"][0]["pairs"][0]
+    assert pair["patch"][1] == pair["patch"][3] == 7.0  # by the logits alone, the first of the two
+    assert [shown["labels"][number] for number in pair["answers"][:3]] == [before, rows[0]["prosody_label_b"], "angry"]
+
+
+def test_a_control_that_ran_in_another_way_is_named_in_the_report(tmp_path):
+    """FINDINGS 1: a control at another dose was drawn and contrasted without a word."""
+    run = make_run(tmp_path / "run", ("prosody", "random-prosody"))
+    assert light(Page(write_report(run)), ALIKE) == "passed"
+    change(run, "patching_config.json", lambda c: c["experiments"]["random-prosody"].update(dtype="bfloat16"))
+    page = Page(write_report(run))
+    assert light(page, ALIKE) == "note" and "random-prosody" in figures(page, ALIKE)
+    assert "dtype bfloat16, not float32" in figures(page, ALIKE)
+    assert "Difference from random-prosody" not in page.text and "controls_prosody" not in page.source
+    assert "engine sweep, float32 on cpu; engine sweep, bfloat16 on cpu" in page.text
+
+
+def test_of_one_text_there_is_no_interval_and_the_text_says_why(tmp_path):
+    run = make_run(tmp_path / "run", n_pairs=1)
+    text = Page(write_report(run)).text
+    assert "no 95 % interval: whole texts are resampled for it, and the pairs are of 1 text" in text
+    assert "No 95 % interval: whole texts are resampled for it, and the pairs are of 1 text." in text  # methods
+    assert "(95 % interval" not in text and "n = 1 pair, 1 of them eligible" in text
+
+
+@pytest.mark.parametrize("what", ["a single layer", "a dose below 1", "none eligible"])
+def test_sentences_are_true_of_small_runs(tmp_path, what):
+    run = make_run(tmp_path / "run", n_layers=1 if what == "a single layer" else 4)
+    path = run / "patching_records_prosody.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    if what == "a dose below 1":
+        change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(patch_alpha=0.5))
+        rows = [row | {"patch_alpha": 0.5} for row in rows]
+    if what == "none eligible":
+        lists = [json.loads(line) for line in (run / "pair_list_prosody.jsonl").read_text().splitlines()]
+        answer = {"clip": lists[0]["target"]}
+        rows = [deaf(row, row["target"]) for row in rows if row["target"] == answer["clip"]]
+        lists = [row for row in lists if row["target"] == answer["clip"]]
+        write_lines(run / "pair_list_prosody.jsonl", lists)
+    write_lines(path, rows)
+    text = Page(write_report(run)).text
+    if what == "a single layer":
+        assert "It was asked at all 1 layers" in text and "when patched at layer 0." in text
+        assert "layer 3" not in text
+    if what == "a dose below 1":
+        assert "B with α = 0.5." in text and "prosody at alpha 0.5" in text and ", alpha 0.5" in text
+    if what == "none eligible":
+        assert "0 of them eligible" in text and "0 pairs were eligible" in text
+        assert "The flip-to-target rate among eligible pairs" not in text and "There is no hand-over layer" in text
+
+
+def deaf(row, label):
+    """The record of a model that says `label` whatever it hears."""
+    logits = dict.fromkeys(LABELS, 0.0) | {label: 9.0}
+    row |= {"pred_base": label, "pred_patch": label, "eligible": row["target"] != label}
+    row |= {"flip_to_target": row["target"] == label, "flip_from_base": False, "delta_logit_target": 0.0}
+    return row | {f"logits_{of}": logits for of in ("base", "patch", "donor")}
+
+
 def test_the_report_of_a_sweep_names_cells_sites_and_the_docstring(tmp_path):
     run = make_run(tmp_path / "run", ("heads-prosody",))
     path = run / "patching_records_heads-prosody.jsonl"
@@ -393,6 +465,7 @@ LAST_LAYER = "Patching the last layer changes no logit of the readout"
 SOUNDS = "Every clip can be read and holds sound"
 LOST = "Every pair gave its records"
 NEAR_TIES = "No answer is a near-tie"
+ALIKE = "Controls ran as the main experiment did"
 
 
 def test_the_engines_check_is_shown_with_its_figures(tmp_path):

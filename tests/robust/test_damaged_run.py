@@ -414,7 +414,7 @@ def test_the_other_experiments_are_reported_and_the_status_is_1(two, monkeypatch
     monkeypatch.setattr(cli, "_summarise", lambda results, name: names.append(name))
     status, errors, _ = report(two)
     assert status == 1 and names == ["semantic", "random-prosody"]
-    assert len(errors) == 1 and "line 4: gives layer 1 of its pair a second time" in errors[0]
+    assert len(errors) == 1 and "line 4: gives layer 0 of its pair a second time" in errors[0]
     page = Page(two / "report.html")
     assert "prosody cannot be shown" in page.text and "a second time" in page.text
     assert not any("_prosody" in stem and "random" not in stem for stem in page.data["figures-data"]["specs"])

@@ -104,6 +104,14 @@ def test_a_run_of_the_version_before_is_read_with_the_doses_of_its_first_pair(tm
         read(tmp_path)
 
 
+def test_a_value_that_was_swept_twice_is_refused(tmp_path):
+    """FINDINGS 13: `dose --alphas 1,1` was marked finished and stopped every report from then on."""
+    rows = [row for i in range(3) for row in records(i) * 2]
+    make(tmp_path, rows, finished=False, swept=["patch_alpha"], patch_alpha=[1.0, 1.0])
+    with pytest.raises(UserError, match="line 3: gives layer 0, alpha 1 of its pair a second time; run the same"):
+        read(tmp_path)
+
+
 def test_records_are_read_without_holding_a_dict_a_row(tmp_path):
     path = tmp_path / "patching_records_prosody.jsonl"
     make(
