@@ -56,7 +56,7 @@ def files_of(run: Path, name: str) -> tuple[Path, Path, Path]:
 def read_experiment(run: Path, config: Mapping[str, Any], name: str) -> Kept:
     """One experiment of a run; `UserError` where its files are damaged or contradict each other."""
     settings = config["experiments"][name]
-    wrong = _wrong_settings(config, settings)
+    wrong = _wrong_settings(config, name, settings)
     if wrong:
         raise UserError(f"{run / CONFIG}: experiment {name}: {wrong}; {ANEW}")
     pairs_file, records_file, failed_file = files_of(run, name)
@@ -207,8 +207,13 @@ def _type_of(settings: Mapping[str, Any]) -> type[Record]:
     return record_type(tuple(settings.get("swept", ())))
 
 
-def _wrong_settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def _wrong_settings(config: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> str:
     """What in an experiment's settings contradicts the rest of the configuration; "" where nothing does."""
+    kind = settings["kind"]
+    if f"max_pairs_{kind}" not in settings:
+        return f"lacks max_pairs_{kind}"
+    if (settings["intervention"] == MAIN) != (name == kind):
+        return f"is of {settings['intervention']} with {kind} pairs, which has another name"
     layers, swept, n_layers = settings["layers_to_patch"], settings.get("swept", ()), config["model"]["n_layers"]
     if layers != sorted(set(layers)) or layers[-1] >= n_layers:
         return f"layers_to_patch are not among the model's 0-{n_layers - 1}, each once and in order"

@@ -15,11 +15,12 @@ import msgspec
 
 from errors import UserError
 from files import CONFIG, check_name
+from models.labels import LABELS
 from runs.document_types import DOCUMENTS
 from runs.row_types import Keys
 
 COMPLETE = "run the same command again to complete it"
-ANEW = "run the same command again with --overwrite"
+ANEW = "run that experiment again with --overwrite"
 MOVE_AWAY = "move it away and run the same command again"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
@@ -41,7 +42,10 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def read_config(run: Path) -> dict[str, Any]:
     """`patching_config.json` of a run, or `{}`; `UserError` where a name in it cannot be part of a file's name."""
-    return read_document(run / CONFIG)
+    config = read_document(run / CONFIG)
+    if config and sorted(config["labels"]["order"]) != sorted(LABELS):
+        raise UserError(f"{run / CONFIG}: is damaged (labels.order is not each of {', '.join(LABELS)}); {MOVE_AWAY}")
+    return config
 
 
 def read_rows(path: Path, declared: type[Keys], way_out: str, ends: bool = True) -> Iterator[tuple[int, Any]]:

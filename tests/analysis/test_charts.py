@@ -316,7 +316,7 @@ def test_a_run_is_compared_once(run, tmp_path):
 def test_doses_and_layer_subsets_stand_beside_the_hand_over_layers_that_are_compared(
     run, copied, tmp_path, monkeypatch
 ):
-    """FINDINGS: all layers, alpha 0.5 and layers 5-9 of one model gave three hand-over layers without a word."""
+    """It was once otherwise: three hand-over layers of one model, at other doses and layers, without a word."""
     drawn = {}
     monkeypatch.setattr(figure_style, "save", lambda chart, path: drawn.update({path.name: chart.to_dict()}) or [])
     change(copied, patch_alpha=0.5, layers_to_patch=[0, 1])
@@ -331,7 +331,7 @@ def test_doses_and_layer_subsets_stand_beside_the_hand_over_layers_that_are_comp
     assert "the doses differ" in said and "not all layers were patched" in said
 
 
-# --- controls that were run in another way (FINDINGS 1)
+# --- controls that were run in another way
 
 OTHERWISE = {
     "dose": ({"patch_alpha": 0.5}, "alpha 0.5, not 1"),

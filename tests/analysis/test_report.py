@@ -263,7 +263,7 @@ def test_the_pair_browser_holds_the_records(run):
 
 
 def test_the_pair_browser_shows_the_answers_of_the_records_where_rounding_would_change_them(run):
-    """FINDINGS 10: of a margin below 0.0005 logits the page showed the other label."""
+    """It was once otherwise: of a margin below 0.0005 logits the page showed the other label."""
     path = run / "patching_records_prosody.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     patch = dict.fromkeys(LABELS, 0.0) | {"happy": 7.0001, "angry": 7.0003}
@@ -281,7 +281,7 @@ def test_the_pair_browser_shows_the_answers_of_the_records_where_rounding_would_
 
 
 def test_a_control_that_ran_in_another_way_is_named_in_the_report(tmp_path):
-    """FINDINGS 1: a control at another dose was drawn and contrasted without a word."""
+    """It was once otherwise: a control at another dose was drawn and contrasted without a word."""
     run = make_run(tmp_path / "run", ("prosody", "random-prosody"))
     assert light(Page(write_report(run)), ALIKE) == "passed"
     change(run, "patching_config.json", lambda c: c["experiments"]["random-prosody"].update(dtype="bfloat16"))

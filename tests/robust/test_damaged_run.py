@@ -356,6 +356,8 @@ def test_files_that_contradict_each_other_are_refused(run, whole, drawn, what):
     [
         ({"layers_to_patch": [0, 1, 2]}, "not among the model's 0-1"),
         ({"layers_to_patch": [1, 0]}, "each once and in order"),
+        ({"intervention": "random"}, "which has another name"),
+        ({"kind": "semantic"}, "lacks max_pairs_semantic"),
         ({"swept": ["logits_base"]}, "swept names what is none of its options"),
         ({"swept": ["k"]}, "swept names what is none of its options"),
         ({"options": {"a b": [1]}, "swept": ["a b"]}, "swept names what is none of its options"),
@@ -409,7 +411,7 @@ def two(tmp_path):
 
 
 def test_the_other_experiments_are_reported_and_the_status_is_1(two, monkeypatch):
-    """FINDINGS 13 and 18: a sweep with duplicates blocked the report of the whole run from then on."""
+    """It was once otherwise: a sweep with duplicates blocked the report of the whole run from then on."""
     names = []
     monkeypatch.setattr(cli, "_summarise", lambda results, name: names.append(name))
     status, errors, _ = report(two)

@@ -24,7 +24,7 @@ def fill(run):
 
 
 def test_an_experiment_whose_records_went_while_it_ran_is_not_marked_finished(run):
-    """FINDINGS 16: the records file removed during the run, rc 0 and "finished" with 380 of 400 records."""
+    """It was once otherwise: the records file removed during the run, rc 0 and "finished" with 380 of 400 records."""
     run.append("prosody", records(0))
     run.records_file("prosody").unlink()
     for i in (1, 2):
@@ -37,7 +37,7 @@ def test_an_experiment_whose_records_went_while_it_ran_is_not_marked_finished(ru
 
 @pytest.mark.parametrize("harm", ["a line lost", "a line changed", "a line twice", "torn", "foreign"])
 def test_a_finished_experiment_that_does_not_hold_together_is_completed_by_the_same_command(run, harm):
-    """FINDINGS 9a: `patch` said "all pairs are done already" of records with one missing."""
+    """It was once otherwise: `patch` said "all pairs are done already" of records with one missing."""
     fill(run)
     run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
     path = run.records_file("prosody")

@@ -1,5 +1,6 @@
 """What was written is read back, and whatever else a file holds is refused in one line."""
 
+import ast
 import json
 import shutil
 import tracemalloc
@@ -105,7 +106,7 @@ def test_a_run_of_the_version_before_is_read_with_the_doses_of_its_first_pair(tm
 
 
 def test_a_value_that_was_swept_twice_is_refused(tmp_path):
-    """FINDINGS 13: `dose --alphas 1,1` was marked finished and stopped every report from then on."""
+    """It was once otherwise: `dose --alphas 1,1` was marked finished and stopped every report from then on."""
     rows = [row for i in range(3) for row in records(i) * 2]
     make(tmp_path, rows, finished=False, swept=["patch_alpha"], patch_alpha=[1.0, 1.0])
     with pytest.raises(UserError, match="line 3: gives layer 0, alpha 1 of its pair a second time; run the same"):
@@ -215,6 +216,22 @@ def test_every_row_stands_once_and_a_pairs_rows_together(made, order):
         except UserError as error:
             is_one_line(error, path)
             assert sorted(order) != [0, 1, 2, 3, 4, 5] or not together
+
+
+# --- one reader
+
+OTHERS = sorted({*ROOT.glob("*.py"), *ROOT.glob("analysis/**/*.py"), *ROOT.glob("runs/*.py")})
+MAY_OPEN = {"reader.py": "reads", "files.py": "writes", "directory.py": "cuts what is torn"}
+OWN = {"analysis/report/__init__.py"}  # the page's template and scripts
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nobody_else_opens_a_file(path):
+    if path.name in MAY_OPEN or str(path.relative_to(ROOT)) in OWN:
+        return
+    called = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    names = {getattr(function, "attr", getattr(function, "id", "")) for function in called}
+    assert not names & {"open", "read_text", "read_bytes", "read_csv", "load"}
 
 
 # --- what the documentation says
