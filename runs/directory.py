@@ -12,7 +12,7 @@ This module alone writes there, and it needs neither torch nor pandas.
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,13 @@ import msgspec
 
 from errors import BAD_USAGE, UserError
 from files import CONFIG, append, cannot_be_written, check_name, write_whole
+from runs.changes import NO_MATTER, PLACES, changes, lasting
 from runs.document_types import DOCUMENTS
 from runs.kept import files_of, read_experiment, read_failures, read_pair_list, whole_pairs
 from runs.lock import only_user
 from runs.reader import as_written, read_config, read_document
 from runs.row_types import FailedPair, Keys, PairRow, record_type
 
-# What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
-# were found, what draws the figures, what an experiment says of itself, and threads, which change the last digit.
-PLACES = ("source", "texts")
-NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
 Row = dict[str, Any]
 
 
@@ -74,8 +71,8 @@ class RunDir:
         """`UserError` where the directory is already that of another model, data set or prompt."""
         config = self.config()
         for part, value in identity.items():
-            if config and _lasting(config.get(part)) != _lasting(value):
-                changed = "; ".join(_changes(config.get(part), value, PLACES))
+            if config and lasting(config.get(part)) != lasting(value):
+                changed = "; ".join(changes(config.get(part), value, PLACES))
                 raise UserError(
                     f"{self.path}: holds a run with another {part} ({changed}); pass another --out, or remove it"
                 )
@@ -117,7 +114,7 @@ class RunDir:
         before = self._begun(name, self.config())
         settings = json.loads(json.dumps(settings))
         changed = (
-            _changes({key: before.get(key) for key in settings}, settings, NO_MATTER, partly=True) if before else []
+            changes({key: before.get(key) for key in settings}, settings, NO_MATTER, partly=True) if before else []
         )
         if changed:
             raise self._other_settings(name, changed)
@@ -191,7 +188,7 @@ class RunDir:
                 )
 
     def _changed(self, name: str, before: Row, settings: Row, pair_rows: Sequence[Row], overwrite: bool) -> list[str]:
-        changed = _changes({key: before.get(key) for key in settings}, settings, NO_MATTER)
+        changed = changes({key: before.get(key) for key in settings}, settings, NO_MATTER)
         if changed:
             return changed
         try:
@@ -286,23 +283,3 @@ def _document(content: Row) -> str:
 def _lines(rows: Sequence[Row], declared: type[Keys]) -> str:
     msgspec.convert(rows, list[declared])
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-
-
-def _lasting(part: Any) -> Any:
-    return {key: value for key, value in part.items() if key not in PLACES} if isinstance(part, dict) else part
-
-
-def _changes(before: Any, now: Any, ignored: Sequence[str] = (), name: str = "", partly: bool = False) -> list[str]:
-    """What differs, as "versions.torch was 2.9, is 2.10"; a value that is long is cut. `partly`: now may lack keys."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        return [
-            line
-            for key in dict.fromkeys([*([] if partly else before), *now])
-            for line in _changes(before.get(key), now.get(key), ignored, f"{name}.{key}" if name else key, partly)
-        ]
-    return [] if before == now or name in ignored else [f"{name or 'it'} was {_cut(before)}, is {_cut(now)}"]
-
-
-def _cut(value: Any, most: int = 80) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}…"
