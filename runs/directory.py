@@ -36,6 +36,7 @@ class RunDir:
 
     def __init__(self, path: Path):
         self.path = path
+        self.remark = ""  # what `begin` found of a finished experiment that does not hold together
         self._record_types: dict[str, type[Keys]] = {}  # of the experiments begun
 
     def file(self, kind: str, name: str, suffix: str) -> Path:
@@ -89,6 +90,7 @@ class RunDir:
         experiment that is finished or had other settings are moved aside, to `replaced-N/`.
         """
         check_name(name, self.path)
+        self.remark = ""
         config = self.config()
         self._refuse_twin(name, config)
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
@@ -105,8 +107,8 @@ class RunDir:
             try:
                 read_experiment(self.path, config, name)
                 return len(pair_rows)
-            except UserError:  # what is missing or damaged is done again
-                self._reopen(name, config)
+            except UserError as error:  # what is missing or damaged is done again
+                self._reopen(name, config, error)
         return self._complete_pairs(name, config["experiments"][name])
 
     def refuse_other_settings(self, name: str, settings: Row) -> None:
@@ -209,13 +211,14 @@ class RunDir:
         config["experiments"][name] = {**settings, "finished": False}
         self.write_json(CONFIG, config)
 
-    def _reopen(self, name: str, config: Row) -> None:
+    def _reopen(self, name: str, config: Row, why: UserError) -> None:
         """Take the mark "finished" back, and keep a copy of the records, of which only the head may be trusted."""
         records = self.records_file(name)
         if self.has_records(name):
             aside = self._new_folder()
             write_whole(aside / CONFIG, _document(config))
             write_whole(aside / records.name, records.read_bytes())
+            self.remark = f"{name} was finished but goes on, with a copy of its records in {aside.name}: {why}"
         for note in ("n_pairs", "n_failed"):
             config["experiments"][name].pop(note, None)
         config["experiments"][name]["finished"] = False

@@ -277,6 +277,13 @@ def test_a_run_of_the_version_before_opens_with_its_doses_and_without_docstrings
     assert "output of the block (residual stream)" in json.dumps(flips)
 
 
+def test_what_was_read_of_a_finished_experiment_is_kept_for_the_next_one_of_a_command(copied):
+    before = Results(copied)
+    main, control = (before.experiment(name) for name in ("prosody", "random-prosody"))
+    after = Results(copied, before, "random-prosody")
+    assert after.experiment("prosody") is main and after.experiment("random-prosody") is not control
+
+
 def test_hand_over_and_contrast_are_written(run):
     found = json.loads((run / "statistics_prosody.json").read_text())["hand_over"]
     assert found["low"] <= found["layer"] <= found["high"] and 1 < found["layer"] < 2

@@ -54,6 +54,7 @@ def test_a_finished_experiment_that_does_not_hold_together_is_completed_by_the_s
     )
     done = run.begin("prosody", SETTINGS, PAIRS)
     assert done == {"a line lost": 1, "a line changed": 0, "a line twice": 2, "torn": 2, "foreign": 3}[harm]
+    assert run.remark.startswith("prosody was finished but goes on, with a copy of its records in replaced-1: ")
     assert run.begin("prosody", SETTINGS, PAIRS) == done and not run.config()["experiments"]["prosody"]["finished"]
     for i in range(done, 3):
         run.append("prosody", records(i))
