@@ -30,7 +30,7 @@ from commandline.options import (
 )
 from commandline.program import Program, debug_option, starting
 from commandline.words import InterventionName, controls
-from errors import BAD_USAGE, UserError
+from errors import BAD_INPUT, BAD_USAGE, UserError
 from files import write_whole
 from pairs import Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
 from pairs.corpora import listed
@@ -40,6 +40,7 @@ from registry.template import write_template
 from runs.directory import RunDir
 
 if TYPE_CHECKING:
+    from analysis.results import Results
     from engine.subject import Subject
 
 
@@ -163,7 +164,7 @@ def pairs(kind: str, **options: Any) -> None:
     ran = kind in run.experiments()  # then the files there say what it ran with
     if not ran:
         run.update_json("pair_construction_report.json", kind, sample.report)
-        run.write_rows(run.pairs_file(kind), [pair_row(pair) for pair in sample.pairs])
+        run.write_pairs(kind, [pair_row(pair) for pair in sample.pairs])
     possible = sample.report["pairs_possible"]
     click.echo(f"{len(dataset.clips)} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")
     for transition, count in sample.report["per_transition"].items():
@@ -177,18 +178,22 @@ def pairs(kind: str, **options: Any) -> None:
 @debug_option
 def report(run_dir: Path) -> None:
     """Make the tables and figures of a run again from its records, without a model."""
-    names = RunDir(run_dir).experiments()
-    if not names:
-        raise UserError(f"{run_dir}: holds no experiment; name a run directory that `patch` or `control` made")
-    before = None
-    while before != RunDir(run_dir).config():  # a run that goes on may have finished meanwhile, with other records
-        before = RunDir(run_dir).config()
-        for name in before["experiments"]:
-            if RunDir(run_dir).has_records(name):
-                _summarise(run_dir, name)
-            else:
-                click.echo(f"{name}: no records yet")
-        _report(run_dir)
+    with starting():
+        from analysis.results import Results
+
+    results = None
+    # A run that goes on may have finished meanwhile, with other records.
+    while results is None or results.config != RunDir(run_dir).config():
+        results = Results(run_dir)
+        for one in results.believed:
+            n_pairs = len(one.pairs)
+            if not one.finished:
+                click.echo(f"{one.name} is not finished: {one.n_measured} of {n_pairs} pairs are in")
+            if one.records is not None:
+                _summarise(results, one.name)
+        if results.believed:
+            _report(results)
+    _tell_refused(results)
 
 
 @cli.command()
@@ -200,9 +205,13 @@ def report(run_dir: Path) -> None:
 def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     """Draw the main curves of several runs on relative depth, with a table of their hand-over layers."""
     from analysis.compare import compare as compare_runs
+    from analysis.compare import differing
 
     table, figures = compare_runs(list(run_dirs), out)
     click.echo(table.to_string(index=False, float_format="{:.3f}".format))
+    for kind, mine in table.groupby("kind"):
+        for line in differing(mine):
+            click.echo(f"warning: {kind} pairs: {line}")
     _show_figures(figures)
 
 
@@ -256,11 +265,14 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         for experiment, chosen in zip(experiments, settings, strict=True):
             refuse_early(run, dataset, experiment, chosen, options)
         subject = _load_model(options)
-    passed: set = set()
+    results, passed = None, set()
     for experiment, chosen in zip(experiments, settings, strict=True):
         done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo, passed)
-        _summarise(run.path, done)
-    _report(run.path)
+        results = _results_after(done, run, results)
+        _summarise(results, done)
+    results = results or _results_after("", run, None)
+    _report(results)
+    _tell_refused(results)
 
 
 def _stands_already(run: RunDir, name: str, kind: str, names: list[str]) -> bool:
@@ -317,20 +329,39 @@ def _load_model(options: dict[str, Any]) -> "Subject":
     return load_subject(options["model"], **how)
 
 
-def _summarise(run_dir: Path, name: str) -> None:
+def _results_after(done: str, run: RunDir, before: "Results | None") -> "Results":
+    """What the run holds now that experiment `done` has ended; what was read of the others before is kept."""
+    with starting():
+        from analysis.results import Results
+
+    return Results(run.path, before, done)
+
+
+def _summarise(results: "Results", name: str) -> None:
     with starting():
         from analysis.summary import shown, summarise
 
-    metrics, figures = summarise(run_dir, name)
+    metrics, figures = summarise(results, name)
     click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
     _show_figures(figures)
 
 
-def _report(run_dir: Path) -> None:
+def _report(results: "Results") -> None:
     with starting():
         from analysis.report import write_report
+        from analysis.results import left_out
 
-    click.echo(f"report: {_shown(write_report(run_dir))}")
+    for line in left_out(results):
+        click.echo(f"left out: {line}")
+    click.echo(f"report: {_shown(write_report(results))}")
+
+
+def _tell_refused(results: "Results") -> None:
+    """End with status 1 where experiments do not hold together, which are in no table and figure; a line for each."""
+    for error in results.refused.values():
+        click.echo(f"error: {error}", err=True)
+    if results.refused:
+        click.get_current_context().exit(BAD_INPUT)
 
 
 def _show_figures(figures: list[Path]) -> None:

@@ -1,21 +1,17 @@
-"""How the files of a run are written and read: whole, in their own directory, and under a name fit for every system.
+"""How the files of a run are written: whole, in their own directory, and under a name fit for every system.
 
     write_whole(run / "patching_metrics_prosody.csv", table.to_csv())
     append(run / "patching_records_prosody.jsonl", lines)
-    read_config(run)["experiments"]
 
 A run may be killed and its disk may be full at any moment, and a directory that was handed on may hold anything:
 nothing is written through a symbolic link, and a name that would lead elsewhere is refused.
 """
 
 import errno
-import json
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from errors import UserError
 
@@ -75,42 +71,6 @@ def remove_partial(folder: Path) -> None:
     for path in folder.glob(f"*{PARTIAL}"):
         with suppress(OSError):
             path.unlink()
-
-
-def whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, but for a torn last one; a kill may leave half of a character."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield line[:-1].decode()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or `{}` where there is no such file; `UserError` where it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is damaged ({error}); move it away and run the command again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is damaged (it should hold a JSON object); move it away and run the command again")
-    return content
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """`patching_config.json` of a run, or `{}`; `UserError` where a name in it cannot be part of a file's name."""
-    path = run / CONFIG
-    config = read_json(path)
-    experiments = config.get("experiments", {})
-    if not isinstance(experiments, dict) or not all(isinstance(settings, dict) for settings in experiments.values()):
-        raise UserError(f"{path}: is damaged (its experiments should be objects); move it away")
-    for name, settings in experiments.items():
-        check_name(name, path)
-        check_name(settings.get("kind", name), path)
-    return config
 
 
 def check_name(name: str, where: object) -> None:

@@ -76,6 +76,8 @@ def run_experiment(
     )
     pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
     done = run.begin(name, recorded_settings(job, settings), [pair_row(pair) for pair in pairs], settings.overwrite)
+    if run.remark:
+        say(f"warning: {run.remark}")
     if not main:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)
     if done == len(pairs):

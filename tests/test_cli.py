@@ -115,6 +115,20 @@ def test_a_finished_experiment_is_not_run_again_unless_overwritten(run):
     assert (run / "patching_records_prosody.jsonl").read_bytes() == before
 
 
+def test_another_experiment_that_does_not_hold_together_is_told_at_the_end(run, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    config = json.loads((out / "patching_config.json").read_text())
+    settings = config["experiments"]["prosody"] | {"kind": "semantic", "max_pairs_semantic": 5}
+    config["experiments"]["semantic"] = settings
+    (out / "patching_config.json").write_text(json.dumps(config))
+    shown = []
+    monkeypatch.setattr("cli._summarise", lambda results, name: shown.append(name))
+    line = fails("patch", "--kind", "prosody", "--out", out, *FEW, status=1)
+    assert shown == ["prosody"] and "pair_list_semantic.jsonl: is not there" in line
+    assert "semantic cannot be shown" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_patch_and_control_meet_in_one_run(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
@@ -130,7 +144,7 @@ def test_patch_and_control_meet_in_one_run(run, tmp_path):
 def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    call("control", "--kind", "random", "--out", out, "--max-pairs", "3", "--seed", "7", "--device", "cpu", *LAYERS)
+    call("control", "--kind", "random", "--out", out, "--max-pairs", "3", "--seed", "7", "--device", "cpu")
     mine, main = rows(out / "pair_list_random-prosody.jsonl"), rows(run / "pair_list_prosody.jsonl")
     assert [(p["clip_a"], p["target"]) for p in mine] == [(p["clip_a"], p["target"]) for p in main]
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]["random-prosody"]
