@@ -22,9 +22,11 @@ from errors import BAD_USAGE, UserError
 from files import CONFIG, append, cannot_be_written, check_name, read_config, read_json, whole_lines, write_whole
 from runs.lock import only_user
 
-# What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
-# were found, what draws the figures, what an experiment says of itself, and threads, which change the last digit.
+# What may change between the experiments of a run, and between the parts of one that was interrupted: how the data are
+# called, where they lie and what was noticed of them (their hash says whether they are the same), what draws the
+# figures, what an experiment says of itself, and threads, which change the last digit.
 PLACES = ("source", "texts")
+NOTED = {"data": (*PLACES, "name", "warnings", "corpus")}
 NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
 Row = dict[str, Any]
 
@@ -69,7 +71,7 @@ class RunDir:
         """`UserError` where the directory is already that of another model, data set or prompt."""
         config = self.config()
         for part, value in identity.items():
-            if config and _lasting(config.get(part)) != _lasting(value):
+            if config and _lasting(part, config.get(part)) != _lasting(part, value):
                 changed = "; ".join(_changes(config.get(part), value, PLACES))
                 raise UserError(
                     f"{self.path}: holds a run with another {part} ({changed}); pass another --out, or remove it"
@@ -265,8 +267,9 @@ def _line(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _lasting(part: Any) -> Any:
-    return {key: value for key, value in part.items() if key not in PLACES} if isinstance(part, dict) else part
+def _lasting(part: str, content: Any) -> Any:
+    noted = NOTED.get(part, ())
+    return {key: value for key, value in content.items() if key not in noted} if isinstance(content, dict) else content
 
 
 def _changes(before: Any, now: Any, ignored: Sequence[str] = (), name: str = "", partly: bool = False) -> list[str]:
