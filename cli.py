@@ -33,6 +33,7 @@ from commandline.program import Program, debug_option, starting
 from commandline.words import SEED, DeviceName, InterventionName, ModelName, Place, Whole, controls
 from errors import BAD_USAGE, UserError
 from files import write_whole
+from models.families import family_of
 from models.folder import check_layers, checkpoint_folder, is_hub_id, n_layers_of, read_config
 from pairs import Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
 from pairs.corpora import listed
@@ -233,7 +234,7 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     if json_file and not json_file.resolve().parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)
     if options["model"]:
-        read_config(checkpoint_folder(options["model"]))
+        family_of(read_config(checkpoint_folder(options["model"])))
     from engine.bench import run_bench, shown
     from engine.bench_case import make_case
 
@@ -334,7 +335,10 @@ def _sample(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSample:
 def _check_model(options: dict[str, Any]) -> None:
     """`UserError` for what a model's folder and configuration show to be wrong, before torch is waited for."""
     if os.path.exists(options["model"]) or not is_hub_id(options["model"]):
-        check_layers(options["layers"], n_layers_of(checkpoint_folder(options["model"])))
+        config = read_config(checkpoint_folder(options["model"]))
+        family_of(config)
+        if n_layers := n_layers_of(config):
+            check_layers(options["layers"], n_layers)
 
 
 def _load_model(options: dict[str, Any]) -> "Subject":

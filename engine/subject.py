@@ -14,7 +14,8 @@ from pathlib import Path
 from engine.clips import ClipStore
 from engine.engine import Engine
 from engine.threads import settle_threads
-from models.checkpoint import checkpoint_folder, checkpoint_hash
+from models.checkpoint import checkpoint_hash
+from models.folder import checkpoint_folder
 from models.labels import LabelTokenizerHelper
 from models.speech_lm import SpeechLM, load_speech_lm
 

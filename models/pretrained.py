@@ -21,8 +21,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from errors import UserError
 from models.adapters import merged
-from models.checkpoint import is_finite, read_config, stored_tensors
+from models.checkpoint import is_finite, stored_tensors
 from models.families import family_of
+from models.folder import read_config
 from models.labels import LabelTokenizerHelper, Tokenizer
 from models.speech_lm import Prompt
 

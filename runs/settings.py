@@ -77,7 +77,7 @@ def recorded_settings(job: Job, settings: Settings) -> dict[str, Any]:
 
 def dtype_of(subject: Subject) -> str:
     """The type of the model's numbers, as the configuration and `--dtype` call it."""
-    return str(subject.model.llm_model.dtype).removeprefix("torch.")
+    return str(subject.model.llm.dtype).removeprefix("torch.")
 
 
 def known_settings(experiment: Intervention, settings: Settings, values: Mapping[str, Any]) -> dict[str, Any]:

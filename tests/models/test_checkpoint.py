@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 import models.checkpoint as files
-from models.checkpoint import checkpoint_hash, is_finite, read_json, read_tensors, stored_tensors
+from models.checkpoint import checkpoint_hash, is_finite, read_tensors, stored_tensors
 from models.families import OPENS2S
+from models.folder import read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import make_extractor
 from models.opens2s import load_model
@@ -163,7 +164,7 @@ def test_broken_json_is_named(checkpoint, refused, name, content):
 
 
 def test_a_file_far_too_large_for_a_configuration_is_not_read(checkpoint, refused, monkeypatch):
-    monkeypatch.setattr(files, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr("models.folder.MAX_JSON_BYTES", 100)
     with refused(checkpoint.folder / "config.json", "too many"):
         read_json(checkpoint.folder / "config.json")
 

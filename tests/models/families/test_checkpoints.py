@@ -9,8 +9,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import checkpoint_folder, checkpoint_hash
+from models.checkpoint import checkpoint_hash
 from models.families import FAMILIES, family_of
+from models.folder import checkpoint_folder
 from models.speech_lm import join
 from tests.models.families.builders import BUILDERS
 from tests.models.families.conftest import load
