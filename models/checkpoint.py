@@ -75,7 +75,8 @@ def read_tensors(
                 with safe_open(path, framework="pt") as file:
                     for name in [name for name, tensor in stored.items() if tensor.path == path]:
                         saved = file.get_tensor(name)
-                        tensors[name] = saved.to(device, dtype)
+                        # A copy even where nothing changes: the file is mapped, and may be written over meanwhile.
+                        tensors[name] = saved.to(device, dtype, copy=True)
                         if not is_finite(tensors[name]):
                             raise UserError(f"{path}: {name} {_not_finite(saved, dtype)}")
                         bar.update(stored[name].n_bytes)

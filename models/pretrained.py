@@ -115,7 +115,18 @@ def load_outer(cls: type, folder: Path, device: torch.device, dtype: torch.dtype
             ignore_mismatched_sizes=True,  # refused below, with their names
         )
         _check(folder, outer, found, dtype)
+        if device.type == "cpu":
+            _unmap(outer)
         return outer.to(device).eval().requires_grad_(False)
+
+
+def _unmap(model: nn.Module) -> None:
+    """Copy every weight into memory of its own: what needed no other dtype is still the file's, mapped.
+
+    The file may be written over, or cut, while the model runs.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def outer_config(cls: type, folder: Path) -> Any:

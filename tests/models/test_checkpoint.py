@@ -67,6 +67,15 @@ def test_quantised_weights_are_refused(checkpoint, refused, dtype):
         load(checkpoint)
 
 
+def test_weights_written_over_while_the_model_runs_change_nothing(checkpoint):
+    stored, before = stored_tensors(checkpoint.folder, OPENS2S), {k: t.clone() for k, t in checkpoint.tensors.items()}
+    dtype = next(iter(before.values())).dtype  # the file's own, so that none is converted
+    tensors = read_tensors(stored, torch.device("cpu"), dtype)
+    with checkpoint.weights.open("r+b") as file:
+        file.write(bytes(checkpoint.weights.stat().st_size))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())
+
+
 def test_a_device_without_the_memory_is_named(checkpoint, refused, monkeypatch):
     for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()):
 
