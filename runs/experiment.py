@@ -18,6 +18,7 @@ from errors import UserError
 from models.labels import LABELS
 from models.speech_lm import PROMPT
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs.clips import clip_hashes
 from pairs.shown import shown
 from registry.catalogue import MAIN
 from registry.intervention import ALL, Intervention
@@ -170,7 +171,8 @@ def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
 
 
 def identity(subject: Subject, dataset: Dataset) -> dict[str, Any]:
-    """What a run is a run of, as its configuration has it."""
+    """What a run is a run of, as its configuration has it; from then on, a clip that has changed ends it."""
+    subject.clips.hashes = hashes = clip_hashes(dataset)
     prompt = subject.model.prompt
     span = {"span": prompt.span} if prompt.span else {}
     return {
@@ -180,7 +182,7 @@ def identity(subject: Subject, dataset: Dataset) -> dict[str, Any]:
             "n_layers": subject.engine.n_layers,
             "hidden_size": subject.model.llm.config.hidden_size,
         },
-        "data": dataset_identity(dataset),
+        "data": dataset_identity(dataset, hashes),
         "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
         "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
     }
