@@ -4,6 +4,11 @@ Thin on purpose: options in, calls to pairs, interventions and analysis, paths o
 the commands, so that help, `pairs` and `report` come at once.
 """
 
+if __name__ == "__main__":  # before the imports below, which take a moment
+    from runs.interrupt import quiet_from_the_start
+
+    quiet_from_the_start()
+
 import json
 import os
 from dataclasses import replace

@@ -21,6 +21,7 @@ from errors import UserError
 
 CONFIG = "patching_config.json"
 PARTIAL = ".partial"
+OUR_PARTIAL = re.compile(rf"[a-z_]+[\w-]*\.(json|jsonl|csv|png|svg|html)\.\d+{PARTIAL}")
 WAY_OUT = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or pass another --out"),
     errno.EISDIR: "a folder has its name; move that away, or pass another --out",
@@ -79,10 +80,11 @@ def cannot_be_written(path: Path, error: OSError) -> UserError:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process had half written."""
+    """Remove what a killed process of this program had half written, and no other program's files."""
     for path in folder.glob(f"*{PARTIAL}"):
-        with suppress(OSError):
-            path.unlink()
+        if OUR_PARTIAL.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def whole_lines(path: Path) -> Iterator[str]:

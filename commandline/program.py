@@ -8,7 +8,6 @@ A `UserError` becomes a line and its exit status here and nowhere else.
 
 import errno
 import gc
-import io
 import os
 import sys
 import traceback
@@ -20,9 +19,8 @@ import click
 
 from errors import BAD_INPUT, UserError
 from registry.catalogue import MAIN, Entry, add_plugin, catalogue, find
-from runs.interrupt import stoppable
+from runs.interrupt import INTERRUPTED, stoppable
 
-INTERRUPTED = 130
 # What writing to a pipe or a terminal gives that is no longer there.
 NOBODY_READS = (errno.EPIPE, errno.EIO)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -60,7 +58,7 @@ class Program(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
             # Tokens and ids have letters that a terminal's encoding may lack: better a "?" than no result.
-            if isinstance(stream, io.TextIOWrapper):
+            with suppress(AttributeError, OSError):  # a notebook's own stream, or one that leads elsewhere by now
                 stream.reconfigure(errors="replace")
         # Before anything is parsed: a plugin's name must be known where a command or a --kind is looked up.
         words = list(sys.argv[1:] if args is None else args)

@@ -12,6 +12,7 @@ This module alone writes there, and it needs neither torch nor pandas.
 
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,6 +29,7 @@ from runs.lock import only_user
 PLACES = ("source", "texts")
 NOTED = {"data": (*PLACES, "name", "warnings", "corpus")}
 NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
+REPORT = "report.html"
 Row = dict[str, Any]
 
 
@@ -64,7 +66,13 @@ class RunDir:
         return list(self.config().get("experiments", {}))
 
     def in_use(self) -> AbstractContextManager[None]:
-        """Within it no other process writes here; `UserError` that names the one that does."""
+        """Within it no other process writes here; `UserError` that names the one that does.
+
+        A folder with somebody else's report.html, which a run would replace, is refused too.
+        """
+        report = self.path / REPORT
+        if os.path.exists(report) and not os.path.exists(self.path / CONFIG):
+            raise UserError(f"{report}: is there, and no run; move it away, or pass another --out")
         return only_user(self.path)
 
     def check(self, identity: Row) -> None:
