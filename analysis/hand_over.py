@@ -24,7 +24,7 @@ HAND_OVER = (
     "the middle between its value at the first layer patched and A's own rate, how often A unpatched gives the target; "
     "for the suffix, the layer at which its own rate first rises above that same middle."
 )
-# With fewer, limits of 95 % hold the truth in 72 to 99 % of simulated experiments; docs/reading.md has the numbers.
+# With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/reading.md has the numbers.
 LEAST_TEXTS = 6
 STEPS = 8  # places looked at between two layers; limits between those are interpolated
 Found = dict[str, Any]

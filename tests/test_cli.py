@@ -219,6 +219,7 @@ def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path)
         "self_attn.o_proj.input"
     }
     assert "--head 99: the model has 0-" in fails("heads", "--head", "99", "--out", tmp_path / "no", *FEW, status=2)
+    assert not (tmp_path / "no").exists()
 
 
 def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):

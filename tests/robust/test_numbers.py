@@ -235,9 +235,7 @@ class TestClips:
         assert len(measured) == 26 and not measured & {row["pair_id"] for row in failed}
         assert "done already" in self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
 
-    def test_a_clip_that_changes_during_the_run_ends_it_and_nothing_computed_is_lost(
-        self, corpus, tmp_path, monkeypatch
-    ):
+    def test_a_clip_that_changes_meanwhile_ends_the_run_and_nothing_is_lost(self, corpus, tmp_path, monkeypatch):
         folder, out = corpus[0], tmp_path / "run"
         self.call(folder, tmp_path / "undisturbed")
         originals = {path: path.read_bytes() for path in folder.glob("sad/*.flac")}

@@ -201,6 +201,21 @@ def test_half_written_files_of_other_programs_stay(tmp_path, name):
         assert (tmp_path / name).read_text(encoding="utf-8") == "theirs"
 
 
+@pytest.mark.parametrize(
+    ("place", "way_out"), [("folder", "a folder has its name"), ("link", "remove it"), ("gone/file", "make it again")]
+)
+def test_what_cannot_be_written_names_the_way_out_that_fits(tmp_path, place, way_out):
+    (tmp_path / "folder").mkdir()
+    link(tmp_path / "link", tmp_path / "nowhere" / "at all")
+    if place == "link":
+        line = fails("pairs", "--kind", "prosody", "--out", tmp_path / place)
+    else:
+        with pytest.raises(UserError) as caught:
+            append(tmp_path / place, "text")
+        line = str(caught.value)
+    assert way_out in line and "make room" not in line
+
+
 def test_a_report_of_somebody_else_is_not_overwritten(tmp_path):
     (tmp_path / "report.html").write_text("theirs", encoding="utf-8")
     line = fails("pairs", "--kind", "prosody", "--out", tmp_path)
