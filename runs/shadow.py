@@ -64,14 +64,17 @@ def refuse_otherwise(run: RunDir, main: Recorded, experiment: Experiment, kind: 
 
 
 def as_in(main: Recorded, experiment: Experiment, settings: "Settings") -> "Settings":
-    """The settings with what is taken over from the main experiment; the dtype is the model's, and loaded with it."""
+    """The settings with what is taken over from the main experiment.
+
+    The dtype is the model's, and loaded with it. Layers that a caller in Python lists stand.
+    """
     values = {name: main[recorded] for name, recorded in shadowed(experiment, settings.kind).items()}
     values.pop("dtype", None)
     options = dict(settings.options)
     if "alpha" in values:
         options["alpha"] = _several(values.pop("alpha"))
     if "layers" in values:
-        values["layers"] = tuple(values["layers"])
+        values["layers"] = tuple(values["layers"]) if settings.layers is None else settings.layers
     return replace(settings, options=options, **values)
 
 
