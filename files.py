@@ -17,6 +17,15 @@ from errors import UserError
 
 CONFIG = "patching_config.json"
 PARTIAL = ".partial"
+OUR_PARTIAL = re.compile(rf"[a-z_]+[\w-]*\.(json|jsonl|csv|png|svg|html)\.\d+{PARTIAL}")
+WAY_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or pass another --out"),
+    errno.EISDIR: "a folder has its name; move that away, or pass another --out",
+    errno.ELOOP: "remove the link, or pass another --out",
+    errno.ENOENT: "the folder is gone; make it again, or pass another --out",
+    errno.EEXIST: "a file or a link that leads nowhere has its name; remove it, or pass another --out",
+}
+OTHER_WAY_OUT = "see to its folder and permissions, or pass another --out"
 FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
 
 
@@ -62,15 +71,16 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def cannot_be_written(path: Path, error: OSError) -> UserError:
-    """The error to raise for a full or read-only disk, or a link where a file should be."""
-    return UserError(f"{path}: cannot be written ({error.strerror}); make room, or pass another --out")
+    """The error to raise for a full or read-only disk, or a link or folder where a file should be."""
+    return UserError(f"{path}: cannot be written ({error.strerror}); {WAY_OUT.get(error.errno, OTHER_WAY_OUT)}")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process had half written."""
+    """Remove what a killed process of this program had half written, and no other program's files."""
     for path in folder.glob(f"*{PARTIAL}"):
-        with suppress(OSError):
-            path.unlink()
+        if OUR_PARTIAL.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def check_name(name: str, where: object) -> None:

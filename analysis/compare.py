@@ -5,6 +5,7 @@
 Metrics and hand-over layers are computed from each run's records; its dose and the layers patched stand beside them.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,20 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
 
 
 def differing(table: pd.DataFrame) -> list[str]:
-    """What to say where the runs of a kind of pair had other doses or did not patch all of their layers."""
+    """What else differs between the runs of a kind of pair than what they are compared for, and bears on the curves."""
     lines = []
+    if table["model_sha256"].nunique() > 1:
+        lines.append(f"the models differ: {_each(table, 'model')}")
+    if table["data_sha256"].nunique() > 1:
+        lines.append(f"the data differ: {_each(table, 'data')}")
+    if table["prompt"].nunique() > 1:
+        lines.append("the prompts differ in more than the question; each is in its run's patching_config.json")
+    if table["frames_per_second"].nunique() > 1:
+        spans = "; ".join(
+            f"{row['run']} {row['median_span']:g} positions at {row['frames_per_second']:g} a second"
+            for row in table.to_dict("records")
+        )
+        lines.append(f"the spans differ (median): {spans}")
     if table["alpha"].nunique() > 1:
         lines.append("the doses differ, and with them the rates and the hand-over layers")
     if (table["layers"] != "all").any():
@@ -57,6 +70,10 @@ def differing(table: pd.DataFrame) -> list[str]:
             "not all layers were patched: a hand-over layer is relative to the rate at the first layer patched"
         )
     return lines
+
+
+def _each(table: pd.DataFrame, column: str) -> str:
+    return "; ".join(f"{row['run']} {row[column]}" for row in table.to_dict("records"))
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -104,7 +121,10 @@ def _row(results: Results, main: Measured, n_layers: int) -> dict[str, Any]:
     found, metrics = results.hand_over(main.kind), main.curve
     layer = found["layer"]
     layers = main.settings["layers_to_patch"]
+    model, data, prompt = (results.config[part] for part in ("model", "data", "prompt"))
     return {
+        "model": " ".join(filter(None, [shown(model["name"]), model.get("family") and f"({model['family']})"])),
+        "data": shown(data["name"]),
         "n_layers": n_layers,
         "layers": "all" if len(layers) == n_layers else ranges(layers),
         "alpha": float(metrics[DOSE].iloc[0]),
@@ -116,4 +136,9 @@ def _row(results: Results, main: Measured, n_layers: int) -> dict[str, Any]:
         "donor_is_target_rate": metrics["donor_is_target_rate"].iloc[0],
         "base_is_target_rate": metrics["base_is_target_rate"].iloc[0],
         "n_pairs": int(metrics["n_pairs"].max()),
+        "frames_per_second": model.get("frames_per_second"),
+        "median_span": float(main.records["len_a"].median()),
+        "model_sha256": model["sha256"][:12],
+        "data_sha256": data["sha256"][:12],
+        "prompt": hashlib.sha256(prompt["text"].encode()).hexdigest()[:12],
     }

@@ -6,15 +6,18 @@ changes(before, now, NO_MATTER)          # ["versions.torch was 2.9, is 2.10"]
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
-# were found, what draws the figures, what an experiment says of itself, and threads, which change the last digit.
+# What may change between the experiments of a run, and between the parts of one that was interrupted: how the data are
+# called, where they lie and what was noticed of them (a hash says whether they and the model are the same), what draws
+# the figures, what an experiment says of itself, and threads, which change the last digit.
 PLACES = ("source", "texts")
+NOTED = {"data": (*PLACES, "name", "warnings", "corpus"), "model": ("family", "frames_per_second")}
 NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
 
 
-def lasting(part: Any) -> Any:
-    """A part of the identity without the places where it was found."""
-    return {key: value for key, value in part.items() if key not in PLACES} if isinstance(part, dict) else part
+def lasting(part: str, content: Any) -> Any:
+    """A part of the identity without what is only noted of it."""
+    noted = NOTED.get(part, ())
+    return {key: value for key, value in content.items() if key not in noted} if isinstance(content, dict) else content
 
 
 def changes(before: Any, now: Any, ignored: Sequence[str] = (), name: str = "", partly: bool = False) -> list[str]:

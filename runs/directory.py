@@ -12,6 +12,7 @@ This module alone writes there, and it needs neither torch nor pandas.
 
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,6 +29,7 @@ from runs.lock import only_user
 from runs.reader import as_written, read_config, read_document
 from runs.row_types import FailedPair, Keys, PairRow, record_type
 
+REPORT = "report.html"
 Row = dict[str, Any]
 
 
@@ -65,14 +67,20 @@ class RunDir:
         return list(self.config().get("experiments", {}))
 
     def in_use(self) -> AbstractContextManager[None]:
-        """Within it no other process writes here; `UserError` that names the one that does."""
+        """Within it no other process writes here; `UserError` that names the one that does.
+
+        A folder with somebody else's report.html, which a run would replace, is refused too.
+        """
+        report = self.path / REPORT
+        if os.path.exists(report) and not os.path.exists(self.path / CONFIG):
+            raise UserError(f"{report}: is there, and no run; move it away, or pass another --out")
         return only_user(self.path)
 
     def check(self, identity: Row) -> None:
         """`UserError` where the directory is already that of another model, data set or prompt."""
         config = self.config()
         for part, value in identity.items():
-            if config and lasting(config.get(part)) != lasting(value):
+            if config and lasting(part, config.get(part)) != lasting(part, value):
                 changed = "; ".join(changes(config.get(part), value, PLACES))
                 raise UserError(
                     f"{self.path}: holds a run with another {part} ({changed}); pass another --out, or remove it"

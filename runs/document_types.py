@@ -18,6 +18,8 @@ class Model(Keys):
     sha256: str
     n_layers: Annotated[int, Meta(ge=1)]
     hidden_size: int
+    family: str | UnsetType = UNSET
+    frames_per_second: float | UnsetType = UNSET
 
 
 class Corpus(Keys):
@@ -42,9 +44,10 @@ class Data(Keys):
 
 
 class Prompt(Keys):
-    system: str
+    system: str | None
     user: str
     text: str
+    span: str | UnsetType = UNSET
 
 
 class LabelTokens(Keys):
@@ -174,6 +177,8 @@ class Spans(Keys):
     passed: bool
     clips: Annotated[list[SpanRow], Meta(min_length=1)]
     left_out: list[BadClip] | UnsetType = UNSET
+    held_against: str | UnsetType = UNSET
+    span: str | UnsetType = UNSET
 
 
 class SelfPatch(Keys):
@@ -214,6 +219,8 @@ class SoundCheck(Keys):
     n_clips: int
     unreadable: list[BadClip]
     silent: list[str]
+    seconds_heard: float | UnsetType = UNSET
+    cut: list[str] | UnsetType = UNSET
 
 
 class InUse(Keys):

@@ -61,8 +61,8 @@ def _spans(run: Run) -> list[Check]:
         Check(
             name,
             _light(run.spans["passed"]),
-            f"{good} of {len(clips)} clips: one span between its two markers, {lengths[0]} to {lengths[-1]} positions, "
-            "as many as the duration asks for",
+            f"{good} of {len(clips)} clips: one span, held against {run.spans.get('held_against', 'its two markers')}, "
+            f"{lengths[0]} to {lengths[-1]} positions, as many as the duration asks for",
         )
     ]
 

@@ -196,7 +196,7 @@ def hand_over_means(run: Run) -> str:
 def _between(found: dict[str, float | None]) -> str:
     low, high = found["low"], found["high"]
     if low is None and high is None:
-        return ""
+        return f" (no interval: {found['reason']})" if found.get("reason") else ""
     start = "before the first layer patched" if low is None else f"{low:.3g}"
     end = "beyond the last layer patched" if high is None else f"{high:.3g}"
     return f" (95 % interval {start} to {end})"

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import charts, curves, figure_style, summary
 from analysis.charts import charts_of
-from analysis.compare import compare
+from analysis.compare import compare, differing
 from analysis.results import Results, left_out
 from analysis.summary import shown, summarise
 from errors import UserError
@@ -336,6 +336,21 @@ def test_doses_and_layer_subsets_stand_beside_the_hand_over_layers_that_are_comp
         "run: n = 10 pairs, alpha 1, all 3 layers" in said and "part: n = 10 pairs, alpha 0.5, layers 0-1 of 3" in said
     )
     assert "the doses differ" in said and "not all layers were patched" in said
+    assert "the models differ" not in said and "the prompts differ" not in said and "the spans differ" not in said
+
+
+def test_what_differs_between_models_and_data_is_named_beside_their_curves(run, copied, tmp_path):
+    config = json.loads((copied / "patching_config.json").read_text(encoding="utf-8"))
+    config["model"] |= {"name": "other", "sha256": "2" * 64, "family": "Voxtral", "frames_per_second": 12.5}
+    config["data"] |= {"name": "RAVDESS", "sha256": "3" * 64}
+    config["prompt"] |= {"system": None, "text": "[INST] …"}
+    (copied / "patching_config.json").write_text(json.dumps(config), encoding="utf-8")
+    other = copied.rename(tmp_path / "second")
+    table, _ = compare([run, other], tmp_path / "out")
+    assert table["frames_per_second"].iloc[1] == 12.5 and (table["median_span"] > 0).all()
+    said = " ".join(differing(table))
+    assert "the models differ: run" in said and "second other (Voxtral)" in said
+    assert "the data differ: run" in said and "second RAVDESS" in said and "the prompts differ" in said
 
 
 # --- controls that were run in another way

@@ -235,6 +235,38 @@ def hostile(tmp_path_factory, call):
     return report.write_report(Results(out))
 
 
+def test_printed_before_scrolling_it_has_every_figure_and_folded_part(browser, page):
+    browser.open(page)
+    browser.run("""
+        window.states = [];
+        const state = () => [
+          document.querySelectorAll('.chart[data-figure]').length,
+          document.querySelectorAll('.chart[data-figure] svg').length,
+          document.querySelectorAll('details:not([open])').length,
+        ];
+        matchMedia('print').addEventListener('change', () => states.push(state()));
+        addEventListener('afterprint', () => states.push(state()));
+        return state();
+    """)
+    n_folded = browser.run("return document.querySelectorAll('details:not([open])').length")
+    fresh = len(browser.cdp("Page.printToPDF")["data"])
+    figures, drawn, folded = browser.run("return states.find(([, drawn]) => drawn)")
+    assert figures == drawn > 6
+    assert n_folded > 0 and browser.run("return document.querySelectorAll('details:not([open])').length") == n_folded
+    browser.draw_everything()
+    assert fresh > 0.8 * len(browser.cdp("Page.printToPDF")["data"])
+
+
+def test_each_figure_has_a_name_of_its_own(browser, page):
+    browser.open(page)
+    browser.draw_everything()
+    names = browser.run(
+        "return [...document.querySelectorAll('.chart')].map((box) => "
+        "(box.querySelector('[aria-roledescription=visualization]') ?? box).getAttribute('aria-label'))"
+    )
+    assert len(names) > 6 and all(names) and len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_what_data_say_stays_text(browser, hostile, number):
     browser.open(hostile)

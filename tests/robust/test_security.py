@@ -182,10 +182,41 @@ def test_a_run_follows_no_link_out_of_its_directory(tmp_path, outside, name):
 
 def test_half_written_files_are_removed_and_not_what_they_link_to(tmp_path, outside):
     (tmp_path / "run").mkdir()
-    link(tmp_path / "run" / "a.partial", outside / "precious")
+    link(tmp_path / "run" / "report.html.7.partial", outside / "precious")
     with only_user(tmp_path / "run"):
         assert not list((tmp_path / "run").glob("*.partial"))
     assert (outside / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["film.mp4.partial", "a.partial", "report.html.partial", "patching_config.json.x.partial"]
+)
+def test_half_written_files_of_other_programs_stay(tmp_path, name):
+    (tmp_path / name).write_text("theirs", encoding="utf-8")
+    with only_user(tmp_path):
+        assert (tmp_path / name).read_text(encoding="utf-8") == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("place", "way_out"), [("folder", "a folder has its name"), ("link", "remove it"), ("gone/file", "make it again")]
+)
+def test_what_cannot_be_written_names_the_way_out_that_fits(tmp_path, place, way_out):
+    (tmp_path / "folder").mkdir()
+    link(tmp_path / "link", tmp_path / "nowhere" / "at all")
+    if place == "link":
+        line = fails("pairs", "--kind", "prosody", "--out", tmp_path / place)
+    else:
+        with pytest.raises(UserError) as caught:
+            append(tmp_path / place, "text")
+        line = str(caught.value)
+    assert way_out in line and "make room" not in line
+
+
+def test_a_report_of_somebody_else_is_not_overwritten(tmp_path):
+    (tmp_path / "report.html").write_text("theirs", encoding="utf-8")
+    line = fails("pairs", "--kind", "prosody", "--out", tmp_path)
+    assert line.startswith(f"error: {tmp_path / 'report.html'}: is there, and no run")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):

@@ -131,8 +131,11 @@ def test_another_model_data_set_or_prompt_is_refused(run, part):
 
 
 def test_the_same_data_in_another_place_is_the_same(run):
-    run.claim(IDENTITY | {"data": IDENTITY["data"] | {"source": "there"}})
-    assert run.experiments() == ["prosody"]
+    for noted in ({"source": "there"}, {"name": "renamed"}, {"warnings": ["folder results is ignored"]}):
+        run.claim(IDENTITY | {"data": IDENTITY["data"] | noted})
+        assert run.experiments() == ["prosody"] and noted.items() <= run.config()["data"].items()
+    with pytest.raises(UserError, match="another data .sha256 was 2, is 3"):
+        run.claim(IDENTITY | {"data": IDENTITY["data"] | {"sha256": "3"}})
 
 
 def test_other_settings_are_refused_by_name(run):
