@@ -5,29 +5,27 @@
 Says what it costs, runs the checks that gate it, then the pairs that are not done yet.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
+from engine.mistakes import explained, place_of
 from engine.pair_input import check_alignment
 from errors import UserError
-from pairs import Dataset, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs.clips import clip_hashes
+from pairs.shown import shown
+from registry.catalogue import MAIN
 from registry.intervention import ALL, Intervention
 from runs.directory import RunDir
 from runs.failures import Failures
 from runs.interrupt import after_this_pair
 from runs.place import Place, Task
 from runs.say import Say, once
-from runs.settings import (
-    DRAWN,
-    MAIN,
-    Settings,
-    experiment_name,
-    known_settings,
-    layers_of,
-)
+from runs.settings import Settings, experiment_name, known_settings
+from runs.shadow import DRAWN, as_in, main_of, ran_otherwise, refuse_otherwise
 
 
 def run_experiment(
@@ -51,17 +49,24 @@ def run_experiment(
     said: set[str] = set()
     say = once(say, said)
     check_alignment(settings.align)
-    layers_of(place.n_layers, settings.layers)
-    claim(place, dataset, run)
+    of_run = identity(place, dataset)
+    run.check(of_run)
     name = experiment_name(experiment, settings.kind)
-    main = run.config()["experiments"].get(settings.kind) if experiment.name != MAIN else None
+    main = main_of(run, experiment.name, settings.kind)
     if main:
-        settings, sample = _shadowing(main, run, dataset, sample, settings)
+        refuse_otherwise(run, main, experiment, settings.kind, {"dtype": place.dtype})
+        settings, sample = _shadowing(main, run, dataset, sample, experiment, settings)
     task = place.task(experiment, settings, dataset)
-    pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
+    pairs = pairs_of(experiment, sample, dataset.clips)
+    run.claim(of_run)
     done = run.begin(name, task.recorded, [pair_row(pair) for pair in pairs], settings.overwrite)
+    if run.remark:
+        say(f"warning: {run.remark}")
     if not main:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)
+    if experiment.name == MAIN:
+        for control, keys in ran_otherwise(run.config()["experiments"], settings.kind, task.recorded).items():
+            say(f"warning: {control} is there already, with another {', '.join(keys)}; --overwrite runs it again")
     if done == len(pairs):
         _finish(run, name, done, {})  # once more, where it was interrupted between its last pair and this mark
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
@@ -82,13 +87,35 @@ def run_experiment(
     return name
 
 
+def pairs_of(experiment: Intervention, sample: PairSample, clips: Sequence[Clip]) -> Sequence[Pair]:
+    """The pairs that an experiment runs on; `UserError` where what it makes of the main ones is no list of pairs."""
+    try:
+        pairs = list(experiment.pairs(sample, clips)) if experiment.pairs else list(sample.pairs)
+    except UserError:
+        raise
+    except Exception as error:  # code of whoever wrote the experiment
+        raise explained(error, experiment) from error
+    ids = Counter(pair.pair_id if isinstance(pair, Pair) else None for pair in pairs)
+    twice = [pair_id for pair_id, n in ids.items() if n > 1]
+    if not pairs or None in ids or twice:
+        found = f"gives pair {shown(twice[0])} twice" if twice and None not in ids else "must give pairs, one at least"
+        raise UserError(f"{place_of(experiment)}: {experiment.name}: pairs= {found}")
+    return pairs
+
+
 def _shadowing(
-    main: Mapping[str, Any], run: RunDir, dataset: Dataset, sample: PairSample, settings: Settings
+    main: Mapping[str, Any],
+    run: RunDir,
+    dataset: Dataset,
+    sample: PairSample,
+    experiment: Intervention,
+    settings: Settings,
 ) -> tuple[Settings, PairSample]:
     """The settings and pairs of the main experiment, as it ran."""
-    drawn = {"max_pairs": main[f"max_pairs_{settings.kind}"]} | {new: main[old] for new, old in DRAWN}
+    settings = as_in(main, experiment, settings)
+    drawn = {name: getattr(settings, name) for name in ("max_pairs", *DRAWN)}
     pairs = pairs_from_rows(run.read_pairs(settings.kind), dataset.clips)
-    return replace(settings, **drawn), PairSample(pairs, sample.report | drawn)
+    return settings, PairSample(pairs, sample.report | drawn)
 
 
 def refuse_early(
@@ -103,6 +130,9 @@ def refuse_early(
     run.check({"data": dataset_identity(dataset)})
     if settings.overwrite:
         return
+    main = main_of(run, experiment.name, settings.kind)
+    if main:
+        settings = as_in(main, experiment, settings)
     values = {**experiment.options, **settings.options}
     known = known_settings(experiment, settings, {name: chosen for name, chosen in values.items() if chosen is not ALL})
     known |= {key: given[key] for key in ("engine", "dtype") if given.get(key) not in (None, "auto")}
@@ -110,9 +140,6 @@ def refuse_early(
         known["layers_to_patch"] = list(settings.layers)
     if given.get("device"):
         known["device"] = given["device"].partition(":")[0]
-    if experiment.name != MAIN and settings.kind in run.experiments():  # it shadows the main experiment
-        of_main = {f"max_pairs_{settings.kind}", *(recorded for _, recorded in DRAWN)}
-        known = {key: value for key, value in known.items() if key not in of_main}
     run.refuse_other_settings(experiment_name(experiment, settings.kind), known)
 
 
@@ -122,10 +149,12 @@ def _finish(run: RunDir, name: str, n_pairs: int, notes: Mapping[str, Any]) -> i
     return n_failed
 
 
-def claim(place: Place, dataset: Dataset, run: RunDir) -> None:
-    """Record in the run's configuration what it is a run of."""
-    identity = place.identity()
-    run.claim({"model": identity.pop("model"), "data": dataset_identity(dataset), **identity})
+def identity(place: Place, dataset: Dataset) -> dict[str, Any]:
+    """What a run is a run of, as its configuration has it; from then on, a clip that has changed ends it."""
+    hashes = clip_hashes(dataset)
+    place.expect(hashes)
+    of_model = place.identity()
+    return {"model": of_model.pop("model"), "data": dataset_identity(dataset, hashes), **of_model}
 
 
 def cost(n_pairs: int, task: Task) -> str:

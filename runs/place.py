@@ -1,6 +1,7 @@
 """Where the pairs of an experiment are computed.
 
     place = Local(load_subject("demo/opens2s-demo"))
+    place.expect(clip_hashes(dataset))                           # a clip that has changed ends the run
     task = place.task(load_intervention("patch"), settings, dataset)
     task.check(pairs, "prosody", run, print)                     # the gates
     for records in task.records(pairs, print, failed, asked): ...
@@ -9,8 +10,9 @@
 for them does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from engine.failures import PairFailed
@@ -24,7 +26,7 @@ from runs.gates import check_engine, check_sounds, run_checks
 from runs.job import Job, make_job
 from runs.pair_loop import run_job
 from runs.say import Say
-from runs.settings import Settings, layers_of, recorded_settings
+from runs.settings import Settings, dtype_of, layers_of, recorded_settings
 
 Failed = Callable[[Pair, PairFailed], None]
 Asked = Callable[[], bool]  # whether the run should end
@@ -49,12 +51,15 @@ class Task(Protocol):
 
 
 class Place(Protocol):
-    """A model, wherever it is; `n_layers` are its decoder's."""
+    """A model, wherever it is, for the experiments of one command; `dtype` is the type of its numbers."""
 
-    n_layers: int
+    dtype: str
 
     def identity(self) -> dict[str, Any]:
         """`model`, `prompt` and `labels` as they are recorded of a run."""
+
+    def expect(self, hashes: Mapping[Path, str]) -> None:
+        """The sha256 that each clip's file must have when it is decoded; another one ends the run."""
 
     def task(self, experiment: Intervention, settings: Settings, dataset: Dataset) -> Task:
         """Make an experiment ready; `UserError` for layers or options that the model does not have."""
@@ -67,7 +72,8 @@ class Local:
     """This process and the model that it has loaded."""
 
     def __init__(self, subject: Subject):
-        self.subject, self.n_layers = subject, subject.engine.n_layers
+        self.subject, self.dtype = subject, dtype_of(subject)
+        self.passed: set[Hashable] = set()  # what the checks on clips have passed already
 
     def identity(self) -> dict[str, Any]:
         subject, prompt = self.subject, self.subject.model.prompt
@@ -78,16 +84,21 @@ class Local:
                 "sha256": subject.sha256,
                 "n_layers": subject.engine.n_layers,
                 "hidden_size": subject.model.llm.config.hidden_size,
+                "family": subject.family.name,
+                "frames_per_second": float(subject.family.frames_per_second),
             },
             "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
             "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
         }
 
+    def expect(self, hashes: Mapping[Path, str]) -> None:
+        self.subject.clips.hashes = hashes
+
     def task(self, experiment: Intervention, settings: Settings, dataset: Dataset) -> "LocalTask":
-        layers = layers_of(self.n_layers, settings.layers)
+        layers = layers_of(self.subject.engine.n_layers, settings.layers)
         how = {"align_how": settings.align, "seed": settings.seed, "clips": dataset.clips}
         job = make_job(self.subject, experiment, layers, settings.options, **how)
-        return LocalTask(job, settings, dataset, recorded_settings(job, settings), len(job.combinations))
+        return LocalTask(job, settings, dataset, recorded_settings(job, settings), len(job.combinations), self.passed)
 
     def notes(self) -> Row:
         return {}
@@ -102,14 +113,15 @@ class LocalTask:
     dataset: Dataset
     recorded: Row
     n_combinations: int
+    passed: set[Hashable]
 
     def check(self, pairs: Sequence[Pair], name: str, run: RunDir, say: Say) -> None:
         subject, settings, skip = self.job.subject, self.settings, self.settings.skip_bad_clips
         check_sounds(subject, _clips_of(pairs), name, run, settings, say)
         checked = (run.path, self.dataset.source, settings.seed, tuple(self.job.layers), skip)
-        if checked not in subject.passed:  # by another experiment of the same command
+        if checked not in self.passed:  # by another experiment of the same command
             run_checks(subject, self.dataset, run, settings.seed, self.job.layers, say, skip)
-            subject.passed.add(checked)
+            self.passed.add(checked)
         check_engine(self.job, pairs, name, run, say)
 
     def records(

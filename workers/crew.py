@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,11 @@ class Crew:
     ray: Any
     members: list[Member]
     say: Say
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     @property
-    def n_layers(self) -> int:
-        return self.members[0].about.n_layers
+    def dtype(self) -> str:
+        return self.members[0].about.dtype
 
     def alive(self) -> list[Member]:
         """The workers that are left; `UserError` for none."""
@@ -121,6 +122,9 @@ class Crew:
     def identity(self) -> dict[str, Any]:
         return dict(self.members[0].about.identity)
 
+    def expect(self, hashes: Mapping[Path, str]) -> None:
+        self.hashes = hashes
+
     def notes(self) -> Row:
         hosts = Counter(member.about.host for member in self.members)
         devices = sorted({member.about.device for member in self.members})
@@ -130,7 +134,7 @@ class Crew:
 
     def task(self, experiment: Intervention, settings: Settings, dataset: Dataset) -> "CrewTask":
         threads = self.members[0].about.threads
-        order = Order(experiment.name, experiment.code_hash(), settings, dataset, threads)
+        order = Order(experiment.name, experiment.code_hash(), settings, dataset, self.hashes, threads)
         recorded, n_combinations = self.first("begin", order)
         return CrewTask(self, order, recorded, n_combinations)
 

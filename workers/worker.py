@@ -2,7 +2,7 @@
 
     worker = Worker(Load("demo/opens2s-demo", {"device": "cpu"}, threads=1))
     worker.load()                                       # About: where it is, what it loaded, with which versions
-    worker.begin(Order("patch", code_sha256, settings, dataset))
+    worker.begin(Order("patch", code_sha256, settings, dataset, hashes, threads=1))
     part = worker.run(chunk)                            # what it computed in a second; for the rest, run()
 
 Plain Python: Ray makes an actor of it, tests call it as it is.
@@ -52,19 +52,23 @@ class About:
     pid: int
     device: str
     threads: int
-    n_layers: int
+    dtype: str
     identity: dict[str, Any]
     versions: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Order:
-    """An experiment to run, by its name; its code must be that of the driver. `threads` are the first worker's."""
+    """An experiment to run, by its name; its code must be that of the driver, and each clip's file as `hashes` say.
+
+    `threads` are the first worker's.
+    """
 
     name: str
     code_sha256: str
     settings: Settings
     dataset: Dataset
+    hashes: Mapping[Path, str]
     threads: int
 
 
@@ -129,7 +133,7 @@ class Worker:
             os.getpid(),
             device,
             torch.get_num_threads(),
-            self._place.n_layers,
+            self._place.dtype,
             self._place.identity(),
             versions(),
         )
@@ -142,6 +146,7 @@ class Worker:
         experiment = load_intervention(order.name)
         if experiment.code_hash() != order.code_sha256:
             raise UserError(f"{find(order.name).path}: holds another {order.name} than where the command was started")
+        self._place.expect(order.hashes)
         self._task = self._place.task(experiment, order.settings, order.dataset)
         return self._task.recorded, self._task.n_combinations
 

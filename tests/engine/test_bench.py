@@ -18,6 +18,11 @@ from engine import bench, bench_case
 N_LAYERS = 6
 
 
+@pytest.fixture(scope="module", autouse=True)
+def encoded_once():
+    """Every sound is encoded each time it is asked for."""
+
+
 @pytest.fixture(scope="module")
 def case():
     config = deepcopy(bench_case.NARROW)
@@ -104,7 +109,7 @@ def test_the_full_size_needs_a_device():
 
 def test_what_cannot_be_done_is_said_before_anything_is_measured(tmp_path):
     assert "there is no folder" in fails("--json", tmp_path / "no" / "b.json", status=2)
-    assert "choose one" in fails("--full-size", "--model", "x", status=2)
+    assert "choose one" in fails("--full-size", "--model", DEMO_MODEL, status=2)
     assert "nowhere" in fails("--model", tmp_path / "nowhere", status=1)
 
 

@@ -1,6 +1,7 @@
 """A worker as Ray runs it, here without Ray, and what is asked of a machine."""
 
 import importlib.util
+import json
 import pickle
 import platform
 import re
@@ -15,6 +16,7 @@ from engine.failures import BadClip
 from errors import BAD_USAGE, UserError
 from interventions import load_intervention
 from pairs import build_pairs
+from pairs.clips import clip_hashes
 from runs.directory import RunDir
 from runs.place import Local
 from runs.settings import Settings
@@ -37,7 +39,7 @@ def at_work(demo, demo_data):
     """A worker that has the demo and began `patch`."""
     made = Worker(Load(str(DEMO_MODEL), {}, threads=1))
     made._place = Local(demo)
-    made.begin(Order("patch", load_intervention("patch").code_hash(), SETTINGS, demo_data, threads=1))
+    made.begin(Order("patch", load_intervention("patch").code_hash(), SETTINGS, demo_data, {}, threads=1))
     return made
 
 
@@ -53,7 +55,7 @@ def test_in_parts_or_whole_the_records_are_the_same(demo, demo_data, sample, at_
 
 def test_the_code_of_an_experiment_must_be_the_drivers(demo_data, at_work):
     with pytest.raises(UserError, match="holds another patch than where the command was started"):
-        at_work.begin(Order("patch", "0" * 64, SETTINGS, demo_data, threads=1))
+        at_work.begin(Order("patch", "0" * 64, SETTINGS, demo_data, {}, threads=1))
 
 
 def test_a_model_that_a_machine_does_not_see_is_named_with_it(tmp_path):
@@ -73,7 +75,7 @@ def test_a_model_that_a_machine_does_not_see_is_named_with_it(tmp_path):
 def test_a_machine_that_differs_is_refused_by_name(monkeypatch, versions, identity, words):
     own = {"python": "3", "torch": "2", "code": "1" * 64}
     monkeypatch.setattr("workers.crew.versions", lambda: own)
-    here = About("here", 1, "cpu", 1, 10, {"model": "one"}, own)
+    here = About("here", 1, "cpu", 1, "float32", {"model": "one"}, own)
     there = replace(here, host="there", versions=own | versions, identity=here.identity | identity)
     Crew(None, [Member(None, None, here)] * 2, print).compare()
     with pytest.raises(UserError) as caught:
@@ -106,13 +108,23 @@ def test_errors_are_the_same_after_a_journey(demo_data):
 
 def test_what_the_gates_write_and_say_is_told_in_order(tmp_path):
     notebook = Notebook(tmp_path)
+    found = {"passed": True, "n_clips": 2, "unreadable": [], "silent": []}
     notebook.say("first")
-    notebook.write_json("a.json", {"x": 1})
-    notebook.update_json("a.json", "y", 2)
+    notebook.write_json("sanity_check_sounds.json", {"prosody": found})
+    notebook.update_json("sanity_check_sounds.json", "semantic", found)
     run = RunDir(tmp_path)
     for method, args in notebook.events[1:]:
         getattr(run, method)(*args)
-    assert notebook.events[0] == ("say", ("first",)) and '"y": 2' in (tmp_path / "a.json").read_text(encoding="utf-8")
+    written = json.loads((tmp_path / "sanity_check_sounds.json").read_text(encoding="utf-8"))
+    assert notebook.events[0] == ("say", ("first",)) and written == {"prosody": found, "semantic": found}
+
+
+def test_a_clip_that_has_changed_since_the_run_began_ends_it_in_a_worker(demo_data, sample):
+    made = Worker(Load(str(DEMO_MODEL), {"device": "cpu"}, threads=1))
+    made.load()
+    hashes = clip_hashes(demo_data) | {sample.pairs[0].a.path: "0" * 64}
+    made.begin(Order("patch", load_intervention("patch").code_hash(), SETTINGS, demo_data, hashes, threads=1))
+    assert "has changed since the run began" in str(made.run(sample.pairs).error)
 
 
 class TestNeeds:
