@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before the imports below, which take a moment
 
     quiet_from_the_start()
 
+import gc
 import json
 import os
 import sys
@@ -391,7 +392,10 @@ def _load_model(options: dict[str, Any]) -> "Subject":
     click.echo(f"loading {options['model']} ...", err=True)
     from engine.subject import load_subject
 
-    return load_subject(options["model"], **_how_to_load(options))
+    subject = load_subject(options["model"], **_how_to_load(options))
+    # Before anything has run: what is there by now stays, and need not be looked through for garbage again.
+    gc.freeze()
+    return subject
 
 
 def _how_to_load(options: dict[str, Any]) -> dict[str, Any]:

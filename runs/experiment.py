@@ -15,7 +15,6 @@ from engine.mistakes import explained, place_of
 from engine.pair_input import check_alignment
 from errors import UserError
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
-from pairs.clips import clip_hashes
 from pairs.shown import shown
 from registry.catalogue import MAIN
 from registry.intervention import ALL, Intervention
@@ -151,10 +150,9 @@ def _finish(run: RunDir, name: str, n_pairs: int, notes: Mapping[str, Any]) -> i
 
 def identity(place: Place, dataset: Dataset) -> dict[str, Any]:
     """What a run is a run of, as its configuration has it; from then on, a clip that has changed ends it."""
-    hashes = clip_hashes(dataset)
-    place.expect(hashes)
+    place.expect(dataset.hashes)
     of_model = place.identity()
-    return {"model": of_model.pop("model"), "data": dataset_identity(dataset, hashes), **of_model}
+    return {"model": of_model.pop("model"), "data": dataset_identity(dataset), **of_model}
 
 
 def cost(n_pairs: int, task: Task) -> str:

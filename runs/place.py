@@ -1,7 +1,7 @@
 """Where the pairs of an experiment are computed.
 
     place = Local(load_subject("demo/opens2s-demo"))
-    place.expect(clip_hashes(dataset))                           # a clip that has changed ends the run
+    place.expect(dataset.hashes)                                # a clip that has changed ends the run
     task = place.task(load_intervention("patch"), settings, dataset)
     task.check(pairs, "prosody", run, print)                     # the gates
     for records in task.records(pairs, print, failed, asked): ...

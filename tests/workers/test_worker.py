@@ -16,7 +16,6 @@ from engine.failures import BadClip
 from errors import BAD_USAGE, UserError
 from interventions import load_intervention
 from pairs import build_pairs
-from pairs.clips import clip_hashes
 from runs.directory import RunDir
 from runs.place import Local
 from runs.settings import Settings
@@ -122,7 +121,7 @@ def test_what_the_gates_write_and_say_is_told_in_order(tmp_path):
 def test_a_clip_that_has_changed_since_the_run_began_ends_it_in_a_worker(demo_data, sample):
     made = Worker(Load(str(DEMO_MODEL), {"device": "cpu"}, threads=1))
     made.load()
-    hashes = clip_hashes(demo_data) | {sample.pairs[0].a.path: "0" * 64}
+    hashes = {**demo_data.hashes} | {sample.pairs[0].a.path: "0" * 64}
     made.begin(Order("patch", load_intervention("patch").code_hash(), SETTINGS, demo_data, hashes, threads=1))
     assert "has changed since the run began" in str(made.run(sample.pairs).error)
 
