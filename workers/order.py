@@ -111,7 +111,7 @@ def _take(crew: Workers, member: Member, chunk: Chunk, reference: Any, say: Say)
         else:
             crew.warn(member, error)
             chunk.error = UserError(
-                f"{chunk.deaths} workers are gone over the same {len(left)} pairs: {listing(left)}; is there memory "
+                f"{chunk.deaths} workers died over the same {len(left)} pairs: {listing(left)}; is there memory "
                 "for them (--max-rows, --store-mb)? What was computed before is kept"
             )
         return

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from errors import UserError
 from interventions.patch import patch
@@ -11,15 +12,22 @@ from registry.intervention import intervention
 @intervention
 def scaled(lm, pair, layer, factor=0.5):
     """A's audio span is made smaller."""
+    with lm.trace(pair.a):
+        lm.layers_output[layer][:, pair.a_span] *= factor
+        logits = lm.logits.save()
+    return logits
+
+
+@intervention
+def slow(lm, pair, layer):
+    """It takes its time in workers, so that a short list is not done before something happens to them."""
+    time.sleep(float(os.environ.get("TEST_PAUSE", 0)))
     if os.environ.get("TEST_SHIPPED"):  # set for the nodes of a cluster: they must not read the code where it lies here
         import engine
 
         if "runtime_resources" not in engine.__file__:
             raise UserError(f"the code is read from {engine.__file__}")
-    with lm.trace(pair.a):
-        lm.layers_output[layer][:, pair.a_span] *= factor
-        logits = lm.logits.save()
-    return logits
+    return patch(lm, pair, layer)
 
 
 @intervention

@@ -103,7 +103,7 @@ def test_the_order_is_that_of_the_list_whoever_dies(numbers, n, seed, data):
     if error is None:
         assert given == [i for i in ids if i not in failing] and failed == [i for i in ids if i in failing]
     else:  # one chunk had the bad luck to be with two that died
-        assert "workers are gone over the same" in error
+        assert "workers died over the same" in error
         assert sorted(given + failed, key=ids.index) == ids[: len(given) + len(failed)]
 
 
@@ -113,7 +113,7 @@ def test_a_pair_that_kills_two_workers_ends_the_run_after_all_before_its_chunk(n
     deadly = pairs[60].pair_id
     crew = FakeCrew([FakeMember(i, draw, deadly={deadly}) for i in range(n)], draw)
     given, _, error = ran(crew, pairs)
-    assert "2 workers are gone over the same" in error or "no worker is left" in error
+    assert "2 workers died over the same" in error or "no worker is left" in error
     assert deadly in error or n == 2 and "no worker" in error
     assert given == [pair.pair_id for pair in pairs[: len(given)]] and 32 <= len(given) <= 60
     assert len(crew.warnings) >= 2 and "go to the others" in crew.warnings[0]

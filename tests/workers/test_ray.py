@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
@@ -37,12 +39,15 @@ pytestmark = [
 
 PLUGIN = Path(__file__).with_name("plugin.py")
 HOW = {"device": "cpu", "dtype": None, "engine": "auto", "max_rows": None, "store_mb": None}
-N, LONG = 24, 300  # pairs; of the long ones, some are not begun when the first are done
+N, LONG = 12, 60  # pairs; of the long list, some are not begun when the first are done, slowly
 LONG_RUN = {"max_pairs": LONG, "layers": (0,)}
+PAUSE = {"TEST_PAUSE": "0.1"}  # seconds a pair of the experiment `slow`, in workers
 PATIENCE = 180  # seconds, on a busy machine
 # A command without what follows the records.
 COMMAND = "import cli; cli._summarise = cli._report = lambda *_: None; cli.cli()"
-RUN = ("patch", "--kind", "prosody", "--max-pairs", str(LONG), "--layers", "0", "--device", "cpu")
+ONE_LAYER = ("--plugin", PLUGIN, "--layers", "0", "--device", "cpu")
+SLOW = ("slow", "--max-pairs", LONG, *ONE_LAYER)
+SLOW_RECORDS = "patching_records_slow-prosody.jsonl"
 
 
 def living_in(folder):
@@ -59,6 +64,10 @@ def living_in(folder):
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def workers_in(folder):
+    return [process for process in living_in(folder) if "Worker" in process.name()]
 
 
 def until(true, what="it", seconds=PATIENCE):
@@ -136,7 +145,8 @@ def place(stack, said):
     from workers.crew import crew
     from workers.places import Request
 
-    return stack.enter_context(crew(str(DEMO_MODEL), HOW, Request(2), said.append))
+    with mock.patch.dict(os.environ, PAUSE):
+        return stack.enter_context(crew(str(DEMO_MODEL), HOW, Request(2), said.append))
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +171,10 @@ def ran(demo_data, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def calm(here, demo_data, tmp_path_factory):
+def calm(here, plugin, demo_data, tmp_path_factory):
     """A long run that nothing disturbed, without workers."""
     out, sample = tmp_path_factory.mktemp("calm"), build_pairs(demo_data.clips, "prosody", LONG)
-    run_experiment(here, demo_data, RunDir(out), load_intervention("patch"), sample, Settings("prosody", **LONG_RUN))
+    run_experiment(here, demo_data, RunDir(out), load_intervention("slow"), sample, Settings("prosody", **LONG_RUN))
     return out
 
 
@@ -197,7 +207,7 @@ class TestTheSame:
         pairs = build_pairs(demo_data.clips, "prosody", N).pairs
         (tmp_path / "empty.wav").write_bytes(b"")
         clips = [
-            replace(clip, path=tmp_path / "empty.wav") if clip.clip_id == pairs[9].a.clip_id else clip
+            replace(clip, path=tmp_path / "empty.wav") if clip.clip_id == pairs[6].a.clip_id else clip
             for clip in demo_data.clips
         ]
         data = replace(demo_data, clips=tuple(clips))
@@ -227,10 +237,10 @@ def test_it_says_who_the_workers_are_and_keeps_the_handler_of_signals(place, sai
 def test_an_experiment_that_goes_wrong_is_one_line_with_the_machines_name(both, place, demo_data, tmp_path):
     pairs = build_pairs(demo_data.clips, "prosody", N).pairs
     with pytest.raises(UserError, match="out of order") as caught:
-        both("wrong", options={"at": pairs[15].pair_id}, layers=(0,))
+        both("wrong", options={"at": pairs[9].pair_id}, layers=(0,))
     assert str(caught.value).endswith(f"(on {place.members[0].about.host})") and PLUGIN.name in str(caught.value)
     records = rows(tmp_path / "workers" / "patching_records_wrong-prosody.jsonl")
-    assert [row["pair_id"] for row in records] == [pair.pair_id for pair in pairs[:15]]
+    assert [row["pair_id"] for row in records] == [pair.pair_id for pair in pairs[:9]]
 
 
 def test_what_is_wrong_with_an_option_is_said_as_without_workers(both, place):
@@ -246,33 +256,39 @@ def test_sigterm_ends_after_what_is_in_flight_and_the_run_goes_on_without_worker
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with stoppable(), pytest.raises(KeyboardInterrupt):
-        ran(place, "run", "patch", run_dir=Stopped, **LONG_RUN)
-    assert 2 < len(rows(tmp_path / "run" / "patching_records_prosody.jsonl")) < LONG  # what was under way came too
-    assert_same(ran(here, "run", "patch", **LONG_RUN)[0], calm)
+        ran(place, "run", "slow", run_dir=Stopped, **LONG_RUN)
+    assert 2 < len(rows(tmp_path / "run" / SLOW_RECORDS)) < LONG  # what was under way came too
+    assert_same(ran(here, "run", "slow", **LONG_RUN)[0], calm)
 
 
-def test_a_killed_worker_costs_what_it_had_not_given_and_no_record(both, place):
-    """After this one, one worker is left."""
-    victim = place.alive()[-1]
-
-    class Deadly(RunDir):
-        def append(self, name, records):
-            super().append(name, records)
-            if psutil.pid_exists(victim.about.pid):
-                os.kill(victim.about.pid, signal.SIGKILL)
-
-    lines = []
-    place.say, before = lines.append, place.say
-    run, calm, _ = both("patch", run_dir=Deadly)
-    place.say = before
-    assert_same(run, calm)
-    assert len(lines) == 1 and victim.about.host in lines[0] and f"process {victim.about.pid}" in lines[0]
-    assert re.search(r"its \d+ pairs go to the others", lines[0]) and len(place.alive()) == 1
+def test_pairs_that_kill_two_workers_end_the_run_with_their_names(place, ran, demo_data, tmp_path):
+    """After this one, no worker is left."""
+    pairs, lines = build_pairs(demo_data.clips, "prosody", N).pairs, []
+    place.say = lines.append
+    with pytest.raises(UserError, match=r"2 workers died over the same \d+ pairs") as caught:
+        ran(place, "run", "deadly", options={"at": pairs[9].pair_id}, layers=(0,))
+    assert caught.value.status == 1 and pairs[9].pair_id in str(caught.value)
+    assert ["go to the others" in line for line in lines] == [True, False], lines
+    assert all(member.lost for member in place.members)
+    done = [row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_deadly-prosody.jsonl")]
+    assert done == [pair.pair_id for pair in pairs[: len(done)]] and done
 
 
 def test_when_they_are_no_longer_needed_nothing_is_left(stack, place, folder):
-    assert len(living_in(folder)) >= 5  # two daemons, their two agents, the worker that is left
+    assert len(living_in(folder)) >= 4  # two daemons and their two agents
     stack.close()
+    assert_nothing_left(folder)
+
+
+def test_where_the_model_cannot_be_loaded_nothing_is_left(folder):
+    from workers.crew import crew
+    from workers.places import Request
+
+    with (
+        pytest.raises(UserError, match=f"no-model.*{platform.node()}"),
+        crew(str(folder / "no-model"), HOW, Request(1)),
+    ):
+        pass
     assert_nothing_left(folder)
 
 
@@ -310,8 +326,8 @@ def command(tmp_path):
 
 
 def test_ctrl_c_ends_what_is_in_flight_and_leaves_nothing(command, tmp_path):
-    records = tmp_path / "run" / "patching_records_prosody.jsonl"
-    running = command(*RUN, "--workers", "2")
+    records = tmp_path / "run" / SLOW_RECORDS
+    running = command(*SLOW, "--workers", 2, **PAUSE)
     until(lambda: len(rows(records)), "a record")
     running.process.send_signal(signal.SIGINT)
     status, lines = running.wait()
@@ -322,38 +338,28 @@ def test_ctrl_c_ends_what_is_in_flight_and_leaves_nothing(command, tmp_path):
 
 
 def test_a_killed_command_leaves_no_worker_and_its_run_goes_on_without_them(command, here, ran, calm, tmp_path):
-    records = tmp_path / "run" / "patching_records_prosody.jsonl"
-    running = command(*RUN, "--workers", "2")
+    records = tmp_path / "run" / SLOW_RECORDS
+    running = command(*SLOW, "--workers", 2, **PAUSE)
     until(lambda: len(rows(records)), "a record")
     running.process.kill()
     running.process.wait()
-    until(lambda: not [p for p in living_in(running.folder) if "Worker" in p.name()], "the end of the workers")
+    until(lambda: not workers_in(running.folder), "the end of the workers")
     assert 0 < len(rows(records)) < LONG
-    assert_same(ran(here, "run", "patch", **LONG_RUN)[0], calm)
-
-
-def test_pairs_that_kill_two_workers_end_the_run_with_their_names(command, demo_data, tmp_path):
-    pairs = build_pairs(demo_data.clips, "prosody", N).pairs
-    words = ("deadly", "--plugin", PLUGIN, "--at", pairs[18].pair_id, "--max-pairs", N, *RUN[5:])
-    running = command(*words, "--workers", "2")
-    status, lines = running.wait()
-    assert status == 1 and "2 workers are gone over the same" in lines[-1] and pairs[18].pair_id in lines[-1], lines
-    assert any(re.search(r"warning: the worker on .*, process \d+ is gone", line) for line in lines)
-    assert "Traceback" not in "\n".join(lines)
-    done = [row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_deadly-prosody.jsonl")]
-    assert done == [pair.pair_id for pair in pairs[: len(done)]] and done
-    assert_nothing_left(running.folder)
+    assert_same(ran(here, "run", "slow", **LONG_RUN)[0], calm)
 
 
 @pytest.fixture
 def two_nodes():
-    """The address of a cluster of two nodes on this machine, of one core each; they do not see where the code is."""
+    """The address of a cluster of two nodes on this machine, of one core each, and the folder of their files.
+
+    Where the code is they are not told.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     if 10002 <= port <= 19999:  # Ray's own
         port -= 8000
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "TEST_SHIPPED": "1"}
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "TEST_SHIPPED": "1", **PAUSE}
     environment.pop("PYTHONPATH", None)
     more = ("--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats")
     head = ("--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false")
@@ -362,16 +368,19 @@ def two_nodes():
             command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *more]
             done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=PATIENCE)
             assert done.returncode == 0, done.stdout + done.stderr
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", folder
 
 
-def test_two_nodes_of_a_cluster_run_the_code_that_is_sent(two_nodes, command, here, plugin, demo_data, tmp_path):
-    words = ("scaled", "--plugin", PLUGIN, "--max-pairs", N, *RUN[5:])
-    running = command(*words, "--ray", two_nodes, RAY_AUTH_MODE="disabled")
+def test_two_nodes_of_a_cluster_run_the_code_that_is_sent_and_one_loses_its_worker(two_nodes, command, calm, tmp_path):
+    address, folder = two_nodes
+    running = command(*SLOW, "--ray", address, RAY_AUTH_MODE="disabled")
+    until(lambda: rows(tmp_path / "run" / SLOW_RECORDS), "a record")
+    victim = workers_in(folder)[-1]
+    victim.kill()
     status, lines = running.wait()
     assert status == 0, lines
     assert any("warning: this Ray cluster asks for no token" in line for line in lines)
-    settings = Settings("prosody", max_pairs=N, layers=(0,))
-    sample = build_pairs(demo_data.clips, "prosody", N)
-    run_experiment(here, demo_data, RunDir(tmp_path / "calm"), load_intervention("scaled"), sample, settings)
-    assert_same(tmp_path / "run", tmp_path / "calm")
+    gone = rf"warning: the worker on \S+, process {victim.pid} .*; its \d+ pairs go to the others"
+    assert [platform.node() in line for line in lines if re.search(gone, line)] == [True], lines
+    assert_same(tmp_path / "run", calm)
+    assert not workers_in(folder) and not list(running.folder.glob("code-*"))
