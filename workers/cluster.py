@@ -28,6 +28,7 @@ LONGEST = 40  # of a folder's path: sockets lie below it, whose paths have 107 c
 # Ray binds every port to all interfaces unless it takes the machine for a Mac or Windows, where it uses the loopback.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+SAME_TOKEN = "do the cluster and this machine have the same token (~/.ray/auth_token), or none?"
 _token = secrets.token_hex(32)  # in place of a file in the home directory, which others may read
 
 
@@ -60,7 +61,7 @@ def _own(n_cpus: int, n_gpus: int) -> Iterator[Any]:
 def _joined(address: str, say: Say) -> Iterator[Any]:
     if address != "auto":
         _check_reachable(address)
-    with tempfile.TemporaryDirectory(prefix="code-") as code, _environment(SILENT):
+    with tempfile.TemporaryDirectory(prefix="code-") as code, _environment(SILENT | _mode()):
         for path in code_files():  # so that the workers run this version, wherever they are
             (Path(code) / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, Path(code) / path)
@@ -85,8 +86,11 @@ def _init(asked: str, **how: Any) -> Any:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError, SystemExit) as error:
             with suppress(Exception):
                 ray.shutdown()
-            line = next(iter(str(error).splitlines()), "")
-            raise UserError(f"{asked}: Ray does not start or connect ({type(error).__name__}: {line[:300]})") from error
+            if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+                raise KeyboardInterrupt from None
+            line = next(iter(str(error).splitlines()), "")[:300]
+            message = f"{asked}: Ray does not start or connect ({type(error).__name__}: {line})"
+            raise UserError(f"{message}; {SAME_TOKEN}" if isinstance(error, ConnectionError) else message) from error
     return ray
 
 
@@ -101,7 +105,15 @@ def _check_reachable(address: str) -> None:
         raise UserError(f"--ray {address}: nothing answers there ({why}); is `ray start --head` running?") from None
 
 
+def _mode() -> dict[str, str]:
+    """How Ray is told to use a token that is there, which it does by itself with `ray start` and for `auto` alone."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    there = "RAY_AUTH_TOKEN" in os.environ or path.is_file()
+    return {"RAY_AUTH_MODE": "token"} if there and "RAY_AUTH_MODE" not in os.environ else {}
+
+
 def _has_token() -> bool:
+    """Whether a token is used here, and so in the cluster: where one has it and the other not, they do not connect."""
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
     return is_token_auth_enabled()
@@ -125,7 +137,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _keeping_signals() -> Iterator[None]:
-    """Ray puts a handler of its own in the place of SIGTERM's, which ends the process at once."""
+    """Ray puts a handler of its own in the place of SIGTERM's, which raises `SystemExit`."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

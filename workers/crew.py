@@ -24,7 +24,7 @@ from runs.directory import Row, RunDir
 from runs.place import Asked, Failed
 from runs.say import Say
 from runs.settings import Settings
-from workers.cluster import cluster
+from workers.cluster import SAME_TOKEN, cluster
 from workers.member import Lost, Member
 from workers.order import in_order
 from workers.places import Request, needs
@@ -60,19 +60,20 @@ def crew(model: str, how: Mapping[str, Any], request: Request, say: Say = print)
 def _loaded(ray: Any, members: Sequence[Member], joined: bool, say: Say) -> "Crew":
     made = Crew(ray, list(members), say)
     waiting = {member.call("load"): member for member in members}
-    begun = time.monotonic()
+    begun, told = time.monotonic(), False
     while waiting:
         for reference in made.ready(list(waiting)):
             member = waiting.pop(reference)
             try:
                 member.about = member.answer(reference)
             except Lost as error:
+                also = f" And {SAME_TOKEN}" if joined else ""
                 raise UserError(
-                    f"a worker ended while it loaded the model ({error}); is there memory for it?"
+                    f"a worker ended while it loaded the model ({error}); is there memory for it?{also}"
                 ) from None
-        if joined and waiting and time.monotonic() - begun > WAITS:
-            say(f"{len(waiting)} of {len(members)} workers wait for a place in the cluster, or load the model")
-            joined = False
+        if joined and not told and waiting and time.monotonic() - begun > WAITS:
+            say(f"{len(waiting)} of {len(members)} workers still load the model, or wait for a place in the cluster")
+            told = True
     made.compare()
     hosts = Counter(member.about.host for member in members)
     where = ", ".join(f"{n} on {host}" for host, n in hosts.items())

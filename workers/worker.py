@@ -183,15 +183,18 @@ class Worker:
 
 
 def versions() -> dict[str, str]:
-    """What results depend on beside model, data and settings: interpreter, libraries, the program's own code."""
-    found = {name: version(name) for name in (*LIBRARIES, "ray")}
+    """What results depend on beside model, data and settings: interpreter, libraries, the program's own code.
+
+    Ray compares its own version when a machine joins.
+    """
+    found = {name: version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **found, "code": code_sha256()}
 
 
 def code_files() -> list[Path]:
     """The program's files, relative to its root: those of its rooms, and of no other folder beside them."""
     rooms = [folder for folder in ROOT.iterdir() if (folder / "__init__.py").is_file() and folder.name != "tests"]
-    return sorted(path.relative_to(ROOT) for room in [*rooms] for path in room.rglob("*.py")) + sorted(
+    return sorted(path.relative_to(ROOT) for room in rooms for path in room.rglob("*.py")) + sorted(
         path.relative_to(ROOT) for path in ROOT.glob("*.py")
     )
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import fields, replace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cli import cli
@@ -26,6 +27,15 @@ from workers.places import Request, needs
 from workers.worker import About, Load, Notebook, Order, Worker
 
 SETTINGS = Settings("prosody", max_pairs=6, layers=(0,))
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    """A worker sets those of its process, which here has other tests."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +212,18 @@ class TestCommand:
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(UserError, match="write auto, or HOST:PORT"):
         cluster._check_reachable(address)
+
+
+def test_a_token_is_used_where_there_is_one_and_nothing_else_was_asked_for(monkeypatch, tmp_path):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cluster._mode() == {}
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("secret", encoding="utf-8")
+    assert cluster._mode() == {"RAY_AUTH_MODE": "token"}
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert cluster._mode() == {}
 
 
 def test_an_address_where_nothing_answers_is_one_line_at_once():
