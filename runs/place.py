@@ -41,9 +41,7 @@ class Task(Protocol):
     def check(self, pairs: Sequence[Pair], name: str, run: RunDir, say: Say) -> None:
         """Pass the gates that come before the first pair; `UserError`, status 3, when a check fails."""
 
-    def records(
-        self, pairs: Sequence[Pair], say: Say, failed: Failed, asked: Callable[[], bool]
-    ) -> Iterator[list[Row]]:
+    def records(self, pairs: Sequence[Pair], say: Say, failed: Failed, asked: Asked) -> Iterator[list[Row]]:
         """The records of each pair in order, none for one that `failed` is told of.
 
         Ends early, after what is being computed, where `asked` to.
@@ -124,9 +122,7 @@ class LocalTask:
             self.passed.add(checked)
         check_engine(self.job, pairs, name, run, say)
 
-    def records(
-        self, pairs: Sequence[Pair], say: Say, failed: Failed, asked: Callable[[], bool]
-    ) -> Iterator[list[Row]]:
+    def records(self, pairs: Sequence[Pair], say: Say, failed: Failed, asked: Asked) -> Iterator[list[Row]]:
         for records in run_job(self.job, pairs, say, failed):
             yield records
             if asked():

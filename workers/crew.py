@@ -111,12 +111,12 @@ class Crew:
             for what, value in about.versions.items():
                 if value != here.get(what):
                     raise UserError(
-                        f"{about.host}: has {what} {value[:16]}, and here is {here.get(what, 'none')[:16]}; "
+                        f"{about.host} has {what} {value[:16]}, and this machine {here.get(what, 'none')[:16]}; "
                         "give every machine the same"
                     )
             if about.identity != self.members[0].about.identity:
                 raise UserError(
-                    f"{about.host}: has another model than {self.members[0].about.host} under that name; "
+                    f"{about.host} has another model than {self.members[0].about.host} under that name; "
                     "give every machine the same files"
                 )
 
@@ -136,17 +136,17 @@ class Crew:
     def task(self, experiment: Intervention, settings: Settings, dataset: Dataset) -> "CrewTask":
         threads = self.members[0].about.threads
         order = Order(experiment.name, experiment.code_hash(), settings, dataset, self.hashes, threads)
-        recorded, n_combinations = self.first("begin", order)
+        _, (recorded, n_combinations) = self.first("begin", order)
         return CrewTask(self, order, recorded, n_combinations)
 
-    def first(self, method: str, *args: Any) -> Any:
-        """What the first worker gives, or the next where it is lost."""
+    def first(self, method: str, *args: Any) -> tuple[Member, Any]:
+        """The first worker and what it gives, or the next one where it is lost."""
         while True:
             member = self.alive()[0]
             try:
-                return self.wait(member, member.call(method, *args))
+                return member, self.wait(member, member.call(method, *args))
             except Lost as error:
-                self.warn(member, error)
+                self.warn(member, error, "; the next one begins anew with what it had begun")
 
     def wait(self, member: Member, reference: Any) -> Any:
         while not self.ready([reference]):
@@ -172,22 +172,11 @@ class CrewTask:
 
     def check(self, pairs: Sequence[Pair], name: str, run: RunDir, say: Say) -> None:
         """On one worker; what it found is written and said here."""
-        events, error = self._check(pairs, name, run.path)
+        member, (events, error) = self.crew.first("check", self.order, pairs, name, run.path)
         for method, args in events:
             say(*args) if method == "say" else getattr(run, method)(*args)
         if error:
-            raise error
-
-    def _check(self, pairs: Sequence[Pair], name: str, path: Path) -> Any:
-        while True:
-            member = self.crew.alive()[0]
-            try:
-                self.crew.wait(member, member.call("begin", self.order))
-                events, error = self.crew.wait(member, member.call("check", pairs, name, path))
-            except Lost as lost:
-                self.crew.warn(member, lost, "; the checks begin anew on another")
-            else:
-                return events, error and member.named(error)
+            raise member.named(error)
 
     def records(self, pairs: Sequence[Pair], say: Say, failed: Failed, asked: Asked) -> Iterator[list[Row]]:
         crew = self.crew

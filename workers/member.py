@@ -1,7 +1,7 @@
 """One worker as the driver sees it.
 
-member.call("load")                     # a reference that `ray.wait` takes
-member.answer(reference)                # what the method gave; UserError as without workers, `Lost` where it died
+member.call("load")                 # a reference that `ray.wait` takes
+member.answer(reference)            # what the method gave; UserError as without workers, `Lost` where it died
 """
 
 from dataclasses import dataclass

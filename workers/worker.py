@@ -150,8 +150,9 @@ class Worker:
         self._task = self._place.task(experiment, order.settings, order.dataset)
         return self._task.recorded, self._task.n_combinations
 
-    def check(self, pairs: Sequence[Pair], name: str, path: Path) -> tuple[list[tuple], UserError | None]:
+    def check(self, order: Order, pairs: Sequence[Pair], name: str, path: Path) -> tuple[list[tuple], UserError | None]:
         """The gates, and the error that one of them ends with; what they write and say is handed back."""
+        self.begin(order)
         notebook = Notebook(path)
         try:
             self._task.check(pairs, name, notebook, notebook.say)

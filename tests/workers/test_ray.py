@@ -39,9 +39,9 @@ pytestmark = [
 
 PLUGIN = Path(__file__).with_name("plugin.py")
 HOW = {"device": "cpu", "dtype": None, "engine": "auto", "max_rows": None, "store_mb": None}
-N, LONG = 12, 60  # pairs; of the long list, some are not begun when the first are done, slowly
+N, LONG = 12, 40  # pairs; of the long list, some are not begun when the first are done, slowly
 LONG_RUN = {"max_pairs": LONG, "layers": (0,)}
-PAUSE = {"TEST_PAUSE": "0.1"}  # seconds a pair of the experiment `slow`, in workers
+PAUSE = {"TEST_PAUSE": "0.15"}  # seconds a pair of the experiment `slow`, in workers
 PATIENCE = 180  # seconds, on a busy machine
 # A command without what follows the records.
 COMMAND = "import cli; cli._summarise = cli._report = lambda *_: None; cli.cli()"

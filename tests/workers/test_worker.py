@@ -76,9 +76,9 @@ def test_a_model_that_a_machine_does_not_see_is_named_with_it(tmp_path):
 @pytest.mark.parametrize(
     ("versions", "identity", "words"),
     [
-        ({"torch": "0.0"}, {}, ["there: has torch 0.0, and here is"]),
-        ({"code": "0" * 64}, {}, ["there: has code 0000"]),
-        ({}, {"model": "another"}, ["there: has another model than here"]),
+        ({"torch": "0.0"}, {}, ["there has torch 0.0, and this machine 2"]),
+        ({"code": "0" * 64}, {}, ["there has code 0000"]),
+        ({}, {"model": "another"}, ["there has another model than here"]),
     ],
 )
 def test_a_machine_that_differs_is_refused_by_name(monkeypatch, versions, identity, words):
