@@ -343,9 +343,9 @@ def test_a_killed_command_leaves_no_worker_and_its_run_goes_on_without_them(comm
     until(lambda: len(rows(records)), "a record")
     running.process.kill()
     running.process.wait()
-    until(lambda: not workers_in(running.folder), "the end of the workers")
     assert 0 < len(rows(records)) < LONG
     assert_same(ran(here, "run", "slow", **LONG_RUN)[0], calm)
+    until(lambda: not workers_in(running.folder), "the end of the workers")
 
 
 @pytest.fixture
