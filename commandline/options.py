@@ -153,7 +153,7 @@ experiment_options = _stack(
         type=click.Choice(["truncate_to_min", "resample_linear"]),
         default="truncate_to_min",
         show_default=True,
-        help="How spans of unequal length meet (resample_linear is reserved).",
+        help="How spans of unequal length meet: cut to the shorter one, or B's interpolated in time to A's length.",
     ),
     click.option("--device", help="cpu, cuda or cuda:N.  [default: cuda where there is one]"),
     click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]"),

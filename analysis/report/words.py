@@ -72,8 +72,20 @@ def simplifications(run: Run) -> list[str]:
     return lines
 
 
+def _is_resampled(experiment: Experiment) -> bool:
+    return experiment.settings["align"] == "resample_linear"
+
+
 def _alignment(experiment: Experiment) -> str:
     first = experiment.records.drop_duplicates("pair_id")
+    if _is_resampled(experiment):
+        apart = (first["len_a"] - first["len_b"]).abs() / first[["len_a", "len_b"]].max(axis=1)
+        differs = f", by up to {apart.max():.0%} of the longer one" if apart.any() else ""
+        return (
+            f"{experiment.name}: B's span is interpolated along time to A's length (resample_linear), an "
+            "approximation: what is written lies between two states of the model and is none that it makes itself. In "
+            f"{(apart > 0).sum()} of {len(first)} pairs the lengths differ{differs}."
+        )
     longer_a, longer_b = first["len_a"] > first["n_patched"], first["len_b"] > first["n_patched"]
     return (
         f"{experiment.name}: spans are aligned at their start ({experiment.settings['align']}). In "
@@ -122,9 +134,13 @@ def _patching(run: Run) -> list[str]:
         return []
     alphas = sorted({dose for experiment in run.mains for dose in experiment.doses})
     sites = list(dict.fromkeys(experiment.site for experiment in run.mains if experiment.site))
+    cut = "A's first min(len A, len B) audio positions"
+    whole = "A's audio positions, B's values interpolated linearly along time to their number,"
+    where = {whole if _is_resampled(experiment) else cut: _kind(experiment) for experiment in run.mains}
+    places = list(where) if len(where) == 1 else [f"{place} ({kind} pairs)" for place, kind in where.items()]
     return [
-        f"For a recipient A and a donor B, the {_list(sites) or 'residual stream'} of decoder layer l at A's first "
-        f"min(len A, len B) audio positions was set to (1 − α)·A + α·B with α = {_doses(alphas)}."
+        f"For a recipient A and a donor B, the {_list(sites) or 'residual stream'} of decoder layer l at "
+        f"{_list(places)} was set to (1 − α)·A + α·B with α = {_doses(alphas)}."
     ]
 
 

@@ -314,6 +314,16 @@ def test_the_hand_over_the_intervals_and_the_contrasts_are_shown(tmp_path, monke
     assert "Difference from random-prosody, by layer" in text and "95 % interval" in text
 
 
+def test_an_interpolated_donor_is_reported_as_an_approximation(run):
+    assert "6 donors lose their end" in Page(write_report(run)).text
+    change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(align="resample_linear"))
+    text = Page(write_report(run)).text
+    assert "interpolated along time to A's length (resample_linear), an approximation" in text
+    assert "In 6 of 6 pairs the lengths differ, by up to 20% of the longer one." in text
+    assert "B's values interpolated linearly along time to their number, was set to" in text
+    assert "lose their end" not in text
+
+
 def light(page, name):
     return re.search(rf'<li class="(\w+)"><span class="light">\1</span><div><strong>{re.escape(name)}', page.source)[1]
 
