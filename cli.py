@@ -23,6 +23,7 @@ from commandline.options import (
     experiment_options,
     intervention_options,
     kind_option,
+    own_pair_kind_option,
     pair_kind_option,
     pair_options,
     plugin_option,
@@ -84,7 +85,7 @@ def intervention_command(entry: Entry) -> click.Command:
     is_main = entry.name == MAIN
 
     @click.command(entry.name, help=PATCH_HELP if is_main else f"{entry.doc}\n\nFrom {entry.path.name}.")
-    @(kind_option if is_main else pair_kind_option)
+    @(kind_option if is_main else own_pair_kind_option)
     @intervention_options(entry)
     @experiment_options
     def command(**options: Any) -> None:

@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis import curves, maps
+from analysis import curves, maps, timeline
 from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
 from analysis.metrics import main_rate, read_pairs, read_records
 from analysis.sites import site_name
@@ -42,6 +42,7 @@ def charts_of(run: Path, config: dict[str, Any], name: str) -> Charts:
     swept = swept_columns(experiment, metrics)
     draw = _of_sweep if swept else _of_one_combination
     charts = draw(metrics, swept, main_rate(experiment["intervention"]), name, title, subtitle)
+    charts |= timeline.charts(run, metrics, name, experiment, title, subtitle)
     kind = experiment["kind"]
     if experiment["intervention"] == "patch" and is_one_curve(swept):
         charts |= _of_main(run, config, name, at_highest_dose(metrics), title, subtitle)

@@ -206,14 +206,20 @@ def check_plugin(entry: Entry, commands: Collection[str]) -> None:
 
 kind_option = click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
 
-pair_kind_option = click.option(
-    "--pairs",
-    "pair_kind",
-    type=click.Choice(KINDS),
-    default="prosody",
-    show_default=True,
-    help="Which main experiment's recipients and targets it takes.",
-)
+
+def _pair_kind_option(*words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        *words,
+        "pair_kind",
+        type=click.Choice(KINDS),
+        default="prosody",
+        show_default=True,
+        help="Which main experiment's recipients and targets it takes.",
+    )
+
+
+pair_kind_option = _pair_kind_option("--pairs")
+own_pair_kind_option = _pair_kind_option("--pairs", "--kind")  # where --kind has no other meaning
 
 
 @experiment_options

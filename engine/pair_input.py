@@ -5,6 +5,7 @@ pair.a_span, pair.b_span                     # equally long; with "resample_line
 pair.resampled(stream_of_b[:, pair.b_span])  # as many positions as pair.a_span, either way
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,15 +24,17 @@ ALIGNMENTS = ("truncate_to_min", "resample_linear")
 class PairInput:
     """A pair as an intervention gets it: recipient `a`, donor `b`, and the aligned positions in each.
 
-    For an intervention that needs more: `rng` is seeded and of this pair alone, and begins anew for each call, so that
-    all layers of a pair draw the same. `target_clips()` gives some clips with the target label, in A's voice.
-    `once(make)` keeps what is the same for all pairs with this target and speaker.
+    `a_seconds` is how long A's sound is, where that is known. For an intervention that needs more: `rng` is seeded and
+    of this pair alone, and begins anew for each call, so that all layers of a pair draw the same. `target_clips()`
+    gives some clips with the target label, in A's voice. `once(make)` keeps what is the same for all pairs with this
+    target and speaker.
     """
 
     a: ClipInput
     b: ClipInput
     a_span: slice
     b_span: slice
+    a_seconds: float | None = None
     seed: str = ""
     target_clips: Callable[[], list[ClipInput]] = list
     once: Callable[[Callable[[], Any]], Any] = lambda make: make()
@@ -51,6 +54,28 @@ class PairInput:
         if value.shape[1] != n_b:
             raise ValueError(f"a value of {value.shape[1]} positions cannot be resampled: pair.b_span has {n_b}")
         return value if n_b == self.n_patched else _interpolated(value, self.n_patched)
+
+    def part(self, number: int, of: int, seconds: float = 0.0) -> tuple[slice, slice]:
+        """Part `number` of `a_span` cut into `of` parts of equal length: its positions, and those counted in the span.
+
+        With `seconds`, a window of that length about the part's middle instead, moved so that it lies in the span, and
+        the whole span where it is longer. `UserError` for more parts than the span has positions.
+        """
+        n = self.n_patched
+        if not 0 <= number < of <= n:
+            raise UserError(
+                f"part {number} of {of}: a span of {n} audio positions can be cut into 1 to {n} parts", BAD_USAGE
+            )
+        start, stop = number * n // of, (number + 1) * n // of
+        if seconds:
+            if not self.a_seconds or not 0 < seconds < math.inf:
+                raise UserError(
+                    f"a window of {seconds:g} s: it must be longer than 0, and A's length be known", BAD_USAGE
+                )
+            width = min(n, max(1, round(seconds * self.a.n_audio / self.a_seconds)))
+            start = min(max(0, round(n * (number + 0.5) / of - width / 2)), n - width)
+            stop = start + width
+        return slice(self.a_span.start + start, self.a_span.start + stop), slice(start, stop)
 
     @cached_property
     def rng(self) -> random.Random:

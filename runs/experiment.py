@@ -24,6 +24,7 @@ from runs.gates import check_engine, check_sounds, run_checks
 from runs.interrupt import after_this_pair
 from runs.job import Job, make_job
 from runs.pair_loop import run_job
+from runs.parts import check_parts
 from runs.say import Say, once
 from runs.settings import (
     DRAWN,
@@ -72,6 +73,7 @@ def run_experiment(
         clips=dataset.clips,
     )
     pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
+    check_parts(job, pairs)
     done = run.begin(name, recorded_settings(job, settings), [pair_row(pair) for pair in pairs], settings.overwrite)
     if not main:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)

@@ -19,11 +19,12 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.found_clips import find_clips
 from analysis.report import evidence, overview, words
 from analysis.report.browser import browser_data
 from analysis.report.checks import checks
 from analysis.report.experiments import read_run
-from analysis.report.sounds import find_clips, sounds_of
+from analysis.report.sounds import sounds_of
 from files import write_whole
 
 HERE = Path(__file__).resolve().parent

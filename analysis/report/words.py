@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.curves import NO_UPPER_BOUND
 from analysis.metrics import main_rate
 from analysis.report.experiments import Experiment, Run
+from analysis.report.time import alignment_in_time
 
 LIMITS = (
     "Patching shows that the representation at that layer has a causal effect, not that the information exists only "
@@ -66,6 +67,7 @@ def simplifications(run: Run) -> list[str]:
     for experiment in run.mains:
         if experiment.records is not None:
             lines += [_alignment(experiment), _mass(experiment)]
+    lines += [line for experiment in run.others for line in alignment_in_time(experiment)]
     doses = [f"{e.name} at alpha {_doses(e.doses)}" for e in run.experiments if e.doses != [1]]
     if doses:
         lines.append(f"At alpha below 1 the written value is (1 − alpha) · A + alpha · B: {_list(doses)}.")
