@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis import curves, maps, timeline
+from analysis import curves, lens, maps, timeline
 from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
 from analysis.metrics import main_rate, read_pairs, read_records
 from analysis.sites import site_name
@@ -39,6 +39,8 @@ def charts_of(run: Path, config: dict[str, Any], name: str) -> Charts:
     """File stem → figure, for one experiment of a run and what it makes together with those that are there already."""
     metrics, experiment = read_metrics(run, name), config["experiments"][name]
     title, subtitle = _heading(config, name, metrics)
+    if lens.is_lens(experiment):
+        return lens.charts(run, config, name, title, subtitle)
     swept = swept_columns(experiment, metrics)
     draw = _of_sweep if swept else _of_one_combination
     charts = draw(metrics, swept, main_rate(experiment["intervention"]), name, title, subtitle)

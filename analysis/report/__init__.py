@@ -55,7 +55,7 @@ def write_report(run: Path) -> Path:
         pairs=pairs,
         sounds=sounds,
         sound_notes=[note for note in (why_silent, missing) if note],
-        limits=words.LIMITS,
+        limits=words.limits(content),
         terms=words.TERMS,
         simplifications=words.simplifications(content),
         methods=words.methods(content),

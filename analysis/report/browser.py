@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import DOSE, combinations
+from analysis.lens import is_lens
 from analysis.report.experiments import Experiment, Run
 from analysis.report.sounds import seconds_of
 from analysis.timeline import PART, is_map
@@ -30,7 +31,7 @@ def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
     shown: list[dict[str, Any]] = []
     experiments: list[dict[str, Any]] = []
     left = BUDGET
-    measured = [experiment for experiment in run.experiments if experiment.records is not None]
+    measured = [e for e in run.experiments if e.records is not None and not is_lens(e.settings)]
     for number, experiment in enumerate(measured):
         pairs = []
         complete = _pairs(experiment, labels)

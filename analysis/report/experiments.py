@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
 from analysis.charts import charts_of, description, read_metrics
+from analysis.lens import is_lens, read_leads
 from analysis.metrics import layer_metrics, near_tie_margin, near_ties, read_records
 from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
@@ -174,7 +175,9 @@ def _experiment(run: Path, config: dict[str, Any], name: str, settings: dict[str
         at_highest_dose(metrics),
         swept,
         figures=album.take(charts_of(run, config, name), name) if summarised else [],
-        tables=[_all_metrics(metrics, name, swept), *_tables(run, name, records, pairs, swept)],
+        tables=[table_of("Which label leads the lens, by layer", read_leads(run, name))]
+        if is_lens(settings) and summarised
+        else [_all_metrics(metrics, name, swept), *_tables(run, name, records, pairs, swept)],
         hand_over=read_json(run / f"statistics_{name}.json").get("hand_over"),
         near_ties=_near_ties(records, margin),
     )

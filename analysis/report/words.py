@@ -6,9 +6,10 @@ question(run), simplifications(run), methods(run)
 import pandas as pd
 
 from analysis.curves import NO_UPPER_BOUND
+from analysis.lens import is_lens
 from analysis.metrics import main_rate
 from analysis.report.experiments import Experiment, Run
-from analysis.report.time import alignment_in_time
+from analysis.report.variants import LENS_LIMIT, alignment_in_time, lens_result
 
 LIMITS = (
     "Patching shows that the representation at that layer has a causal effect, not that the information exists only "
@@ -32,6 +33,11 @@ DIFFERS = {
     "prosody": "the same words in another voice; the target is B's prosody label",
     "semantic": "another text in a voice with the same prosody label; the target is B's semantic label",
 }
+
+
+def limits(run: Run) -> list[str]:
+    """What the run does not show."""
+    return [*LIMITS, *([LENS_LIMIT] if any(is_lens(experiment.settings) for experiment in run.experiments) else [])]
 
 
 def question(run: Run) -> str:
@@ -123,7 +129,9 @@ def methods(run: Run) -> str:
     for experiment in run.mains:
         sentences += [_sampling(run, experiment), *_result(experiment)]
     sentences.append(hand_over_means(run))
-    controls = [_control(experiment) for experiment in run.others if experiment.records is not None]
+    measured = [experiment for experiment in run.others if experiment.records is not None]
+    sentences += [lens_result(experiment) for experiment in measured if is_lens(experiment.settings)]
+    controls = [_control(experiment) for experiment in measured if not is_lens(experiment.settings)]
     if controls:
         sentences.append(f"Controls and variants: {'; '.join(controls)}.")
     sentences += _checks(run)

@@ -134,7 +134,9 @@ def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("analysis.figure_style.save", lambda chart, path: [])
+        patch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
         summarise(run, name)
+        page = write_report(run).read_text(encoding="utf-8")
     levels = pd.read_csv(run / f"sound_level_{name}.csv")
     assert len(levels) == 100 and set(levels["clip"]) == {"A", "B"} and levels["level_db"].max() <= 0
     config = json.loads((run / "patching_config.json").read_text())
@@ -144,6 +146,5 @@ def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
     metrics = read_metrics(run, name)
     assert len(cells) == len(metrics) == 6
     assert {(cell["start"], cell["end"]) for cell in cells} == {(100 * k / 3, 100 * (k + 1) / 3) for k in range(3)}
-    page = write_report(run).read_text(encoding="utf-8")
     assert "a part of A meets the same part of B&#39;s course. The two clips&#39; lengths differ by" in page
     assert '"map":{"slices":3,"parts":[0,1,2],"whole":true}' in page
