@@ -204,6 +204,8 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
 
     table, figures = compare_runs(list(run_dirs), out)
     click.echo(table.to_string(index=False, float_format="{:.3f}".format))
+    for line in table.attrs["contrasts"]:
+        click.echo(line)
     _show_figures(figures)
 
 

@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis import curves, lens, maps, timeline
+from analysis import curves, lens, maps, timeline, words_and_voice
 from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
 from analysis.metrics import main_rate, read_pairs, read_records
 from analysis.sites import site_name
@@ -55,7 +55,9 @@ def charts_of(run: Path, config: dict[str, Any], name: str) -> Charts:
         charts[f"controls_{kind}"] = curves.control_curves(controls, main, what, [_of_what(config)])
     both = _both_kinds(run, config)
     if both is not None and experiment["intervention"] == "patch":
-        charts["prosody_and_semantic"] = curves.kind_curves(both, "Prosody and semantic pairs", [_of_what(config)])
+        answer = [*filter(None, [words_and_voice.sentence(run, config)]), _of_what(config)]
+        charts["prosody_and_semantic"] = curves.kind_curves(both, "Prosody and semantic pairs", answer)
+        charts |= words_and_voice.charts(run, config, [_of_what(config)])
     return charts
 
 

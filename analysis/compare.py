@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import curves, figure_style
 from analysis.cells import at_highest_dose, is_one_curve, swept_columns
 from analysis.charts import read_metrics
+from analysis.contrast_runs import contrast_runs
 from analysis.summary import write_table
 from errors import UserError
 from files import CONFIG, read_config, read_json
@@ -23,6 +24,8 @@ KINDS = ("prosody", "semantic")
 
 def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
     """Write `hand_over.csv` and a figure for each kind of pair that a run has into `out`; gives the table and the PNGs.
+
+    `attrs["contrasts"]` of the table are lines on how the runs differ.
 
     Raises `UserError` for a directory without a finished main experiment.
     """
@@ -43,6 +46,7 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
         title = f"{str(kind).capitalize()} pairs in {mine['run'].nunique()} runs: flip_to_target_rate"
         sizes = [f"{run}: n = {group['n'].max()} pairs" for run, group in mine.groupby("run", sort=False)]
         figures += figure_style.save(curves.depth_curves(mine, title, sizes), out / f"compare_{kind}")
+    table.attrs["contrasts"] = contrast_runs(dict(zip(names, runs, strict=True)), out)
     return table, [figure for figure in figures if figure.suffix == ".png"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import figure_style, lens, timeline
+from analysis import figure_style, lens, timeline, words_and_voice
 from analysis.cells import is_one_curve, swept_columns
 from analysis.charts import charts_of
 from analysis.hand_over import hand_over
@@ -43,6 +43,8 @@ def summarise(run: Path, name: str) -> tuple[pd.DataFrame, list[Path]]:
         _write_statistics(run, config, kind, seed)
         if experiment["control"] and experiment["finished"]:
             _write_contrast(run, config, kind, name, seed)
+    if experiment["intervention"] == "patch":
+        words_and_voice.write(run, config)
     if lens.is_lens(experiment):
         lens.write_leads(run, name, records, pairs, seed)
     if timeline.is_map(experiment):

@@ -25,6 +25,7 @@ from analysis.report.browser import browser_data
 from analysis.report.checks import checks
 from analysis.report.experiments import read_run
 from analysis.report.sounds import sounds_of
+from analysis.words_and_voice import sentence
 from files import write_whole
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +45,7 @@ def write_report(run: Path) -> Path:
         style=Markup(_read("page.css")),
         scripts=scripts,
         policy=_policy(scripts.values()),
-        question=words.question(content),
+        question=f"{sentence(run, content.config)} {words.question(content)}".strip(),
         glance=overview.glance(content),
         checks=checks(content),
         evidence=evidence.by_experiment(content),
