@@ -23,7 +23,7 @@ def make_run(folder, flips_until=1, control=False):
     experiments = {"prosody": "patch"} | ({"random-prosody": "random"} if control else {})
     config = {
         "model": {"name": "m", "n_layers": 3},
-        "data": {"name": "d"},
+        "data": {"name": "d", "sha256": "0" * 64},
         "experiments": {
             name: {
                 "intervention": intervention,
