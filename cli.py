@@ -4,7 +4,13 @@ Thin on purpose: options in, calls to pairs, interventions and analysis, paths o
 the commands, so that help, `pairs` and `report` come at once.
 """
 
+if __name__ == "__main__":  # before the imports below, which take a moment
+    from runs.interrupt import quiet_from_the_start
+
+    quiet_from_the_start()
+
 import json
+import os
 from dataclasses import replace
 from os.path import relpath
 from pathlib import Path
@@ -13,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from commandline.config_file import max_pairs
+from commandline.config_file import max_pairs, told_options
 from commandline.families import family_table
 from commandline.options import (
     DTYPES,
@@ -30,17 +36,21 @@ from commandline.options import (
     run_path,
 )
 from commandline.program import Program, debug_option, starting
-from commandline.words import InterventionName, controls
-from errors import BAD_USAGE, UserError
+from commandline.words import SEED, DeviceName, InterventionName, ModelName, Place, Whole, controls
+from errors import BAD_INPUT, BAD_USAGE, UserError
 from files import write_whole
+from models.families import family_of
+from models.folder import check_layers, checkpoint_folder, is_hub_id, n_layers_of, read_config
 from pairs import Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
 from pairs.corpora import listed
 from registry.catalogue import MAIN, Entry, catalogue, load_intervention
 from registry.intervention import command_name
 from registry.template import write_template
 from runs.directory import RunDir
+from runs.shadow import main_of, refuse_otherwise
 
 if TYPE_CHECKING:
+    from analysis.results import Results
     from engine.subject import Subject
 
 
@@ -122,7 +132,7 @@ def models() -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--in", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Another folder.")
+@click.option("--in", "folder", type=Place(file_okay=False, exists=True), help="Another folder.")
 def new(name: str, folder: Path | None) -> None:
     """Write a starting file for a new intervention called NAME, which runs as it is."""
     name = command_name(name)
@@ -139,14 +149,15 @@ def check(**options: Any) -> None:
     """Run the checks alone: where the audio span lies, and that patching a clip with itself changes nothing."""
     dataset = _load_data(options)
     run = _run_dir(options, dataset)
+    _check_model(options)
     with starting():
         subject = _load_model(options)
 
-        from runs.experiment import claim
+        from runs.experiment import identity
         from runs.gates import run_checks
         from runs.settings import layers_of
 
-    claim(subject, dataset, run)
+    run.claim(identity(subject, dataset))
     layers, skip = layers_of(subject, options["layers"]), options["on_bad_clip"] == "skip"
     run_checks(subject, dataset, run, options["seed"], layers, click.echo, skip)
     click.echo(f"all checks passed: {run.path}")
@@ -164,7 +175,7 @@ def pairs(kind: str, **options: Any) -> None:
     ran = kind in run.experiments()  # then the files there say what it ran with
     if not ran:
         run.update_json("pair_construction_report.json", kind, sample.report)
-        run.write_rows(run.pairs_file(kind), [pair_row(pair) for pair in sample.pairs])
+        run.write_pairs(kind, [pair_row(pair) for pair in sample.pairs])
     possible = sample.report["pairs_possible"]
     click.echo(f"{len(dataset.clips)} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")
     for transition, count in sample.report["per_transition"].items():
@@ -174,51 +185,63 @@ def pairs(kind: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run_dir", type=Place(exists=True, file_okay=False))
 @debug_option
 def report(run_dir: Path) -> None:
     """Make the tables and figures of a run again from its records, without a model."""
-    names = RunDir(run_dir).experiments()
-    if not names:
-        raise UserError(f"{run_dir}: holds no experiment; name a run directory that `patch` or `control` made")
-    before = None
-    while before != RunDir(run_dir).config():  # a run that goes on may have finished meanwhile, with other records
-        before = RunDir(run_dir).config()
-        for name in before["experiments"]:
-            if RunDir(run_dir).has_records(name):
-                _summarise(run_dir, name)
-            else:
-                click.echo(f"{name}: no records yet")
-        _report(run_dir)
+    with starting():
+        from analysis.results import Results
+
+    results = None
+    # A run that goes on may have finished meanwhile, with other records.
+    while results is None or results.config != RunDir(run_dir).config():
+        results = Results(run_dir)
+        for one in results.believed:
+            n_pairs = len(one.pairs)
+            if not one.finished:
+                click.echo(f"{one.name} is not finished: {one.n_measured} of {n_pairs} pairs are in")
+            if one.records is not None:
+                _summarise(results, one.name)
+        if results.believed:
+            _report(results)
+    _tell_refused(results)
 
 
 @cli.command()
-@click.argument("run_dirs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=RESULTS / "comparison", help="Where to."
-)
+@click.argument("run_dirs", nargs=-1, required=True, type=Place(exists=True, file_okay=False))
+@click.option("--out", type=Place(file_okay=False), default=RESULTS / "comparison", help="Where to.")
 @debug_option
 def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     """Draw the main curves of several runs on relative depth, with a table of their hand-over layers."""
     from analysis.compare import compare as compare_runs
+    from analysis.compare import differing
 
     table, figures = compare_runs(list(run_dirs), out)
     click.echo(table.to_string(index=False, float_format="{:.3f}".format))
     for line in table.attrs["contrasts"]:
         click.echo(line)
+    for kind, mine in table.groupby("kind"):
+        for line in differing(mine):
+            click.echo(f"warning: {kind} pairs: {line}")
     _show_figures(figures)
 
 
 @cli.command()
-@click.option("--model", help="Checkpoint folder or hub id.  [default: random weights, narrow enough for two cores]")
-@click.option("--full-size", is_flag=True, help="Random weights in OpenS2S's real shape; needs a CUDA device.")
-@click.option("--device", help="cpu, cuda or cuda:N.  [default: cpu; cuda where there is one for the larger models]")
-@click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]")
-@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Medians are over so many.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights and the sounds.")
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
+    "--model",
+    type=ModelName(),
+    help="Checkpoint folder or hub id.  [default: random weights, narrow enough for two cores]",
 )
+@click.option("--full-size", is_flag=True, help="Random weights in OpenS2S's real shape; needs a CUDA device.")
+@click.option(
+    "--device",
+    type=DeviceName(),
+    help="cpu, cuda or cuda:N.  [default: cpu; cuda where there is one for the larger models]",
+)
+@click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]")
+@click.option("--rounds", type=Whole(min=1), default=2, show_default=True, help="Medians are over so many.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the weights and the sounds.")
+@click.option("--json", "json_file", type=Place(dir_okay=False), help="Write the figures here too.")
 @debug_option
 def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     """Measure what a pair costs: by the textbook's procedure, as experiments are written, and by sweep and tail.
@@ -227,6 +250,8 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     """
     if json_file and not json_file.resolve().parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)
+    if options["model"]:
+        family_of(read_config(checkpoint_folder(options["model"])))
     from engine.bench import run_bench, shown
     from engine.bench_case import make_case
 
@@ -242,6 +267,8 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
     dataset = _load_data(options)
     sample = _sample(dataset, kind, options)
     run = _run_dir(options, dataset)
+    options |= _as_the_main_experiment(run, names, kind, options)
+    _check_model(options)
     with starting():
         experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
 
@@ -259,10 +286,25 @@ def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
         for experiment, chosen in zip(experiments, settings, strict=True):
             refuse_early(run, dataset, experiment, chosen, options)
         subject = _load_model(options)
+    results, passed = None, set()
     for experiment, chosen in zip(experiments, settings, strict=True):
-        done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo)
-        _summarise(run.path, done)
-    _report(run.path)
+        done = run_experiment(subject, dataset, run, experiment, sample, chosen, click.echo, passed)
+        results = _results_after(done, run, results)
+        _summarise(results, done)
+    results = results or _results_after("", run, None)
+    _report(results)
+    _tell_refused(results)
+
+
+def _as_the_main_experiment(run: RunDir, names: list[str], kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a control takes over before a model is there; `UserError` for one that was given otherwise."""
+    told = told_options(kind, options)
+    taken = {}
+    for entry in (catalogue()[name] for name in names):
+        if main := main_of(run, entry.name, kind):
+            refuse_otherwise(run, main, entry, kind, told)
+            taken |= {"layers": tuple(main["layers_to_patch"]), "dtype": main["dtype"]} if entry.control else {}
+    return taken
 
 
 def _stands_already(run: RunDir, name: str, kind: str, names: list[str]) -> bool:
@@ -311,6 +353,15 @@ def _sample(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSample:
     return sample
 
 
+def _check_model(options: dict[str, Any]) -> None:
+    """`UserError` for what a model's folder and configuration show to be wrong, before torch is waited for."""
+    if os.path.exists(options["model"]) or not is_hub_id(options["model"]):
+        config = read_config(checkpoint_folder(options["model"]))
+        family_of(config)
+        if n_layers := n_layers_of(config):
+            check_layers(options["layers"], n_layers)
+
+
 def _load_model(options: dict[str, Any]) -> "Subject":
     click.echo(f"loading {options['model']} ...", err=True)
     from engine.subject import load_subject
@@ -319,20 +370,39 @@ def _load_model(options: dict[str, Any]) -> "Subject":
     return load_subject(options["model"], **how)
 
 
-def _summarise(run_dir: Path, name: str) -> None:
+def _results_after(done: str, run: RunDir, before: "Results | None") -> "Results":
+    """What the run holds now that experiment `done` has ended; what was read of the others before is kept."""
+    with starting():
+        from analysis.results import Results
+
+    return Results(run.path, before, done)
+
+
+def _summarise(results: "Results", name: str) -> None:
     with starting():
         from analysis.summary import shown, summarise
 
-    metrics, figures = summarise(run_dir, name)
+    metrics, figures = summarise(results, name)
     click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
     _show_figures(figures)
 
 
-def _report(run_dir: Path) -> None:
+def _report(results: "Results") -> None:
     with starting():
         from analysis.report import write_report
+        from analysis.results import left_out
 
-    click.echo(f"report: {_shown(write_report(run_dir))}")
+    for line in left_out(results):
+        click.echo(f"left out: {line}")
+    click.echo(f"report: {_shown(write_report(results))}")
+
+
+def _tell_refused(results: "Results") -> None:
+    """End with status 1 where experiments do not hold together, which are in no table and figure; a line for each."""
+    for error in results.refused.values():
+        click.echo(f"error: {error}", err=True)
+    if results.refused:
+        click.get_current_context().exit(BAD_INPUT)
 
 
 def _show_figures(figures: list[Path]) -> None:

@@ -1,26 +1,31 @@
-"""How the files of a run are written and read: whole, in their own directory, and under a name fit for every system.
+"""How the files of a run are written: whole, in their own directory, and under a name fit for every system.
 
     write_whole(run / "patching_metrics_prosody.csv", table.to_csv())
     append(run / "patching_records_prosody.jsonl", lines)
-    read_config(run)["experiments"]
 
 A run may be killed and its disk may be full at any moment, and a directory that was handed on may hold anything:
 nothing is written through a symbolic link, and a name that would lead elsewhere is refused.
 """
 
 import errno
-import json
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from errors import UserError
 
 CONFIG = "patching_config.json"
 PARTIAL = ".partial"
+OUR_PARTIAL = re.compile(rf"[a-z_]+[\w-]*\.(json|jsonl|csv|png|svg|html)\.\d+{PARTIAL}")
+WAY_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or pass another --out"),
+    errno.EISDIR: "a folder has its name; move that away, or pass another --out",
+    errno.ELOOP: "remove the link, or pass another --out",
+    errno.ENOENT: "the folder is gone; make it again, or pass another --out",
+    errno.EEXIST: "a file or a link that leads nowhere has its name; remove it, or pass another --out",
+}
+OTHER_WAY_OUT = "see to its folder and permissions, or pass another --out"
 FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
 
 
@@ -66,51 +71,16 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def cannot_be_written(path: Path, error: OSError) -> UserError:
-    """The error to raise for a full or read-only disk, or a link where a file should be."""
-    return UserError(f"{path}: cannot be written ({error.strerror}); make room, or pass another --out")
+    """The error to raise for a full or read-only disk, or a link or folder where a file should be."""
+    return UserError(f"{path}: cannot be written ({error.strerror}); {WAY_OUT.get(error.errno, OTHER_WAY_OUT)}")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process had half written."""
+    """Remove what a killed process of this program had half written, and no other program's files."""
     for path in folder.glob(f"*{PARTIAL}"):
-        with suppress(OSError):
-            path.unlink()
-
-
-def whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, but for a torn last one; a kill may leave half of a character."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield line[:-1].decode()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or `{}` where there is no such file; `UserError` where it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is damaged ({error}); move it away and run the command again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is damaged (it should hold a JSON object); move it away and run the command again")
-    return content
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """`patching_config.json` of a run, or `{}`; `UserError` where a name in it cannot be part of a file's name."""
-    path = run / CONFIG
-    config = read_json(path)
-    experiments = config.get("experiments", {})
-    if not isinstance(experiments, dict) or not all(isinstance(settings, dict) for settings in experiments.values()):
-        raise UserError(f"{path}: is damaged (its experiments should be objects); move it away")
-    for name, settings in experiments.items():
-        check_name(name, path)
-        check_name(settings.get("kind", name), path)
-    return config
+        if OUR_PARTIAL.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def check_name(name: str, where: object) -> None:

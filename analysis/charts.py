@@ -1,12 +1,11 @@
 """Which figures an experiment gets, and the tidy tables behind them.
 
-    charts_of(run, config, "prosody")           # {"flip_rate_curve_prosody": alt.Chart, …}
+    charts_of(results, "prosody")               # {"flip_rate_curve_prosody": alt.Chart, …}
 
-Reads the files that `analysis.summary` wrote; the declarations are in `analysis.curves` and `analysis.maps`.
+The declarations are in `analysis.curves` and `analysis.maps`.
 """
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -14,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import curves, lens, maps, timeline, words_and_voice
-from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
-from analysis.metrics import main_rate, read_pairs, read_records
+from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve
+from analysis.metrics import main_rate
+from analysis.results import KINDS, Measured, Results
 from analysis.sites import site_name
 from analysis.tables import unpatched
 from pairs.shown import shown
@@ -26,38 +26,38 @@ MOST_LINES = 6  # of a sweep; more values are a heat map
 Charts = dict[str, alt.TopLevelMixin]
 
 
-def read_metrics(run: Path, name: str) -> pd.DataFrame:
-    """`patching_metrics_NAME.csv` of a run; a swept value may read "None" or "NA", only an empty cell is none."""
-    return pd.read_csv(_metrics_file(run, name), keep_default_na=False, na_values=[""])
-
-
-def _metrics_file(run: Path, name: str) -> Path:
-    return run / f"patching_metrics_{name}.csv"
-
-
-def charts_of(run: Path, config: dict[str, Any], name: str) -> Charts:
+def charts_of(results: Results, name: str) -> Charts:
     """File stem → figure, for one experiment of a run and what it makes together with those that are there already."""
-    metrics, experiment = read_metrics(run, name), config["experiments"][name]
-    title, subtitle = _heading(config, name, metrics)
-    if lens.is_lens(experiment):
-        return lens.charts(run, config, name, title, subtitle)
-    swept = swept_columns(experiment, metrics)
+    return results.once(_charts_of, name)
+
+
+def _charts_of(results: Results, name: str) -> Charts:
+    experiment, config = results.experiment(name), results.config
+    metrics, swept, kind = experiment.metrics, experiment.swept, experiment.kind
+    title, subtitle = _heading(config, experiment)
+    if lens.is_lens(experiment.settings):
+        return lens.charts(results, experiment, title, [_of_what(config)])
     draw = _of_sweep if swept else _of_one_combination
-    charts = draw(metrics, swept, main_rate(experiment["intervention"]), name, title, subtitle)
-    charts |= timeline.charts(run, metrics, name, experiment, title, subtitle)
-    kind = experiment["kind"]
-    if experiment["intervention"] == "patch" and is_one_curve(swept):
-        charts |= _of_main(run, config, name, at_highest_dose(metrics), title, subtitle)
-    controls = _with_controls(run, config, kind)
+    charts = draw(metrics, swept, main_rate(experiment.settings["intervention"]), name, title, subtitle)
+    if timeline.is_map(experiment.settings):
+        charts |= timeline.charts(results, experiment, title, subtitle)
+    if experiment.is_main and is_one_curve(swept):
+        charts |= _of_main(config, experiment, title, subtitle)
+    controls = _with_controls(results, kind)
     if controls is not None:
-        main = at_highest_dose(read_metrics(run, kind))
+        main = results.main(kind)
         what = f"{kind.capitalize()} pairs: the main experiment and its controls"
-        charts[f"controls_{kind}"] = curves.control_curves(controls, main, what, [_of_what(config)])
-    both = _both_kinds(run, config)
-    if both is not None and experiment["intervention"] == "patch":
-        answer = [*filter(None, [words_and_voice.sentence(run, config)]), _of_what(config)]
-        charts["prosody_and_semantic"] = curves.kind_curves(both, "Prosody and semantic pairs", answer)
-        charts |= words_and_voice.charts(run, config, [_of_what(config)])
+        notes = [_of_what(config), *_dose_note(main)]
+        charts[f"controls_{kind}"] = curves.control_curves(controls, main.curve, what, notes)
+    both = {kind: results.main(kind) for kind in KINDS}
+    if experiment.is_main and all(both.values()):
+        doses = {main.curve[DOSE].iloc[0] for main in both.values()}
+        alphas = [f"{kind} pairs at alpha {main.curve[DOSE].iloc[0]:g}" for kind, main in both.items()]
+        tables = {kind: main.curve for kind, main in both.items()}
+        answer = [*filter(None, [words_and_voice.sentence(results)]), _of_what(config)]
+        notes = [*answer, *([", ".join(alphas)] if doses != {1} else [])]
+        charts["prosody_and_semantic"] = curves.kind_curves(tables, "Prosody and semantic pairs", notes)
+        charts |= words_and_voice.charts(results, [_of_what(config)])
     return charts
 
 
@@ -93,17 +93,15 @@ def _of_sweep(metrics: pd.DataFrame, swept: list[str], rate: str, name: str, tit
     return charts
 
 
-def _of_main(
-    run: Path, config: dict[str, Any], name: str, metrics: pd.DataFrame, title: str, subtitle: list[str]
-) -> Charts:
-    records = at_highest_dose(read_records(run / f"patching_records_{name}.jsonl"))
-    pairs = read_pairs(run / f"pair_list_{name}.jsonl")
+def _of_main(config: dict[str, Any], experiment: Measured, title: str, subtitle: list[str]) -> Charts:
+    name, metrics, pairs = experiment.name, experiment.curve, experiment.pairs
+    records = at_highest_dose(experiment.records)
     states, n_pairs = _thinned(_states(records)), records["pair_id"].nunique()
     thinned = [f"{HEAT_MAP_ROWS} of {n_pairs} pairs, evenly spaced in their order"] if n_pairs > HEAT_MAP_ROWS else []
     charts = {f"pair_heat_map_{name}": maps.pair_heat_map(states, title, [*subtitle, *thinned])}
     if metrics["recovery_n"].max() > 0:
         charts[f"recovery_curve_{name}"] = curves.recovery_curve(metrics, title, subtitle)
-    label = f"{config['experiments'][name]['kind']}_label_a"
+    label = f"{experiment.kind}_label_a"
     matrices = _matrices(records.merge(pairs[["pair_id", label]].rename(columns={label: "label_a"})))
     charts[f"label_matrix_{name}"] = maps.label_matrices(matrices, title, [*subtitle, f"written: {site_name(metrics)}"])
     answers, n_clips = _confusion(unpatched(records, pairs))
@@ -152,57 +150,62 @@ def _confusion(clips: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return pd.concat(tables), len(clips)
 
 
-def _with_controls(run: Path, config: dict[str, Any], kind: str) -> pd.DataFrame | None:
-    """The curves of the main experiment and its finished controls, as layer, rate, series, n, site, intervention.
+def _with_controls(results: Results, kind: str) -> pd.DataFrame | None:
+    """The curves of the main experiment and the controls that ran alike, as layer, rate, series, n, site, intervention.
 
-    A control that swept another option than its dose is no curve and is left out.
+    None where there is no such control.
     """
-    order, tables = list(curves.CONTROL_STYLES), []
-    finished = [
-        (experiment["intervention"], name)
-        for name, experiment in config["experiments"].items()
-        if experiment["kind"] == kind
-        and experiment["finished"]
-        and _metrics_file(run, name).exists()
-        and (experiment["control"] or name == kind)
-    ]
-    for intervention, name in sorted(
-        finished, key=lambda item: order.index(item[0]) if item[0] in order else len(order)
-    ):
-        metrics = read_metrics(run, name)
-        if not is_one_curve(swept_columns(config["experiments"][name], metrics)):
-            continue
+    order, (alike, _) = list(curves.CONTROL_STYLES), results.controls(kind)
+    if not alike:
+        return None
+    main, tables = results.main(kind), []
+    places = {name: number for number, name in enumerate(order)}
+    alike = sorted(alike, key=lambda one: places.get(one.settings["intervention"], len(order)))
+    for one in (main, *alike):
+        intervention = one.settings["intervention"]
         rate = main_rate(intervention)
-        words = f"{intervention}: {rate} (n = {metrics['n_pairs'].max()})"
-        curve = curves.series(at_highest_dose(metrics), rate, words, "n_pairs")
-        tables.append(curve.assign(intervention=intervention))
-    is_there = tables and tables[0]["intervention"].iloc[0] == "patch"
-    return pd.concat(tables) if is_there and len(tables) > 1 else None
+        words = f"{intervention}: {rate} ({_n(one.curve)})"
+        tables.append(curves.series(one.curve, rate, words, "n_pairs").assign(intervention=intervention))
+    return pd.concat(tables)
 
 
-def _both_kinds(run: Path, config: dict[str, Any]) -> dict[str, pd.DataFrame] | None:
-    """Kind → metrics at the highest dose, where both main experiments are finished and each is one curve."""
-    tables = {}
-    for kind in ("prosody", "semantic"):
-        experiment = config["experiments"].get(kind, {})
-        if experiment.get("finished") and _metrics_file(run, kind).exists():
-            metrics = read_metrics(run, kind)
-            if is_one_curve(swept_columns(experiment, metrics)):
-                tables[kind] = at_highest_dose(metrics)
-    return tables if len(tables) == 2 else None
+def _n(metrics: pd.DataFrame) -> str:
+    """How many pairs a curve is of: "n = 12", or "n = 10 to 12 by layer"."""
+    least, most = int(metrics["n_pairs"].min()), int(metrics["n_pairs"].max())
+    return f"n = {most}" if least == most else f"n = {least} to {most} by layer,"
 
 
-def _heading(config: dict[str, Any], name: str, metrics: pd.DataFrame) -> tuple[str, list[str]]:
-    experiment = config["experiments"][name]
-    n_pairs, eligible = int(metrics["n_pairs"].max()), int(metrics["eligible_count"].max())
-    unfinished = "" if experiment["finished"] else "; interrupted: not all pairs are in"
-    doses = metrics[DOSE].unique()
-    alpha = f", alpha {doses[0]:g}" if len(doses) == 1 and doses[0] != 1 else ""
-    intervention = f", {experiment['intervention']}" if experiment.get("doc") else ""
-    return f"{experiment['kind'].capitalize()} pairs{intervention}: {description(experiment)}", [
-        f"n = {n_pairs} pairs, {eligible} of them eligible (A unpatched does not give the target){alpha}{unfinished}",
+def _heading(config: dict[str, Any], experiment: Measured) -> tuple[str, list[str]]:
+    settings, metrics = experiment.settings, experiment.metrics
+    eligible, n_listed = int(metrics["eligible_count"].max()), len(experiment.pairs)
+    n_lost, n_open = len(experiment.lost), n_listed - experiment.n_measured - len(experiment.lost)
+    missing = [f"{n_lost} gave no record"] * (n_lost > 0) + [f"{n_open} are not in yet"] * (n_open > 0)
+    of = f" of {n_listed} ({', '.join(missing)})" if missing else ""
+    unfinished = "" if experiment.finished else "; not finished"
+    dose = "".join(f", {note}" for note in _dose_note(experiment) if metrics[DOSE].nunique() == 1)
+    intervention = f", {settings['intervention']}" if settings.get("doc") else ""
+    can = f"{eligible} of them eligible (A unpatched does not give the target)"
+    return f"{experiment.kind.capitalize()} pairs{intervention}: {description(settings)}", [
+        f"{_n(metrics)} pair{'s' if metrics['n_pairs'].max() > 1 else ''}{of}, {can}{dose}{unfinished}",
         _of_what(config),
+        *no_interval(experiment),
     ]
+
+
+def _dose_note(experiment: Measured) -> list[str]:
+    """The dose of its curve, where it is not 1."""
+    dose = experiment.records[DOSE].max()
+    return [] if dose == 1 else [f"alpha {dose:g}"]
+
+
+def no_interval(experiment: Measured) -> list[str]:
+    """Why no interval is given, where none is."""
+    if experiment.metrics["flip_to_target_rate_low"].notna().any():
+        return []
+    pairs = experiment.measured_pairs
+    n_texts = len({*pairs["text_id_a"], *pairs["text_id_b"]})
+    of = f"{n_texts} text{'s' if n_texts > 1 else ''}"
+    return [f"no 95 % interval: whole texts are resampled for it, and the pairs are of {of}"]
 
 
 def _of_what(config: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ are the same (prosody pairs), on two otherwise; everything here follows from tha
 """
 
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -129,10 +130,25 @@ def _variance(influence: np.ndarray, shares: np.ndarray, codes: np.ndarray) -> t
 
 
 def student_t(dof: np.ndarray) -> np.ndarray:
-    """Student's 97.5 % quantile, within 1 % from 3 degrees of freedom on (Abramowitz & Stegun 26.7.5)."""
-    v, z = np.where(np.asarray(dof) > 0, dof, np.nan).astype(float), Z
-    terms = [z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384]
-    return sum(term / v**power for power, term in enumerate(terms))
+    """Student's 97.5 % quantile, NaN where there is less than one degree of freedom; exact to six digits."""
+    distinct, which = np.unique(np.asarray(dof, float).round(6), return_inverse=True)
+    return np.array([_student_t(v) for v in distinct])[which].reshape(np.shape(dof))
+
+
+@cache
+def _student_t(v: float) -> float:
+    if not v > 0:
+        return np.nan
+    if v > 200:  # Abramowitz & Stegun 26.7.5
+        z = Z
+        terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96)
+        return sum(term / v**power for power, term in enumerate(terms))
+    # t = sqrt(v) tan(angle) makes the density a power of the cosine, whose integral is summed.
+    v = max(v, 1.0)
+    angles = np.linspace(0, np.pi / 2, 40_001)
+    density = np.cos(angles) ** (v - 1)
+    share = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
+    return float(np.sqrt(v) * np.tan(np.interp(0.95, share / share[-1], angles)))
 
 
 def design_effect(*means: Mean) -> np.ndarray:

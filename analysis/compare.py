@@ -2,24 +2,24 @@
 
     table, figures = compare([Path("results/A"), Path("results/B")], Path("results/comparison"))
 
-Each run is taken as it was summarised: its metrics and its hand-over layers are read from its files.
+Metrics and hand-over layers are computed from each run's records; its dose and the layers patched stand beside them.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis import curves, figure_style
-from analysis.cells import at_highest_dose, is_one_curve, swept_columns
-from analysis.charts import read_metrics
+from analysis.alike import ranges
+from analysis.cells import DOSE
 from analysis.contrast_runs import contrast_runs
+from analysis.results import KINDS, Measured, Results
 from analysis.summary import write_table
-from errors import UserError
-from files import CONFIG, read_config, read_json
+from errors import BAD_USAGE, UserError
+from files import CONFIG
 from pairs.shown import shown
-
-KINDS = ("prosody", "semantic")
 
 
 def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
@@ -27,27 +27,73 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
 
     `attrs["contrasts"]` of the table are lines on how the runs differ.
 
-    Raises `UserError` for a directory without a finished main experiment.
+    Raises `UserError` for a directory without a finished main experiment, for one whose files do not hold together, and
+    for a directory that is named twice.
     """
-    names = _names(runs)
-    rows, tables = [], []
-    for run, name in zip(runs, names, strict=True):
-        config = _config(run)
-        for kind in _finished(run, config):
-            n_layers, metrics = config["model"]["n_layers"], at_highest_dose(read_metrics(run, kind))
+    _refuse_twice(runs)
+    rows, tables, read = [], [], {}
+    for run, name in zip(runs, _names(runs), strict=True):
+        read[name] = results = _results(run)
+        for main in _mains(run, results):
+            n_layers, metrics = results.config["model"]["n_layers"], main.curve
             curve = curves.series(metrics, curves.TO_TARGET, curves.TO_TARGET, "n_pairs")
             curve = pd.concat([curve, curves.references(metrics)])
-            tables.append(curve.assign(run=name, kind=kind, depth=curve["layer"] / max(1, n_layers - 1)))
-            rows.append({"run": name, "kind": kind, "n_layers": n_layers} | _hand_over(run, kind, metrics, n_layers))
+            tables.append(curve.assign(run=name, kind=main.kind, depth=curve["layer"] / max(1, n_layers - 1)))
+            rows.append({"run": name, "kind": main.kind} | _row(results, main, n_layers))
     table, tidy = pd.DataFrame(rows), pd.concat(tables)
     write_table(out / "hand_over.csv", table)
     figures = []
     for kind, mine in tidy.groupby("kind"):
-        title = f"{str(kind).capitalize()} pairs in {mine['run'].nunique()} runs: flip_to_target_rate"
-        sizes = [f"{run}: n = {group['n'].max()} pairs" for run, group in mine.groupby("run", sort=False)]
-        figures += figure_style.save(curves.depth_curves(mine, title, sizes), out / f"compare_{kind}")
-    table.attrs["contrasts"] = contrast_runs(dict(zip(names, runs, strict=True)), out)
+        of_kind = table[table["kind"] == kind]
+        title = f"{str(kind).capitalize()} pairs in {len(of_kind)} runs: flip_to_target_rate"
+        notes = [_note(row) for row in of_kind.to_dict("records")] + differing(of_kind)
+        figures += figure_style.save(curves.depth_curves(mine, title, notes), out / f"compare_{kind}")
+    table.attrs["contrasts"] = contrast_runs(read, out)
     return table, [figure for figure in figures if figure.suffix == ".png"]
+
+
+def differing(table: pd.DataFrame) -> list[str]:
+    """What else differs between the runs of a kind of pair than what they are compared for, and bears on the curves."""
+    lines = []
+    if table["model_sha256"].nunique() > 1:
+        lines.append(f"the models differ: {_each(table, 'model')}")
+    if table["data_sha256"].nunique() > 1:
+        lines.append(f"the data differ: {_each(table, 'data')}")
+    if table["prompt"].nunique() > 1:
+        lines.append("the prompts differ in more than the question; each is in its run's patching_config.json")
+    if table["frames_per_second"].nunique() > 1:
+        spans = "; ".join(
+            f"{row['run']} {row['median_span']:g} positions at {row['frames_per_second']:g} a second"
+            for row in table.to_dict("records")
+        )
+        lines.append(f"the spans differ (median): {spans}")
+    if table["alpha"].nunique() > 1:
+        lines.append("the doses differ, and with them the rates and the hand-over layers")
+    if (table["layers"] != "all").any():
+        lines.append(
+            "not all layers were patched: a hand-over layer is relative to the rate at the first layer patched"
+        )
+    return lines
+
+
+def _each(table: pd.DataFrame, column: str) -> str:
+    return "; ".join(f"{row['run']} {row[column]}" for row in table.to_dict("records"))
+
+
+def _note(row: dict[str, Any]) -> str:
+    return f"{row['run']}: n = {row['n_pairs']} pairs, alpha {row['alpha']:g}, {_layers(row)}"
+
+
+def _layers(row: dict[str, Any]) -> str:
+    return f"all {row['n_layers']} layers" if row["layers"] == "all" else f"layers {row['layers']} of {row['n_layers']}"
+
+
+def _refuse_twice(runs: list[Path]) -> None:
+    seen: set[Path] = set()
+    for run in runs:
+        if run.resolve() in seen:
+            raise UserError(f"{run}: is named twice; name each run once", BAD_USAGE)
+        seen.add(run.resolve())
 
 
 def _names(runs: list[Path]) -> list[str]:
@@ -59,37 +105,44 @@ def _names(runs: list[Path]) -> list[str]:
     ]
 
 
-def _config(run: Path) -> dict[str, Any]:
-    config = read_config(run)
-    if not config:
+def _results(run: Path) -> Results:
+    if not (run / CONFIG).exists():
         raise UserError(f"{run}: not a run directory, it has no {CONFIG}")
-    return config
+    return Results(run)
 
 
-def _finished(run: Path, config: dict[str, Any]) -> list[str]:
-    finished = [
-        kind
-        for kind in KINDS
-        if config["experiments"].get(kind, {}).get("finished") and (run / f"patching_metrics_{kind}.csv").exists()
-    ]
-    kinds = [
-        kind for kind in finished if is_one_curve(swept_columns(config["experiments"][kind], read_metrics(run, kind)))
-    ]
-    if not kinds:
+def _mains(run: Path, results: Results) -> list[Measured]:
+    for kind in KINDS:
+        if kind in results.names:
+            results.experiment(kind)  # refused, where it does not hold together
+    mains = [main for main in map(results.main, KINDS) if main is not None]
+    if not mains:
         raise UserError(f"{run}: has no finished main experiment with one curve; run `python cli.py patch` there first")
-    return kinds
+    return mains
 
 
-def _hand_over(run: Path, kind: str, metrics: pd.DataFrame, n_layers: int) -> dict[str, Any]:
-    found = read_json(run / f"statistics_{kind}.json").get("hand_over", {})
-    layer = found.get("layer")
+def _row(results: Results, main: Measured, n_layers: int) -> dict[str, Any]:
+    found, metrics = results.hand_over(main.kind), main.curve
+    layer = found["layer"]
+    layers = main.settings["layers_to_patch"]
+    model, data, prompt = (results.config[part] for part in ("model", "data", "prompt"))
     return {
+        "model": " ".join(filter(None, [shown(model["name"]), model.get("family") and f"({model['family']})"])),
+        "data": shown(data["name"]),
+        "n_layers": n_layers,
+        "layers": "all" if len(layers) == n_layers else ranges(layers),
+        "alpha": float(metrics[DOSE].iloc[0]),
         "hand_over_layer": layer,
-        "low": found.get("low"),
-        "high": found.get("high"),
+        "low": found["low"],
+        "high": found["high"],
         "relative_depth": None if layer is None else layer / max(1, n_layers - 1),
         "flip_to_target_rate_first_layer": metrics["flip_to_target_rate"].iloc[0],
         "donor_is_target_rate": metrics["donor_is_target_rate"].iloc[0],
         "base_is_target_rate": metrics["base_is_target_rate"].iloc[0],
         "n_pairs": int(metrics["n_pairs"].max()),
+        "frames_per_second": model.get("frames_per_second"),
+        "median_span": float(main.records["len_a"].median()),
+        "model_sha256": model["sha256"][:12],
+        "data_sha256": data["sha256"][:12],
+        "prompt": hashlib.sha256(prompt["text"].encode()).hexdigest()[:12],
     }

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.alike import ranges
 from analysis.cells import at_highest_dose, by_cell
 from analysis.clusters import (
     RESAMPLES,
@@ -75,7 +76,7 @@ def contrast(one: Side, other: Side, seed: int = 42, resamples: int = RESAMPLES)
     comparable = one.layers == other.layers and one.depth == other.depth
     if not comparable and one.depth == other.depth:
         raise UserError(
-            f"{one.name} was patched at layers {_listed(one.layers)}, {other.name} at {_listed(other.layers)}; run "
+            f"{one.name} was patched at layers {ranges(one.layers)}, {other.name} at {ranges(other.layers)}; run "
             "both at the same --layers to contrast them"
         )
     sides = [_of_measured(side) for side in (one, other)]
@@ -250,8 +251,3 @@ def _first_below(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> 
     at[~below.any(1)] = np.inf
     at[np.isnan(levels)] = np.nan
     return at
-
-
-def _listed(layers: list[int]) -> str:
-    in_a_row = len(layers) > 1 and layers == list(range(layers[0], layers[-1] + 1))
-    return f"{layers[0]}-{layers[-1]}" if in_a_row else ",".join(map(str, layers))

@@ -9,13 +9,25 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import at_highest_dose, by_cell
-from analysis.clusters import RESAMPLES, Mean, Z, codes_of, mean_of, resample, student_t, texts_of
+from analysis.clusters import (
+    RESAMPLES,
+    codes_of,
+    limits,
+    limits_of_difference,
+    mean_of,
+    resample,
+    texts_of,
+)
 
 HAND_OVER = (
     "The layer, interpolated between the layers patched, at which the rate of flips to the target first falls below "
     "the middle between its value at the first layer patched and A's own rate, how often A unpatched gives the target; "
     "for the suffix, the layer at which its own rate first rises above that same middle."
 )
+# With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/reading.md has the numbers.
+LEAST_TEXTS = 6
+STEPS = 8  # places looked at between two layers; limits between those are interpolated
+Found = dict[str, Any]
 
 
 def hand_over(
@@ -24,70 +36,100 @@ def hand_over(
     suffix: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     seed: int = 42,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
+) -> Found:
     """The layer at which the answer leaves the span, and (of `suffix`, records and pairs) where it reaches the suffix.
 
-    `layer`, `low`, `high` (95 %, percentiles of the resamples), `reason`, `suffix` with the same four or None, `level`
-    (the rate that is crossed) and `definition`, which is HAND_OVER. `layer` is None where there is no such layer and
-    `reason` then says why; a limit is None where it lies beyond the layers patched or cannot be told, and there is no
-    width between the limits where all pairs agree. At the highest dose, over all pairs.
+    `layer`, `low`, `high` (95 %), `reason`, `suffix` with the same four or None, `level` (the rate that is crossed) and
+    `definition`, which is HAND_OVER. `layer` is None where there is no such layer, both limits where none can be given;
+    `reason` then says why. One limit is None where it lies beyond the layers patched. At the highest dose, over all
+    pairs. Where all pairs agree, the limits are the two layers patched between which they cross.
+
+    The limits enclose the places at which the rate does not differ from the level: Student's interval around their
+    difference, which hangs on the same texts, holds 0 there (Fieller 1954, J. R. Statist. Soc. B 16:175).
     """
     experiments = [(records, pairs)] if suffix is None else [(records, pairs), suffix]
     codes = codes_of(np.vstack([texts_of(its_pairs) for _, its_pairs in experiments]))
     weights = resample(codes, resamples, seed)
-    curves = []
-    for (its_records, its_pairs), rows in zip(experiments, (slice(len(pairs)), slice(len(pairs), None)), strict=False):
-        flips = by_cell(at_highest_dose(its_records), its_pairs, "flip_to_target")
-        curves.append((flips.columns.to_numpy(float), mean_of(flips.to_numpy(), codes[rows], weights[:, rows])))
-    was_target = 1 - by_cell(at_highest_dose(records), pairs, "eligible").to_numpy()[:, :1]
-    floor, top = mean_of(was_target, codes[: len(pairs)], weights[:, : len(pairs)]), curves[0][1]
-
-    level = (top.value[0] + floor.value[0]) / 2
-    tops, floors = top.replicates[:, 0], floor.replicates[:, 0]
-    levels = np.where(tops > floors, (tops + floors) / 2, np.nan)
-    if top.value[0] > floor.value[0]:
-        found = [_crossing(*curve, level, levels, up) for curve, up in zip(curves, (False, True), strict=False)]
-    else:
+    span, rows = _flips(records, pairs), slice(len(pairs))
+    own = 1 - by_cell(at_highest_dose(records), pairs, "eligible").to_numpy()[:, :1]
+    levels = (span.to_numpy()[:, :1] + own) / 2  # by pair; their mean is the level
+    level, is_high = np.nanmean(levels), np.nanmean(span.to_numpy()[:, 0]) > np.nanmean(own)
+    few = len(np.unique(codes[rows][codes[rows] >= 0])) < LEAST_TEXTS
+    if not is_high:
         why = "at the first layer patched the rate is not above A's own rate, so there is no height to lose half of"
-        found = [{"layer": None, "low": None, "high": None, "reason": why} for _ in curves]
-    return found[0] | {
-        "suffix": found[1] if suffix is not None else None,
-        "level": float(level),
-        "definition": HAND_OVER,
-    }
+        nothing = _nothing(why)
+        return nothing | {"suffix": nothing if suffix else None, "level": float(level), "definition": HAND_OVER}
+
+    places, rates = _between_layers(span)
+    gap = mean_of(rates - levels, codes[rows], weights[:, rows])
+    found = _crossing(span, level, places, *limits(gap, False, np.nan), few, rising=False)
+    reached = None
+    if suffix is not None:
+        behind, its_rows = _flips(*suffix), slice(len(pairs), None)
+        places, rates = _between_layers(behind)
+        one = mean_of(rates, codes[its_rows], weights[:, its_rows])
+        other = mean_of(np.repeat(levels, len(places), axis=1), codes[rows], weights[:, rows])
+        low, high = limits_of_difference(one, other, codes[its_rows], codes[rows], is_rate=False)
+        reached = _crossing(behind, level, places, low, high, few, rising=True)
+    return found | {"suffix": reached, "level": float(level), "definition": HAND_OVER}
+
+
+def _flips(records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    return by_cell(at_highest_dose(records), pairs, "flip_to_target")
+
+
+def _nothing(reason: str | None, layer: float | None = None) -> Found:
+    return {"layer": layer, "low": None, "high": None, "reason": reason}
+
+
+def _between_layers(flips: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Places from the first to the last layer, and each pair's value there, [pairs, places]."""
+    layers, values = flips.columns.to_numpy(float), flips.to_numpy()
+    count = np.arange(len(layers), dtype=float)
+    at = np.linspace(0, len(layers) - 1, (len(layers) - 1) * STEPS + 1)
+    before = np.minimum(at.astype(int), max(len(layers) - 2, 0))
+    after, way = np.minimum(before + 1, len(layers) - 1), at - before
+    return np.interp(at, count, layers), values[:, before] * (1 - way) + values[:, after] * way
 
 
 def _crossing(
-    layers: np.ndarray, curve: "Mean", level: float, levels: np.ndarray, rising: bool
-) -> dict[str, float | str | None]:
+    flips: pd.DataFrame,
+    level: float,
+    places: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    few: bool,
+    rising: bool,
+) -> Found:
+    """Where a rate first crosses the level; `low` and `high` are the limits of rate − level at each of the `places`."""
     sign = 1 if rising else -1
-    nothing = {"layer": None, "low": None, "high": None}
-    at = _first_above(sign * curve.value[None], sign * np.array([level]), layers)[0]
-    if at == np.inf:
-        return nothing | {"reason": f"the rate does not {'rise above' if rising else 'fall below'} {level:.3g}"}
-    if at == -np.inf:
-        return nothing | {"reason": f"the rate is above {level:.3g} at the first layer patched already"}
-    ats = _first_above(sign * curve.replicates, sign * levels, layers)
-    ats, undefined = ats[~np.isnan(ats)], np.isnan(ats).mean()
-    behind = np.searchsorted(layers, at)
-    spread = np.nanstd(curve.replicates[:, behind])
-    # As in _mean, and for few texts as Student's t is wider than the normal.
-    stretch = curve.error[behind] / spread * student_t(curve.dof[behind]) / Z if spread > 0 else 1.0
-    if undefined > 0.05 or not np.isfinite(stretch) or np.isnan(curve.error[behind]):
-        return nothing | {"layer": float(at), "reason": None}
-    limits = at + stretch * (np.quantile(ats, [0.025, 0.975], method="nearest") - at)
-    low, high = (float(np.clip(x, layers[0], layers[-1])) if np.isfinite(x) else None for x in limits)
-    return {"layer": float(at), "low": low, "high": high, "reason": None}
+    rates, layers = sign * (np.nanmean(flips.to_numpy(), axis=0) - level), flips.columns.to_numpy(float)
+    to = int((rates > 0).argmax())
+    if not (rates > 0).any():
+        return _nothing(f"the rate does not {'rise above' if rising else 'fall below'} {level:.3g}")
+    if to == 0:
+        return _nothing(f"the rate is above {level:.3g} at the first layer patched already")
+    way = rates[to - 1] / (rates[to - 1] - rates[to])
+    at = float(layers[to - 1] + way * (layers[to] - layers[to - 1]))
+    if few:
+        return _nothing(f"the pairs have fewer than {LEAST_TEXTS} texts, too few for an interval", at)
+    inside = np.flatnonzero((low <= 0) & (high >= 0))
+    if not len(inside) or not np.ptp(places[inside]) > 0:
+        # All pairs agree on the two layers. That six texts or more do so while the rate crosses elsewhere happens in
+        # at most 2 of 2^6 experiments, so these layers are the limits.
+        return _nothing(None, at) | {"low": float(layers[to - 1]), "high": float(layers[to])}
+    first, last = inside[[0, -1]]
+    reach = np.maximum(low, -high)  # below 0 inside, and 0 at a limit
+    start = None if first == 0 else _zero(places, reach, first - 1)
+    end = None if last == len(places) - 1 else _zero(places, reach, last)
+    return {
+        "layer": at,
+        "low": start if start is None else min(start, at),
+        "high": end if end is None else max(end, at),
+        "reason": None,
+    }
 
 
-def _first_above(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """Where each curve first exceeds its level: −∞ from the beginning, ∞ never, NaN where there is no level."""
-    above = curves > levels[:, None]
-    to, rows = above.argmax(1), np.arange(len(curves))
-    before = np.maximum(to - 1, 0)
-    start, end = curves[rows, before], curves[rows, to]
-    way = np.divide(levels - start, end - start, out=np.ones(len(curves)), where=end != start)
-    at = np.where(to > 0, layers[before] + way * (layers[to] - layers[before]), -np.inf)
-    at[~above.any(1)] = np.inf
-    at[np.isnan(levels)] = np.nan
-    return at
+def _zero(places: np.ndarray, values: np.ndarray, before: int) -> float:
+    one, other = values[before], values[before + 1]
+    return float(places[before] + (places[before + 1] - places[before]) * one / (one - other))

@@ -1,23 +1,22 @@
 """A logit lens over the clips of a run: which label leads after each layer, with nothing patched.
 
-    table = leads(records, pairs)                    # lens_lens-prosody.csv
-    charts(run, config, "lens-prosody")              # {"lens_lens-prosody": alt.Chart}
+    results.once(leads_of, "lens-prosody")           # lens_lens-prosody.csv
+    charts(results, experiment, title, subtitle)     # {"lens_lens-prosody": alt.Chart}
 
 Over it the flip-to-target curve of the run's main experiment, which patches: what can be read is not what is used.
 """
 
-from pathlib import Path
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis.cells import at_highest_dose, by_cell, is_one_curve, swept_columns
+from analysis.cells import by_cell
 from analysis.clusters import RESAMPLES, codes_of, design_effect, limits, mean_of, resample, texts_of
 from analysis.curves import KIND_COLOURS, TO_TARGET
 from analysis.figure_style import BLUE, GREY, finished, layer_axis, share
-from files import write_whole
+from analysis.results import Measured, Results
 
 INTERVENTION = "lens"
 WORDS, VOICE, ANSWER = "words_lead", "voice_leads", "answer_leads"
@@ -73,15 +72,10 @@ def leads(records: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42, resamples:
     return pd.concat(tables, ignore_index=True)
 
 
-def write_leads(run: Path, name: str, records: pd.DataFrame, pairs: pd.DataFrame, seed: int) -> None:
-    """Write `lens_NAME.csv`."""
-    text = leads(records, pairs, seed).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    write_whole(_file(run, name), text)
-
-
-def read_leads(run: Path, name: str) -> pd.DataFrame:
-    """The table that `write_leads` wrote."""
-    return pd.read_csv(_file(run, name))
+def leads_of(results: Results, name: str) -> pd.DataFrame:
+    """`leads` of an experiment of a run."""
+    lens = results.experiment(name)
+    return leads(lens.records, lens.pairs, lens.seed)
 
 
 def largest_difference(records: pd.DataFrame) -> float:
@@ -91,17 +85,17 @@ def largest_difference(records: pd.DataFrame) -> float:
     return float(np.abs(np.subtract(base, lens)).max())
 
 
-def charts(run: Path, config: dict[str, Any], name: str, title: str, subtitle: list[str]) -> dict[str, Any]:
+def charts(results: Results, experiment: Measured, title: str, subtitle: list[str]) -> dict[str, Any]:
     """The figure of a lens, by its file's stem: clips whose labels differ, or all where there are none of those."""
-    table = read_leads(run, name)
+    table = results.once(leads_of, experiment.name)
     table = table[table["clips"] == table["clips"].iloc[0]]
-    main = _main_curve(run, config, config["experiments"][name]["kind"])
+    main = results.main(experiment.kind)
     which = "whose words and voice have different labels" if table["clips"].iloc[0] == DIFFER else "of the pairs"
-    notes = [f"n = {table['n_clips'].iloc[0]} clips {which}; bands: 95 % intervals", subtitle[-1]]
-    return {f"lens_{name}": lens(table, main, title, notes)}
+    notes = [f"n = {table['n_clips'].iloc[0]} clips {which}; bands: 95 % intervals", *subtitle]
+    return {f"lens_{experiment.name}": lens(table, main, title, notes)}
 
 
-def lens(table: pd.DataFrame, main: pd.DataFrame | None, title: str, subtitle: list[str]) -> alt.LayerChart:
+def lens(table: pd.DataFrame, main: Measured | None, title: str, subtitle: list[str]) -> alt.LayerChart:
     """Which label leads by layer, how often that is the final answer, and the main experiment's flips if there are."""
     curves = [_series(table, column, name) for column, name in NAMES.items()]
     for column, name in FINAL.items():
@@ -110,8 +104,8 @@ def lens(table: pd.DataFrame, main: pd.DataFrame | None, title: str, subtitle: l
     styles = {NAMES[column]: (colour, [1, 0]) for column, colour in COLOURS.items()}
     styles |= {FINAL[column]: (COLOURS[column], [2, 2]) for column in FINAL}
     if main is not None:
-        flips = f"patched: {TO_TARGET} of the {main['kind'].iloc[0]} pairs"
-        curves.append(_series(main, TO_TARGET, flips))
+        flips = f"patched: {TO_TARGET} of the {main.kind} pairs"
+        curves.append(_series(main.curve, TO_TARGET, flips))
         styles[flips] = (BLUE, [6, 3])
     tidy = pd.concat(curves, ignore_index=True)
     names, x = list(styles), layer_axis(tidy).title("layer: output of the block (residual stream)")
@@ -137,15 +131,3 @@ def lens(table: pd.DataFrame, main: pd.DataFrame | None, title: str, subtitle: l
 def _series(table: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
     bounds = {side: table.get(f"{column}_{side}") for side in ("low", "high")}
     return pd.DataFrame({"layer": table["layer"], "rate": table[column], **bounds, "series": name})
-
-
-def _main_curve(run: Path, config: dict[str, Any], kind: str) -> pd.DataFrame | None:
-    path, experiment = run / f"patching_metrics_{kind}.csv", config["experiments"].get(kind, {})
-    if not experiment.get("finished") or not path.exists():
-        return None
-    metrics = pd.read_csv(path)
-    return at_highest_dose(metrics).assign(kind=kind) if is_one_curve(swept_columns(experiment, metrics)) else None
-
-
-def _file(run: Path, name: str) -> Path:
-    return run / f"lens_{name}.csv"

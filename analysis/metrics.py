@@ -1,15 +1,11 @@
 """One row a cell, a layer and the values of the swept options, out of one record a (pair, cell) (SPEC sections 5, 8).
 
-    records = read_records(Path("results/RUN/patching_records_prosody.jsonl"))
     layer_metrics(records)                           # patching_metrics_prosody.csv
 
 Everything is computed from what the records hold, so a run can be summarised again without its model.
 """
 
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +13,6 @@ import pandas as pd
 
 from analysis.cells import DOSE, swept_columns
 from analysis.sites import BLOCK_OUTPUT
-from errors import UserError
-from files import whole_lines
 
 # Below this many logits between B's and A's margin a recovery is noise divided by noise; such pairs are left out.
 MIN_MARGIN_GAP = 1.0
@@ -26,34 +20,6 @@ MIN_MARGIN_GAP = 1.0
 NEAR_TIE_MARGIN = 1e-3
 # Of these controls nothing may change, so what counts is every flip from the base prediction.
 SILENT = ("self", "same-label")
-
-
-def read_records(path: Path) -> pd.DataFrame:
-    """The records of an experiment, one row a (pair, cell); the logit columns hold dicts label → logit."""
-    columns: dict[str, list] = {}
-    for row in _read_rows(path):  # column by column: a million dicts of 24 entries would fill the memory
-        for key, value in row.items():
-            columns.setdefault(key, []).append(value)
-    if not columns:
-        raise UserError(f"{path}: holds no record yet; run the experiment to its end first")
-    return pd.DataFrame(columns)
-
-
-def read_pairs(path: Path) -> pd.DataFrame:
-    """The pairs of an experiment, one row a pair, with the labels and texts of both clips."""
-    return pd.DataFrame(list(_read_rows(path)))
-
-
-def _read_rows(path: Path) -> Iterator[dict]:
-    if not path.exists():
-        raise UserError(f"{path}: no records; run the experiment first")
-    # A line without its end is the torn tail of an interrupted run.
-    return (json.loads(line, object_pairs_hook=_sharing) for line in whole_lines(path))
-
-
-def _sharing(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys and texts are held once in memory, however many rows repeat them."""
-    return {sys.intern(key): sys.intern(value) if isinstance(value, str) else value for key, value in items}
 
 
 def main_rate(intervention: str) -> str:

@@ -1,58 +1,57 @@
 """The metrics, statistics and figures of an experiment, written beside its records.
 
-    summarise(Path("results/RUN"), "prosody")        # patching_metrics_prosody.csv, figures, …
+    results = Results(Path("results/RUN"))
+    summarise(results, "prosody")                    # patching_metrics_prosody.csv, figures, …
 
 Called at the end of every experiment and by `python cli.py report`.
 """
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from analysis import figure_style, lens, timeline, words_and_voice
-from analysis.cells import is_one_curve, swept_columns
 from analysis.charts import charts_of
-from analysis.hand_over import hand_over
-from analysis.intervals import contrast, layer_intervals
-from analysis.metrics import layer_metrics, main_rate, near_tie_margin, read_pairs, read_records
-from files import read_config, write_whole
+from analysis.contrast_kinds import Contrast
+from analysis.results import Measured, Results
+from errors import UserError
+from files import cannot_be_written, write_whole
 
 SHOWN = ["layer", "n_pairs", "eligible_count", "flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"]
 MOST_SHOWN = 150
 BEST_SHOWN = 20
 
 
-def summarise(run: Path, name: str) -> tuple[pd.DataFrame, list[Path]]:
+def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     """Write tables and figures of experiment `name` in the run directory; gives the metrics and the PNG files.
 
-    Where the run has the main experiment of that kind and controls, the contrasts between them are written too. They
-    and the hand-over layer are of curves: at the highest dose, and not where another option was swept.
+    Where the run has the main experiment of that kind and controls that ran alike, the contrasts between them are
+    written too. They and the hand-over layer are of curves: at the highest dose, and not where another option was
+    swept. `UserError` where there is no record, or where the experiment's files do not hold together.
     """
-    config = read_config(run)
-    experiment = config["experiments"][name]
-    records, pairs = _read(run, name)
-    seed = experiment["pair_sampling_seed"]
-    swept = swept_columns(experiment, records)
-    intervals = layer_intervals(records, pairs, seed, swept=swept)
-    metrics = layer_metrics(records, near_tie_margin(experiment), swept).merge(intervals, on=["layer", *swept])
+    run, experiment = results.run, results.experiment(name)
+    if experiment.records is None:
+        raise UserError(f"{run}: {name} has no records yet ({len(experiment.pairs)} pairs are drawn); run it first")
+    metrics, kind = experiment.metrics, experiment.kind
     write_table(run / f"patching_metrics_{name}.csv", metrics)
-    kind = experiment["kind"]
-    if _can_be_read(run, config, kind):
-        _write_statistics(run, config, kind, seed)
-        if experiment["control"] and experiment["finished"]:
-            _write_contrast(run, config, kind, name, seed)
-    if experiment["intervention"] == "patch":
-        words_and_voice.write(run, config)
-    if lens.is_lens(experiment):
-        lens.write_leads(run, name, records, pairs, seed)
-    if timeline.is_map(experiment):
-        timeline.write_levels(run, config, name, records)
+    main = results.main(kind)
+    if main is not None:
+        content = {"hand_over": results.hand_over(kind), "seed": main.seed}
+        write_whole(run / f"statistics_{kind}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        _write_contrasts(results, main, None if experiment is main else name)
+    if experiment.is_main:
+        _write_words_and_voice(results)
+    if lens.is_lens(experiment.settings):
+        write_table(run / f"lens_{name}.csv", results.once(lens.leads_of, name))
+    if timeline.is_map(experiment.settings):
+        levels = results.once(timeline.levels_of, name)
+        if levels is not None:
+            write_table(run / f"sound_level_{name}.csv", levels)
     figures = []
-    for stem, chart in charts_of(run, config, name).items():
+    for stem, chart in charts_of(results, name).items():
         figures += figure_style.save(chart, run / stem)
-    metrics.attrs["swept"] = swept
+    metrics.attrs["swept"] = experiment.swept
     return metrics, [figure for figure in figures if figure.suffix == ".png"]
 
 
@@ -71,37 +70,37 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_whole(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def _is_curve(config: dict[str, Any], name: str, records: pd.DataFrame) -> bool:
-    return is_one_curve(swept_columns(config["experiments"][name], records))
-
-
-def _can_be_read(run: Path, config: dict[str, Any], name: str) -> bool:
-    """Whether an experiment is finished, and not all of its pairs failed."""
-    finished = config["experiments"].get(name, {}).get("finished")
-    return bool(finished and (run / f"patching_records_{name}.jsonl").exists())
-
-
-def _read(run: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return read_records(run / f"patching_records_{name}.jsonl"), read_pairs(run / f"pair_list_{name}.jsonl")
-
-
-def _write_statistics(run: Path, config: dict[str, Any], kind: str, seed: int) -> None:
-    suffix = f"suffix-{kind}"
-    main, mirror = _read(run, kind), _read(run, suffix) if _can_be_read(run, config, suffix) else None
-    if not _is_curve(config, kind, main[0]):
+def _write_words_and_voice(results: Results) -> None:
+    """The contrast of both main experiments; without it, the statistics say why, and no table stays."""
+    found = results.once(words_and_voice.contrast_of)
+    if found is None:
         return
-    if mirror is not None and not _is_curve(config, suffix, mirror[0]):
-        mirror = None
-    content = {"hand_over": hand_over(*main, mirror, seed), "seed": seed}
-    write_whole(run / f"statistics_{kind}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    path, is_there = results.run / f"{words_and_voice.STEM}.csv", isinstance(found, Contrast)
+    if is_there:
+        write_table(path, found.table)
+    else:
+        _remove(path)
+    content = {"contrast": found.statistics if is_there else None, "reason": None if is_there else found}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_whole(results.run / "statistics_prosody_vs_semantic.json", text)
 
 
-def _write_contrast(run: Path, config: dict[str, Any], kind: str, name: str, seed: int) -> None:
-    (main, main_pairs), (control, control_pairs) = _read(run, kind), _read(run, name)
-    layers = sorted(set(main["layer"]) & set(control["layer"]))
-    if not layers or not (_is_curve(config, kind, main) and _is_curve(config, name, control)):
-        return
-    main, control = (table[table["layer"].isin(layers)] for table in (main, control))
-    column = main_rate(config["experiments"][name]["intervention"]).removesuffix("_rate")
-    table = contrast(main, control, main_pairs, control_pairs, column, seed)
-    write_table(run / f"contrast_{kind}_vs_{name}.csv", table)
+def _write_contrasts(results: Results, main: Measured, only: str | None) -> None:
+    """Those of one control, or of all; what was written of one that is not joined any more is removed."""
+    alike, others = results.controls(main.kind)
+    for name in others:
+        _remove(_contrast_file(results.run, main.name, name))
+    for control in alike:
+        if only in (None, control.name):
+            write_table(_contrast_file(results.run, main.name, control.name), results.contrast(control))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+
+
+def _contrast_file(run: Path, main: str, control: str) -> Path:
+    return run / f"contrast_{main}_vs_{control}.csv"

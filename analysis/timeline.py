@@ -1,24 +1,22 @@
 """A map in time: how far B's stream over one part of the utterance moves the answer, by layer and part.
 
-    write_levels(run, config, "timeline-prosody", records)   # sound_level_timeline-prosody.csv
-    charts(run, metrics, name, experiment, title, subtitle)  # {"timeline_timeline-prosody": alt.Chart}
+    results.once(levels_of, "timeline-prosody")              # sound_level_timeline-prosody.csv
+    charts(results, experiment, title, subtitle)             # {"timeline_timeline-prosody": alt.Chart}
 
 Time is in per cent of the aligned span, since clips are not equally long.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis.cells import at_highest_dose
 from analysis.figure_style import BLUE, ORANGE, WIDTH, styled
 from analysis.found_clips import find_clips
+from analysis.results import Measured, Results
 from errors import UserError
-from files import write_whole
 from models.sound import SAMPLE_RATE, read_audio
 
 INTERVENTION, PART = "timeline", "part"
@@ -33,25 +31,21 @@ def is_map(experiment: dict[str, Any]) -> bool:
     return experiment["intervention"] == INTERVENTION and set(experiment.get("swept", ())) - {"patch_alpha"} == {PART}
 
 
-def write_levels(run: Path, config: dict[str, Any], name: str, records: pd.DataFrame) -> None:
-    """Write the mean level of A's and B's sound over the aligned span, unless it is there or the data are not.
+def levels_of(results: Results, name: str) -> pd.DataFrame | None:
+    """The mean level of A's and B's sound over the aligned span; None where the data are not there.
 
     Columns: percent_low, percent_high (of the aligned span), clip (A or B), level_db, seconds (of the whole sound),
     n_clips. The level is RMS in dB below the loudest of a clip's 50 bins, at least -60, averaged over pairs.
     """
-    path = _levels_file(run, name)
-    clips = {} if path.exists() else find_clips(config["data"])[0]
-    if not clips:
-        return
-    align = config["experiments"][name]["align"]
-    once = records.drop_duplicates("pair_id")
+    experiment, (clips, _) = results.experiment(name), find_clips(results.config["data"])
+    once = experiment.records.drop_duplicates("pair_id")
     sounds: dict[str, np.ndarray] = {}
     levels: dict[str, list[np.ndarray]] = {"A": [], "B": []}
     seconds: dict[str, list[float]] = {"A": [], "B": []}
     for row in once.to_dict("records"):
         shorter = min(row["len_a"], row["len_b"])
         for clip, side in (("A", "a"), ("B", "b")):
-            share = 1.0 if align == "resample_linear" else shorter / row[f"len_{side}"]
+            share = 1.0 if experiment.settings["align"] == "resample_linear" else shorter / row[f"len_{side}"]
             sound = _sound(sounds, clips, row[f"clip_{side}"])
             if sound is not None:
                 levels[clip].append(level(sound[: max(BINS, round(share * len(sound)))]))
@@ -71,9 +65,7 @@ def write_levels(run: Path, config: dict[str, Any], name: str, records: pd.DataF
         for clip in levels
         if levels[clip]
     ]
-    if tables:
-        text = pd.concat(tables).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write_whole(path, text)
+    return pd.concat(tables) if tables else None
 
 
 def level(sound: np.ndarray) -> np.ndarray:
@@ -93,15 +85,11 @@ def _sound(held: dict[str, np.ndarray], clips: dict[str, Any], clip_id: str) -> 
     return held[clip_id]
 
 
-def charts(
-    run: Path, metrics: pd.DataFrame, name: str, experiment: dict[str, Any], title: str, subtitle: Sequence[str]
-) -> dict[str, alt.TopLevelMixin]:
-    """The figure of a timeline, by its file's stem; none where more than the part was swept."""
-    if not is_map(experiment):
-        return {}
-    path = _levels_file(run, name)
-    levels = pd.read_csv(path) if path.exists() else None
-    return {f"timeline_{name}": timeline(at_highest_dose(metrics), levels, experiment, title, subtitle)}
+def charts(results: Results, experiment: Measured, title: str, subtitle: Sequence[str]) -> dict[str, alt.TopLevelMixin]:
+    """The figure of a timeline, by its file's stem."""
+    name = experiment.name
+    levels = results.once(levels_of, name)
+    return {f"timeline_{name}": timeline(experiment.curve, levels, experiment.settings, title, subtitle)}
 
 
 def timeline(
@@ -176,7 +164,3 @@ def _levels(levels: pd.DataFrame) -> alt.Chart:
 def _time(field: str, title: str | None) -> alt.X:
     axis = alt.Axis(values=list(range(0, 101, 10)), labelExpr="datum.value + ' %'", grid=False)
     return alt.X(field, title=title, scale=alt.Scale(domain=[0, 100], nice=False), axis=axis)
-
-
-def _levels_file(run: Path, name: str) -> Path:
-    return run / f"sound_level_{name}.csv"

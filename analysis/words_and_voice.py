@@ -1,81 +1,68 @@
 """The question of a run with both kinds of pairs: do the words leave the audio span before the voice?
 
-    write(run, config)             # contrast_prosody_vs_semantic.csv, statistics_prosody_vs_semantic.json
-    sentence(run, config)          # "The words leave the audio span 0.85 layers (95 % interval 0.18 to 1.9) before …"
-    charts(run, config)            # {"contrast_prosody_vs_semantic": alt.Chart}
+    results.once(contrast_of)      # of prosody and semantic; the reason where there is none
+    sentence(results)              # "The words leave the audio span 0.85 layers (95 % interval 0.18 to 1.9) before …"
+    charts(results, subtitle)      # {"contrast_prosody_vs_semantic": alt.Chart}
 
 The statistics are those of `analysis.contrast_kinds`.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from analysis.cells import is_one_curve, swept_columns
-from analysis.contrast_kinds import ALL, ELIGIBLE, Side, contrast
+from analysis.alike import curve_differences
+from analysis.contrast_kinds import ALL, ELIGIBLE, Contrast, Side, contrast
 from analysis.figure_style import BLUE, GREY, LIGHT_GREY, finished, layer_axis
-from analysis.metrics import read_pairs, read_records
-from errors import UserError
-from files import read_json, write_whole
+from analysis.results import KINDS, Results
 
-KINDS = ("prosody", "semantic")
 STEM = "contrast_prosody_vs_semantic"
-STATISTICS = "statistics_prosody_vs_semantic.json"
 GROUPS = {ALL: ("all pairs", BLUE, [1, 0]), ELIGIBLE: ("eligible pairs", GREY, [5, 3])}
-# What must be the same in both for their difference to be one of words and voice alone.
-ALIKE = {"align": "--align", "patch_alpha": "--alpha"}
 
 
-def write(run: Path, config: dict[str, Any]) -> None:
-    """Write the contrast where both main experiments are finished curves; without it, the statistics say why."""
-    sides = _sides(run, config)
-    if sides is None:
-        return
-    seed = config["experiments"][KINDS[0]]["pair_sampling_seed"]
-    try:
-        _refuse_unlike(config)
-        found = contrast(*sides, seed=seed)
-    except UserError as error:
-        (run / f"{STEM}.csv").unlink(missing_ok=True)
-        _write_json(run, {"contrast": None, "reason": str(error)})
-        return
-    write_whole(run / f"{STEM}.csv", found.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    _write_json(run, {"contrast": found.statistics, "reason": None})
+def contrast_of(results: Results) -> Contrast | str | None:
+    """The contrast of both main experiments, the reason where they ran otherwise, None without both as curves."""
+    mains = [results.main(kind) for kind in KINDS]
+    if not all(mains):
+        return None
+    found = curve_differences(*mains)
+    if found:
+        return f"semantic ran with {'; '.join(found)}, as prosody did; run both alike"
+    return contrast(*(Side(main.kind, main.records, main.pairs) for main in mains), seed=mains[0].seed)
 
 
-def sentence(run: Path, config: dict[str, Any]) -> str:
+def sentence(results: Results) -> str:
     """The answer in a sentence; "" for a run that has not both kinds."""
-    if not _both_finished(config):
-        return ""
-    found = read_json(run / STATISTICS)
-    if not found:
-        return ""
-    if found["contrast"] is None:
-        return f"Words and voice are not contrasted: {found['reason']}."
-    whole, eligible = found["contrast"][ALL], found["contrast"][ELIGIBLE]
+    found = results.once(contrast_of)
+    if isinstance(found, Contrast):
+        return said(found.statistics)
+    return f"Words and voice are not contrasted: {found}." if found else ""
+
+
+def said(statistics: dict[str, Any]) -> str:
+    """What the difference of the hand-over layers is, in a sentence."""
+    whole, eligible = statistics[ALL], statistics[ELIGIBLE]
     if whole["difference"] is None:
         return f"Whether words or voice leave the audio span first cannot be told: {_named(whole['reason'])}."
     first, second = ("words", "voice") if whole["difference"] >= 0 else ("voice", "words")
     number = abs(whole["difference"])
     leave = "leave" if first == "words" else "leaves"
-    said = f"The {first} {leave} the audio span {number:.2g} layers{_between(whole)} before the {second}"
+    text = f"The {first} {leave} the audio span {number:.2g} layers{_between(whole)} before the {second}"
     if whole["p"] is None:
-        return f"{said} ({_named(whole['reason'])})."
+        return f"{text} ({_named(whole['reason'])})."
     if eligible["difference"] is not None and abs(eligible["difference"] - whole["difference"]) > 0.005:
         signed = eligible["difference"] * (1 if whole["difference"] >= 0 else -1)
-        said += f"; among eligible pairs {signed:.2g}{_between(eligible, flip=whole['difference'] < 0)}"
-    return f"{said}; p = {whole['p']:.2g}." + ("" if whole["p"] < 0.05 else " The interval includes no difference.")
+        text += f"; among eligible pairs {signed:.2g}{_between(eligible, flip=whole['difference'] < 0)}"
+    return f"{text}; p = {whole['p']:.2g}." + ("" if whole["p"] < 0.05 else " The interval includes no difference.")
 
 
-def charts(run: Path, config: dict[str, Any], subtitle: list[str]) -> dict[str, alt.LayerChart]:
+def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:
     """The difference of the two curves by layer, by its file's stem; none where there is no contrast."""
-    path = run / f"{STEM}.csv"
-    if not _both_finished(config) or not path.exists():
+    found = results.once(contrast_of)
+    if not isinstance(found, Contrast):
         return {}
-    return {STEM: difference_by_layer(pd.read_csv(path), [sentence(run, config), *subtitle])}
+    return {STEM: difference_by_layer(found.table, [said(found.statistics), *subtitle])}
 
 
 def difference_by_layer(table: pd.DataFrame, subtitle: list[str]) -> alt.LayerChart:
@@ -110,41 +97,6 @@ def difference_by_layer(table: pd.DataFrame, subtitle: list[str]) -> alt.LayerCh
 def _tooltip() -> list[Any]:
     formats = {"difference": "+.1%", "low": "+.1%", "high": "+.1%", "p": ".3f", "p_max": ".3f"}
     return ["layer", "series", *(alt.Tooltip(f"{column}:Q", format=form) for column, form in formats.items())]
-
-
-def _both_finished(config: dict[str, Any]) -> bool:
-    return all(config["experiments"].get(kind, {}).get("finished") for kind in KINDS)
-
-
-def _sides(run: Path, config: dict[str, Any]) -> list[Side] | None:
-    if not _both_finished(config):
-        return None
-    sides = []
-    for kind in KINDS:
-        path = run / f"patching_records_{kind}.jsonl"
-        if not path.exists():
-            return None
-        records = read_records(path)
-        if not is_one_curve(swept_columns(config["experiments"][kind], records)):
-            return None
-        sides.append(Side(kind, records, read_pairs(run / f"pair_list_{kind}.jsonl")))
-    return sides
-
-
-def _refuse_unlike(config: dict[str, Any]) -> None:
-    one, other = (config["experiments"][kind] for kind in KINDS)
-    for key, option in ALIKE.items():
-        of_one, of_other = (_highest(settings.get(key)) for settings in (one, other))
-        if of_one != of_other:
-            raise UserError(f"prosody ran with {option} {of_one}, semantic with {of_other}; run both with the same")
-
-
-def _highest(value: Any) -> Any:
-    return max(value) if isinstance(value, list) else value  # the dose at which a curve is taken
-
-
-def _write_json(run: Path, content: dict[str, Any]) -> None:
-    write_whole(run / STATISTICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _named(reason: str) -> str:

@@ -4,6 +4,7 @@ The command line wins over the file, which wins over the defaults.
 """
 
 import difflib
+import re
 import reprlib
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import click
 import yaml
+from click.core import ParameterSource
 
 from errors import BAD_USAGE, UserError
 from registry.catalogue import catalogue
@@ -19,7 +21,9 @@ DEFAULT_MAX_PAIRS = 100
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 10
 MAX_VALUE = 3000  # characters; Python prints no whole number of over 4300 digits
-MAX_WHOLE = 2**63 - 1
+MAX_WHOLE = 2**64 - 1
+# To YAML 1.1, 010 is 8, 1:30 is 90 and 1_0 is 10.
+ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-9]{1,2})+(\.[0-9_]*)?|[0-9]+_[0-9_]*)")
 
 # What a value of the file may be, before the option's own checks see it, and how a message calls that.
 WHOLE = (int,), "a whole number"
@@ -123,7 +127,7 @@ def _check_numbers(path: Path, values: dict[str, Any]) -> None:
     for name, value in values.items():
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, int) and abs(number) > MAX_WHOLE for number in numbers):
-            raise UserError(f"{path}: {name} is too large; write a number below 2**63", BAD_USAGE)
+            raise UserError(f"{path}: {name} is too large; write a number below 2**64", BAD_USAGE)
     for name in ("max_pairs", "max_pairs_prosody", "max_pairs_semantic"):
         if values.get(name, 1) < 1:
             raise UserError(f"{path}: {name} is {values[name]}; at least one pair is needed", BAD_USAGE)
@@ -175,12 +179,23 @@ def _parse(text: str) -> tuple[Any, list[str]]:
             raise yaml.YAMLError("it has aliases; write each value out")
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE:
             raise yaml.YAMLError("a value in it is far too long")
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and ODD_NUMBER.fullmatch(event.value):
+            raise yaml.YAMLError(f"{event.value} is another number in YAML than it reads; write it in plain digits")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise yaml.YAMLError("its values are nested too deeply")
     node = yaml.compose(text, yaml.SafeLoader)
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return yaml.safe_load(text), [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
+
+
+def told_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that have a value from the command line or the settings file, not by default."""
+    ctx = click.get_current_context()
+    given = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+    told = {name: value for name, value in options.items() if ctx.get_parameter_source(name) in given}
+    in_file = ctx.meta.get("config_caps", {}).get(kind)
+    return {"max_pairs": in_file} | told if in_file is not None else told
 
 
 def max_pairs(kind: str, value: int | None) -> int:

@@ -7,7 +7,6 @@
 Imports neither torch nor pandas, so that help comes at once.
 """
 
-import math
 import os
 import re
 from collections.abc import Callable, Collection
@@ -18,7 +17,7 @@ import click
 
 from commandline.config_file import CONFIG_KEYS, DEFAULT_MAX_PAIRS, load_config
 from commandline.program import debug_option
-from commandline.words import LayerList, Values
+from commandline.words import SEED, DeviceName, LayerList, ModelName, Place, Share, Values, Whole
 from errors import BAD_USAGE, UserError
 from pairs import KINDS
 from registry.catalogue import Entry
@@ -32,21 +31,6 @@ MOST_OF_A_NAME = 64  # two of them and what comes between fit into a file's name
 ENGINES = ("auto", "tail", "sweep", "stepwise")
 DTYPES = ("float32", "bfloat16", "float16")
 DOSE = "Dose: (1 - alpha) * A + alpha * B is written; 0.1,0.5,1 runs several."
-
-
-def _place(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    try:
-        if value:
-            value.exists()
-    except OSError as error:  # a name too long for the file system, a folder that may not be entered
-        raise click.BadParameter(f"{str(value)[:80]!r} can be no path here ({error.strerror})") from None
-    return value
-
-
-def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if math.isnan(value):
-        raise click.BadParameter("it is not a number")
-    return value
 
 
 def run_path(out: Path | None, model: str, data_name: str) -> Path:
@@ -70,15 +54,18 @@ def _stack(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
 def intervention_options(entry: Entry) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option for each parameter of an intervention; its help is the docstring's line `name: what it is`."""
     help_lines = dict(re.findall(r"^\s*(\w+): (.+)$", entry.doc, flags=re.MULTILINE))
-    return _stack(*(_option(name, default, help_lines.get(name)) for name, default in entry.options.items()))
+    least = {name: 0 for name in entry.over} | dict(entry.least)
+    return _stack(
+        *(_option(name, default, help_lines.get(name), least.get(name)) for name, default in entry.options.items())
+    )
 
 
-def _option(name: str, default: Any, text: str | None) -> Callable[..., Any]:
+def _option(name: str, default: Any, text: str | None, least: float | None) -> Callable[..., Any]:
     kind = int if default is ALL else float if name == "alpha" else type(default)
     return click.option(
         f"--{name.replace('_', '-')}",
         name,
-        type=Values(name, kind, default is ALL),
+        type=Values(name, kind, default is ALL, least),
         # Text may have commas of its own; anything else is written as it would be on the command line.
         default=(default,) if kind is str else str(default).lower(),
         show_default=True,
@@ -91,38 +78,35 @@ alpha_option = click.option("--alpha", type=Values("alpha", float), help=f"{DOSE
 
 plugin_option = click.option(
     "--plugin",
-    type=click.Path(path_type=Path),
+    type=Place(),
     multiple=True,
     expose_value=False,
     help="A Python file with further interventions.",
 )
 
 pair_options = _stack(
-    click.option("--model", default=str(DEMO_MODEL), help="Checkpoint folder or hub id.  [default: the demo's]"),
+    click.option(
+        "--model", type=ModelName(), default=str(DEMO_MODEL), help="Checkpoint folder or hub id.  [default: the demo's]"
+    ),
     click.option(
         "--data",
-        type=click.Path(path_type=Path),
+        type=Place(),
         default=DEMO_DATA,
-        callback=_place,
         help="Manifest (.csv, .jsonl), folder of clips, or a corpus that `corpora` lists.  [default: the demo's]",
     ),
     click.option(
         "--texts",
-        type=click.Path(path_type=Path),
-        callback=_place,
+        type=Place(dir_okay=False),
         help="CSV file with text_id, semantic_label and optionally text, text_type, which win over those of the data.",
     ),
     click.option(
         "--out",
-        type=click.Path(path_type=Path, file_okay=False),
-        callback=_place,
+        type=Place(file_okay=False),
         help="Run directory.  [default: results/MODEL--DATA]",
     ),
+    click.option("--max-pairs", type=Whole(min=1), help=f"At most so many pairs.  [default: {DEFAULT_MAX_PAIRS}]"),
     click.option(
-        "--max-pairs", type=click.IntRange(min=1), help=f"At most so many pairs.  [default: {DEFAULT_MAX_PAIRS}]"
-    ),
-    click.option(
-        "--seed", type=int, default=42, show_default=True, help="Seed of the pairs drawn and their direction."
+        "--seed", type=SEED, default=42, show_default=True, help="Seed of the pairs drawn and their direction."
     ),
     click.option(
         "--same-speaker/--any-speaker",
@@ -133,7 +117,7 @@ pair_options = _stack(
     click.option("--both-directions", is_flag=True, help="Run each pair both ways, A to B and B to A."),
     click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=Place(),
         is_eager=True,
         expose_value=False,
         callback=load_config,
@@ -155,7 +139,7 @@ experiment_options = _stack(
         show_default=True,
         help="How spans of unequal length meet: cut to the shorter one, or B's interpolated in time to A's length.",
     ),
-    click.option("--device", help="cpu, cuda or cuda:N.  [default: cuda where there is one]"),
+    click.option("--device", type=DeviceName(), help="cpu, cuda or cuda:N.  [default: cuda where there is one]"),
     click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]"),
     click.option(
         "--engine",
@@ -167,12 +151,12 @@ experiment_options = _stack(
     ),
     click.option(
         "--max-rows",
-        type=click.IntRange(min=1),
+        type=Whole(min=1),
         help="Patched rows in one trace; fewer need less memory.  [default: a row for every layer]",
     ),
     click.option(
         "--store-mb",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         help="MiB of the device that recorded clips may take between pairs.  [default: half of what is free]",
     ),
     click.option(
@@ -184,10 +168,9 @@ experiment_options = _stack(
     ),
     click.option(
         "--max-failed",
-        type=click.FloatRange(0, 1),
+        type=Share(0, 1),
         default=0.01,
         show_default=True,
-        callback=_number,
         help="Stop when more than this share of the pairs gave numbers that are not finite.",
     ),
     click.option("--overwrite", is_flag=True, help="Run a finished experiment again; the old files are moved aside."),

@@ -10,18 +10,17 @@ import errno
 import gc
 import os
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import click
 
 from errors import BAD_INPUT, UserError
 from registry.catalogue import MAIN, Entry, add_plugin, catalogue, find
-from runs.interrupt import stoppable
+from runs.interrupt import INTERRUPTED, stoppable
 
-INTERRUPTED = 130
 # What writing to a pipe or a terminal gives that is no longer there.
 NOBODY_READS = (errno.EPIPE, errno.EIO)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -57,19 +56,29 @@ class Program(click.Group):
                 formatter.write_dl(rows)
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            # Tokens and ids have letters that a terminal's encoding may lack: better a "?" than no result.
+            with suppress(AttributeError, OSError):  # a notebook's own stream, or one that leads elsewhere by now
+                stream.reconfigure(errors="replace")
         # Before anything is parsed: a plugin's name must be known where a command or a --kind is looked up.
         words = list(sys.argv[1:] if args is None else args)
         try:
             for word, value in zip(words, [*words[1:], ""], strict=True):
                 name, equals, joined = word.partition("=")
                 if name == "--plugin":
-                    add_plugin(Path(joined if equals else value))
+                    add_plugin(joined if equals else value)
             for entry in catalogue().values():
                 self.check(entry, self.commands)
         except UserError as error:
             _tell(f"error: {error}")
             sys.exit(error.status)
         return super().main(words, *rest, **extra)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            raise _in_one_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -83,9 +92,12 @@ class Program(click.Group):
         except KeyboardInterrupt:
             _tell("interrupted: the same command goes on where this one stopped")
             ctx.exit(INTERRUPTED)
+        except SystemExit as error:  # click's own way out is another
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            _tell(f"error: {last.filename}:{last.lineno}: ends the program (SystemExit); raise an error instead")
+            ctx.exit(BAD_INPUT)
         except click.UsageError as error:
-            # click lists the choices of a missing option on lines of their own, and repeats words as they are.
-            raise click.UsageError(" ".join(error.format_message().split()), error.ctx) from None
+            raise _in_one_line(error) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -102,6 +114,16 @@ class Program(click.Group):
             line = str(error).splitlines()[0] if str(error) else ""
             _tell(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)")
             ctx.exit(BAD_INPUT)
+
+
+def _in_one_line(error: click.UsageError) -> click.UsageError:
+    """The error without the lines of usage that click sets before it, and with the command whose help has them."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error  # the help itself
+    # click lists the choices of a missing option on lines of their own, and repeats words as they are.
+    line = " ".join(error.format_message().split())
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    return click.UsageError(f"{line} (see {error.ctx.command_path} --help)" if error.ctx else line)
 
 
 @contextmanager

@@ -6,8 +6,10 @@ Imports neither torch nor pandas, so that help comes at once.
 """
 
 import math
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +18,7 @@ from registry.catalogue import catalogue, find
 from registry.intervention import ALL
 
 MOST_VALUES = 1000
+MAX_SEED = 2**64 - 1  # what a generator of torch takes
 SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -43,11 +46,12 @@ def controls() -> list[str]:
 class Values(click.ParamType):
     """One value of an intervention's option, or several: `0.1,0.5,1`, `0-15`, a list of the configuration file.
 
-    `kind` is int, float, bool or str; `has_all` says that `all` stands for every value that the model has.
+    `kind` is int, float, bool or str; `has_all` says that `all` stands for every value that the model has; `least` is
+    the smallest number that makes sense.
     """
 
-    def __init__(self, name: str, kind: type, has_all: bool = False):
-        self.option, self.kind, self.has_all = name, kind, has_all
+    def __init__(self, name: str, kind: type, has_all: bool = False, least: float | None = None):
+        self.option, self.kind, self.has_all, self.least = name, kind, has_all, least
         self.name = {int: "integer", float: "float", bool: "boolean", str: "text"}[kind]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
@@ -88,9 +92,79 @@ class Values(click.ParamType):
             self.fail(f"{text!r} is no number that can be computed with", param, ctx)
         if self.option == "alpha" and not 0 < number <= 1:
             self.fail(f"{text} is not in (0, 1]: 1 replaces A's value, less mixes B's into it", param, ctx)
+        if self.least is not None and number < self.least:
+            self.fail(f"{text[:40]} is too small; the least is {self.least:g}", param, ctx)
         if self.kind is int and abs(number) >= 2**63:
             self.fail(f"{text[:40]} is too large", param, ctx)
         return [number]
+
+
+class Whole(click.IntRange):
+    """A whole number in a range, called so in help and messages."""
+
+    name = "integer"
+
+
+class Share(click.FloatRange):
+    """A number in a range; "not a number" is none of them."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("it is not a number", param, ctx)
+        return number
+
+
+SEED = Whole(0, MAX_SEED)
+
+
+class Place(click.Path):
+    """A path of a file or folder, there or not; `~` is the home directory, also in a settings file and in quotes.
+
+    An empty one is refused: to `pathlib` it is the current directory, which nobody means who leaves a variable empty.
+    """
+
+    def __init__(self, **what: Any):
+        super().__init__(path_type=Path, **what)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        text = checked_place(self, os.fspath(value), param, ctx)
+        try:
+            Path(text).exists()
+        except OSError as error:  # a name too long for the file system, a folder that may not be entered
+            self.fail(f"{text[:80]!r} can be no path here ({error.strerror})", param, ctx)
+        return super().convert(os.path.expanduser(text), param, ctx)
+
+
+class ModelName(click.ParamType):
+    """A checkpoint folder or a hub id."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return os.path.expanduser(checked_place(self, str(value), param, ctx))
+
+
+class DeviceName(click.ParamType):
+    """`cpu`, `cuda`, `cuda:N` or `mps`; whether the machine has it, only torch knows."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"(cpu|cuda|mps)(:\d{1,3})?", str(value)):
+            self.fail(f"{str(value)[:40]!r} is no device; use cpu, cuda or cuda:N", param, ctx)
+        return str(value)
+
+
+def checked_place(kind: click.ParamType, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    """`text`, unless it is empty, or has a zero byte, which no system takes in a path."""
+    if not text.strip():
+        kind.fail("it is empty; name one, or leave the option out", param, ctx)
+    if "\0" in text:
+        kind.fail(f"{text[:80]!r} holds a zero byte", param, ctx)
+    return text
 
 
 class LayerList(click.ParamType):

@@ -13,9 +13,9 @@ Its frames, which are small, are kept beyond that, for the next experiment.
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ from errors import UserError
 from models.sound import SAMPLE_RATE, read_audio
 from models.speech_lm import ClipInput, SpeechLM, join
 from pairs import Clip, Pair
+from pairs.clips import file_hash
+from pairs.shown import shown
 
 N_AHEAD = 4  # clips that are prepared while the decoder is busy with others
 
@@ -66,12 +68,13 @@ class ClipStore:
 
     `limit` bounds the bytes held between pairs, on the model's device; the default is half of what is free there. When
     they are over it, frames that no coming pair needs go first, then the clip whose next pair is furthest away. Outside
-    `serving`, everything is kept up to the limit.
+    `serving`, everything is kept up to the limit. A file in `hashes` must have that sha256 when it is decoded.
     """
 
     def __init__(self, model: SpeechLM, engine: Engine, label_ids: list[int], limit: int | None = None):
         self._model, self._engine, self._label_ids = model, engine, label_ids
         self.limit = free_memory(model.llm.device) // 2 if limit is None else limit
+        self.hashes: Mapping[Path, str] = {}
         self._inputs: dict[str, ClipInput] = {}
         self._frames: dict[Path, torch.Tensor] = {}
         self._n_samples: dict[Path, int] = {}
@@ -149,12 +152,27 @@ class ClipStore:
         try:
             waveform = read_audio(clip.path)
         except UserError as error:
+            self._check_unchanged(clip)
             raise BadClip(clip, error) from None
+        self._check_unchanged(clip)
         encode = partial(self._encode, self._model.features(waveform))
         if self._model.llm.device.type == "cpu":
             frames = encode()
             encode = lambda: frames  # noqa: E731
         return Sound(encode, len(waveform))
+
+    def _check_unchanged(self, clip: Clip) -> None:
+        """After decoding, so that what was decoded is what the data's hash says; such an error ends a run."""
+        expected = self.hashes.get(clip.path)
+        if expected is None:
+            return
+        with suppress(OSError):
+            if expected == file_hash(clip.path):
+                return
+        raise UserError(
+            f"{clip.path}: has changed since the run began (clip {shown(clip.clip_id)}); what was computed is kept: "
+            "put the file back and start the same command again, or pass another --out"
+        )
 
     def _encode(self, features: Any) -> torch.Tensor:
         with torch.inference_mode():  # of its own: the mode is the thread's

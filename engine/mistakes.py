@@ -25,7 +25,7 @@ def explained(error: Exception, experiment: Intervention) -> UserError:
 def wrote_nothing(experiment: Intervention) -> UserError:
     """The last trace of an experiment wrote nothing."""
     return UserError(
-        f"{_of_function(experiment)}: {experiment.name} writes nothing in its last trace; assign to the stream there, "
+        f"{place_of(experiment)}: {experiment.name} writes nothing in its last trace; assign to the stream there, "
         "as in lm.layers_output[layer][:, pair.a_span] = donor"
     )
 
@@ -37,7 +37,7 @@ def gave_no_readout(experiment: Intervention, result: Any, shape: Any = ("1", "v
     else:
         got = f"a value of shape {list(result.shape)}" if hasattr(result, "shape") else repr(result)[:80]
     wanted = ", ".join(map(str, shape))
-    return UserError(f"{_of_function(experiment)}: {experiment.name} returned {got}, not logits [{wanted}]; {FORM}")
+    return UserError(f"{place_of(experiment)}: {experiment.name} returned {got}, not logits [{wanted}]; {FORM}")
 
 
 def place(error: BaseException, experiment: Intervention) -> str:
@@ -54,7 +54,8 @@ def place(error: BaseException, experiment: Intervention) -> str:
     return "{}:{}".format(*[_short(frames[-1][0]), frames[-1][1]] if frames else (_short(own), "?"))
 
 
-def _of_function(experiment: Intervention) -> str:
+def place_of(experiment: Intervention) -> str:
+    """`file:line` where an experiment begins."""
     path, line = inspect.getsourcefile(experiment.run) or "?", experiment.run.__code__.co_firstlineno
     return f"{_short(path)}:{line}"
 

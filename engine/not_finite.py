@@ -3,6 +3,7 @@
 check_finite(engine, logits, [(pair.a, inputs.a), (pair.b, inputs.b)])
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,10 +20,11 @@ def check_finite(
 ) -> None:
     """Raise `NotFinite` where readouts `[rows, …]` are not finite, naming the clip of those `heard`, and the layer.
 
-    `notes` are those of the rows after the first.
+    `notes` are those of the rows after the first; what they wrote must be finite too.
     """
     bad = ~torch.isfinite(logits).all(dim=1)
     if not bool(bad.any()):
+        _check_shifts(heard[0][0], notes)
         return
     for clip, inputs in heard:
         place = _first_not_finite(engine, inputs)
@@ -31,6 +33,14 @@ def check_finite(
     row = int(bad.nonzero()[0])
     where = f", patched at layer {notes[row - 1].layer}" if 0 < row <= len(notes) else ""
     raise NotFinite(f"clip {shown(heard[0][0].clip_id)}{where}: its readout is not finite")
+
+
+def _check_shifts(clip: Clip, notes: Sequence[Note]) -> None:
+    """A norm in the blocks may make finite readouts of what is too large to be told from infinity."""
+    for note in notes:
+        if not math.isfinite(note.shift):
+            where = f"clip {shown(clip.clip_id)}, patched at layer {note.layer}"
+            raise NotFinite(f"{where}: what was written is too large for the model's numbers")
 
 
 def _first_not_finite(engine: Engine, inputs: ClipInput) -> str:

@@ -7,29 +7,30 @@
 One model with its input and its answer tokens, and the clips that it has heard.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.clips import ClipStore
 from engine.engine import Engine
 from engine.threads import settle_threads
-from models.checkpoint import checkpoint_folder, checkpoint_hash
+from models.checkpoint import checkpoint_hash
+from models.families import Family, family_of
+from models.folder import checkpoint_folder, read_config
 from models.labels import LabelTokenizerHelper
 from models.speech_lm import SpeechLM, load_speech_lm
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A loaded model, ready for experiments; `passed` says for what the checks before an experiment have passed."""
+    """A loaded model, ready for experiments."""
 
     name: str
     sha256: str
+    family: Family
     model: SpeechLM
     labels: LabelTokenizerHelper
     engine: Engine
     clips: ClipStore
-    passed: set[Hashable] = field(default_factory=set)
 
 
 def load_subject(
@@ -52,4 +53,4 @@ def load_subject(
     made = Engine(model.llm, engine, max_rows)
     store = ClipStore(model, made, labels.token_ids, None if store_mb is None else store_mb << 20)
     name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
-    return Subject(name, checkpoint_hash(folder), model, labels, made, store)
+    return Subject(name, checkpoint_hash(folder), family_of(read_config(folder)), model, labels, made, store)

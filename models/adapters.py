@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from errors import UserError
-from models.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_finite, read_json
+from models.checkpoint import is_finite
+from models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 
 # What would make another sum of it than the one above, and the values with which it does not.
 PLAIN = {

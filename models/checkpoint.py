@@ -1,33 +1,28 @@
-"""The files of a checkpoint: where they are, what they declare, their tensors and their hash.
+"""The weights of a checkpoint: what its files declare, their tensors and their hash.
 
-    folder = checkpoint_folder("CASIA-LM/OpenS2S")    # or "path/to/OpenS2S"
     stored = stored_tensors(folder, family)           # names, shapes and dtypes; no weight is read yet
     tensors = read_tensors(stored, device, dtype)
 
-A checkpoint comes from elsewhere, so it is read as data only: JSON and safetensors, never a pickle, and nothing it
-names outside its own folder.
+Only safetensors are read, never a pickle.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from errors import UserError
-from models.families import REVISIONS, Family, family_of
+from models.families import Family, family_of
+from models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_config, weight_paths
 
 BYTES_PER_VALUE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 COUNTER = ".num_batches_tracked"  # of a batch norm: the one whole number among weights, and nothing is computed from it
-MAX_JSON_BYTES = 64 * 2**20  # the index of the real model holds 0.1 MB, its tokenizer 11
 PROGRESS_AFTER = 2.0  # seconds; what is done sooner needs no bar
 HASH_BLOCK = 2**20
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,109 +32,6 @@ class StoredTensor:
     path: Path
     shape: tuple[int, ...]
     n_bytes: int
-
-
-def checkpoint_folder(source: str | Path) -> Path:
-    """The local folder of a checkpoint; a hub id is fetched, without the speech decoder, as far as it is needed."""
-    folder = Path(source)
-    name = str(source)
-    try:
-        if folder.is_dir():
-            return folder
-        is_file = folder.exists()
-    except OSError as error:
-        raise UserError(f"--model {name}: cannot be read ({error.strerror}); name a checkpoint folder") from None
-    if is_file:
-        raise UserError(f"--model {name}: is a file; name the checkpoint folder that holds config.json")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"--model {name}: no such folder, and not a hub id of the form OWNER/NAME")
-    return _fetch(name)
-
-
-def _fetch(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    # A `*` of these patterns matches slashes too, so `tts/` must be named to be left out.
-    small = {"allow_patterns": ["*.json", "*.txt", "*.jinja"], "ignore_patterns": ["tts/*"]}
-    branch = {"revision": REVISIONS[hub_id]} if hub_id in REVISIONS else {}
-    try:
-        folder = Path(snapshot_download(hub_id, **small, **branch))
-        family = family_of(read_config(folder))
-        weights = _weight_files(folder, family) or ["model.safetensors"]
-        if family.adapter is not None:
-            weights.append(str(Path(family.adapter) / ADAPTER_WEIGHTS))
-        snapshot_download(hub_id, allow_patterns=weights, **branch)
-    except (HTTPError, HFValidationError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
-            "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and "
-            "preprocessor_config.json (OpenS2S: audio/preprocessor_config.json) into one folder and pass it: "
-            "--model FOLDER"
-        ) from None
-    return folder
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's `config.json`."""
-    return read_json(folder / "config.json")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint; `UserError` for anything else, too large or too deep a file included."""
-    if not path.is_file():
-        raise UserError(f"{path}: missing; a checkpoint folder holds it, so fetch it")
-    try:
-        size = path.stat().st_size
-        content = json.loads(path.read_text(encoding="utf-8")) if size <= MAX_JSON_BYTES else None
-    # ValueError: no UTF-8, no JSON, or a number of thousands of digits.
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not readable JSON ({error}); fetch the file again") from None
-    if size > MAX_JSON_BYTES:
-        raise UserError(f"{path}: holds {size:,} bytes, too many for a configuration; fetch the file again")
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: should hold a JSON object; fetch the file again")
-    return content
-
-
-def _weight_files(folder: Path, family: Family) -> list[str]:
-    """Names of the safetensors files that hold a needed tensor."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
-        names = sorted({weight_map[name] for name in weight_map if family.needs(name)})
-        for name in names:
-            if name in ("", "..") or Path(name).name != name or "\\" in name:
-                raise UserError(f"{index}: names a file outside the folder: {name!r}; fetch the file again")
-            if not name.endswith(".safetensors"):
-                raise UserError(f"{index}: names {name!r}, but weights are read from *.safetensors only")
-        return names
-    return ["model.safetensors"] if (folder / "model.safetensors").exists() else []
-
-
-def weight_paths(folder: Path, family: Family) -> list[Path]:
-    """The safetensors files to read; `UserError` where there are none or one is missing. Pickles are never read."""
-    names = _weight_files(folder, family)
-    if not names:
-        pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""
-        raise UserError(
-            f"{folder}: no model.safetensors, and no model.safetensors.index.json with the model's tensors{pickled}"
-        )
-    for name in names:
-        try:
-            there = (folder / name).is_file()
-        except OSError:  # a name too long for the file system
-            there = False
-        if not there:
-            raise UserError(f"{folder / name}: missing, but model.safetensors.index.json names it; fetch it")
-    return [folder / name for name in names]
-
-
-def _has_pickle(folder: Path) -> bool:
-    return any(path.suffix in {".bin", ".pt", ".pth", ".ckpt"} for path in folder.iterdir())
 
 
 def stored_tensors(folder: Path, family: Family) -> dict[str, StoredTensor]:
@@ -183,7 +75,8 @@ def read_tensors(
                 with safe_open(path, framework="pt") as file:
                     for name in [name for name, tensor in stored.items() if tensor.path == path]:
                         saved = file.get_tensor(name)
-                        tensors[name] = saved.to(device, dtype)
+                        # A copy even where nothing changes: the file is mapped, and may be written over meanwhile.
+                        tensors[name] = saved.to(device, dtype, copy=True)
                         if not is_finite(tensors[name]):
                             raise UserError(f"{path}: {name} {_not_finite(saved, dtype)}")
                         bar.update(stored[name].n_bytes)

@@ -13,7 +13,7 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from errors import UserError
-from models.checkpoint import read_json
+from models.folder import read_json
 from models.sound import SAMPLE_RATE
 
 # What the feature extractor is made of: its usual value, and one that no model of this kind goes beyond.

@@ -22,9 +22,10 @@ from transformers import Qwen2AudioEncoderConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from errors import UserError
-from models.checkpoint import StoredTensor, checkpoint_folder, is_finite, read_config, read_tensors, stored_tensors
+from models.checkpoint import StoredTensor, is_finite, read_tensors, stored_tensors
 from models.devices import pick_device, pick_dtype
 from models.families import OPENS2S
+from models.folder import checkpoint_folder, read_config
 
 # transformers checks some values of a configuration itself; on the others it stumbles in as many ways.
 UNUSABLE_VALUE = (

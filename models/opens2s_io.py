@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from errors import UserError
-from models.checkpoint import read_config, read_json
+from models.folder import read_config, read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import log_mel, make_extractor
 from models.opens2s import OpenS2S, audio_length, check_config, load_model

@@ -21,8 +21,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from errors import UserError
 from models.adapters import merged
-from models.checkpoint import is_finite, read_config, stored_tensors
+from models.checkpoint import is_finite, stored_tensors
 from models.families import family_of
+from models.folder import read_config
 from models.labels import LabelTokenizerHelper, Tokenizer
 from models.speech_lm import Prompt
 
@@ -114,7 +115,18 @@ def load_outer(cls: type, folder: Path, device: torch.device, dtype: torch.dtype
             ignore_mismatched_sizes=True,  # refused below, with their names
         )
         _check(folder, outer, found, dtype)
+        if device.type == "cpu":
+            _unmap(outer)
         return outer.to(device).eval().requires_grad_(False)
+
+
+def _unmap(model: nn.Module) -> None:
+    """Copy every weight into memory of its own: what needed no other dtype is still the file's, mapped.
+
+    The file may be written over, or cut, while the model runs.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def outer_config(cls: type, folder: Path) -> Any:

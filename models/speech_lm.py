@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.checkpoint import read_config
 from models.families import family_of
+from models.folder import read_config
 from models.labels import Tokenizer
 
 PROMPT = "What is the emotion of this audio? Answer with exactly one word: neutral, happy, sad, angry, or surprised."

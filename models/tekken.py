@@ -13,7 +13,7 @@ from pathlib import Path
 import regex
 
 from errors import UserError
-from models.checkpoint import read_json
+from models.folder import read_json
 
 
 class Tekken:

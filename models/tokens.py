@@ -17,7 +17,7 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from errors import UserError
-from models.checkpoint import read_json
+from models.folder import read_json
 from models.labels import LabelTokenizerHelper
 from models.speech_lm import PROMPT, Prompt
 

@@ -10,6 +10,7 @@ Every file of `interventions/` with a decorated function in it counts, and every
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from errors import BAD_USAGE, UserError
 from registry.intervention import FOLDER, Intervention, checked_options, command_name
 
 MAIN = "patch"
-KEYWORDS = ("control", "pairs", "over", "silent")
+KEYWORDS = ("control", "pairs", "over", "silent", "least")
 _plugins: list[Path] = []
 
 
@@ -39,6 +40,7 @@ class Entry:
     path: Path
     line: int
     attribute: str
+    least: Mapping[str, float]
 
     @property
     def summary(self) -> str:
@@ -51,14 +53,16 @@ class Entry:
         return f"{self.path}:{self.line}"
 
 
-def add_plugin(path: Path) -> None:
+def add_plugin(path: str | Path) -> None:
     """Let a file outside the repository count as well.
 
-    Raises `UserError` when it holds no experiment, or one whose name is taken.
+    Raises `UserError` for what is no file, and one that holds no experiment, or one whose name is taken.
     """
-    path = Path(path).resolve()
-    if not path.is_file():
+    if not str(path).strip():
+        raise UserError("--plugin: is empty; name a Python file", BAD_USAGE)
+    if not os.path.isfile(path):
         raise UserError(f"--plugin {path}: no such file", BAD_USAGE)
+    path = Path(path).resolve()
     if not _entries(path):
         raise UserError(f"--plugin {path}: holds no function decorated with @intervention", BAD_USAGE)
     if path not in _files():
@@ -93,7 +97,7 @@ def load_intervention(name: str) -> Intervention:
             module = _import_file(entry.path)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(entry.path)
         ]
@@ -151,6 +155,7 @@ def _entry(path: Path, node: ast.FunctionDef, decorator: ast.expr) -> Entry:
     control = _literal(where, "control=", keywords.get("control"), bool)
     silent = _literal(where, "silent=", keywords.get("silent"), bool)
     over = _literal(where, "over=", keywords.get("over"), dict)
+    least = _literal(where, "least=", keywords.get("least"), dict)
     positional = [*node.args.posonlyargs, *node.args.args]
     values = dict(zip(positional[len(positional) - len(node.args.defaults) :], node.args.defaults, strict=True))
     values |= dict(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
@@ -162,9 +167,9 @@ def _entry(path: Path, node: ast.FunctionDef, decorator: ast.expr) -> Entry:
     stars = ["*" + node.args.vararg.arg] if node.args.vararg else []
     more = ["**" + node.args.kwarg.arg] if node.args.kwarg else []
     names = [*(a.arg for a in positional), *stars, *(a.arg for a in node.args.kwonlyargs), *more]
-    options = checked_options(where, node.name, names, defaults, over)
+    options = checked_options(where, node.name, names, defaults, over, least)
     doc = ast.get_docstring(node) or ""
-    return Entry(command_name(node.name), doc, control, silent, over, options, path, node.lineno, node.name)
+    return Entry(command_name(node.name), doc, control, silent, over, options, path, node.lineno, node.name, least)
 
 
 def _literal(where: str, what: str, value: ast.expr | None, kind: type = object) -> Any:

@@ -59,8 +59,8 @@ class Intervention:
     """One experiment: `run(lm, pair, layer, **options)` gives the readout `[1, vocabulary]` of its last trace.
 
     `over` names options that run over a number that the model has (`{"head": "n_heads"}`), or that another option of
-    the experiment gives (`{"part": "slices"}`); `silent` experiments may
-    leave every stream as it is.
+    the experiment gives (`{"part": "slices"}`), `least` the smallest value of an option (`{"k": 1}`); `silent`
+    experiments may leave every stream as it is.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Intervention:
     pairs: PairMaker | None = None
     over: Mapping[str, str] = field(default_factory=dict)
     silent: bool = False
+    least: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self.run(*args, **options)
@@ -77,7 +78,7 @@ class Intervention:
     @property
     def options(self) -> dict[str, Any]:
         """The parameters after `lm, pair, layer` with their defaults; `ALL` for one in `over` that has none."""
-        return _function_options(self.run, self.over)
+        return _function_options(self.run, self.over, self.least)
 
     def code_hash(self) -> str:
         """sha256 of the code that it runs, whatever the comments and docstrings.
@@ -98,16 +99,18 @@ def intervention(
     pairs: PairMaker | None = None,
     over: Mapping[str, str] | None = None,
     silent: bool = False,
+    least: Mapping[str, float] | None = None,
 ) -> Any:
     """Make a function an experiment; `UserError` where its parameters are not `lm, pair, layer` and then options.
 
-    `pairs` turns the main experiment's pairs into the control's own; `over` and `silent` are those of `Intervention`.
+    `pairs` turns the main experiment's pairs into the control's own; `over`, `silent` and `least` are those of
+    `Intervention`.
     """
 
     def decorate(function: Callable[..., Any]) -> Intervention:
-        _function_options(function, over or {})
-        doc = inspect.getdoc(function) or ""
-        return Intervention(command_name(function.__name__), doc, control, function, pairs, dict(over or {}), silent)
+        _function_options(function, over or {}, least or {})
+        name, doc = command_name(function.__name__), inspect.getdoc(function) or ""
+        return Intervention(name, doc, control, function, pairs, dict(over or {}), silent, dict(least or {}))
 
     return decorate(run) if run else decorate
 
@@ -118,7 +121,12 @@ def command_name(name: str) -> str:
 
 
 def checked_options(
-    where: str, name: str, parameters: Sequence[str], defaults: Mapping[str, Any], over: Mapping[str, str]
+    where: str,
+    name: str,
+    parameters: Sequence[str],
+    defaults: Mapping[str, Any],
+    over: Mapping[str, str],
+    least: Mapping[str, float],
 ) -> dict[str, Any]:
     """The options of a function and their defaults; `UserError`, beginning with `where`, for what cannot be one.
 
@@ -140,6 +148,10 @@ def checked_options(
                 f"{where}: over= must give for an option of {name} the number of its values, as in "
                 f'over={{"head": "n_heads"}}; it has {option!r}: {number!r}'
             )
+    for option, value in least.items():
+        default = defaults.get(option) if option in options else None
+        if not all(type(number) in (int, float) for number in (default, value)) or default < value:
+            raise UserError(f"{where}: least= gives {option} {value!r}; {name} has no option whose default is as large")
     return {option: defaults.get(option, ALL) for option in options}
 
 
@@ -156,13 +168,16 @@ def _check_option(what: str, option: str, default: Any) -> None:
         )
 
 
-def _function_options(function: Callable[..., Any], over: Mapping[str, str]) -> dict[str, Any]:
+def _function_options(
+    function: Callable[..., Any], over: Mapping[str, str], least: Mapping[str, float]
+) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     names = [stars.get(parameter.kind, "") + parameter.name for parameter in parameters]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     code = function.__code__
-    return checked_options(f"{code.co_filename}:{code.co_firstlineno}", function.__name__, names, defaults, over)
+    where = f"{code.co_filename}:{code.co_firstlineno}"
+    return checked_options(where, function.__name__, names, defaults, over, least)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

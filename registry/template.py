@@ -3,6 +3,7 @@
 import keyword
 from pathlib import Path
 
+import interventions
 from errors import BAD_USAGE, UserError
 from registry.catalogue import catalogue, find
 from registry.intervention import FOLDER, command_name
@@ -30,6 +31,8 @@ def ATTRIBUTE(lm, pair, layer, alpha=1.0):
     return logits  # the readout, [1, vocabulary]
 '''
 NAMES_IN_IT = ("torch", "intervention")
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = {path.stem for path in (*ROOT.glob("*.py"), *(init.parent for init in ROOT.glob("*/__init__.py")))}
 
 
 def write_template(name: str, folder: Path | None = None) -> Path:
@@ -38,6 +41,8 @@ def write_template(name: str, folder: Path | None = None) -> Path:
     if not attribute.isidentifier() or keyword.iskeyword(attribute) or attribute.startswith("_"):
         raise UserError(f"{name!r} cannot be a name; use letters, digits and -, as in my-idea", BAD_USAGE)
     path = (folder or FOLDER) / f"{attribute}.py"
+    if attribute in MODULES | set(interventions.__all__):  # an import of it would find the new file, or the other way
+        raise UserError(f"{name}: is a module or a function of the program; choose another name", BAD_USAGE)
     if path.exists() or find(name) or attribute in NAMES_IN_IT:
         raise UserError(
             f"{name}: there is already an intervention or a file {path.name}; choose another name", BAD_USAGE

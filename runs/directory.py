@@ -12,20 +12,24 @@ This module alone writes there, and it needs neither torch nor pandas.
 
 import itertools
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from errors import BAD_USAGE, UserError
-from files import CONFIG, append, cannot_be_written, check_name, read_config, read_json, whole_lines, write_whole
-from runs.lock import only_user
+import msgspec
 
-# What may change between the experiments of a run, and between the parts of one that was interrupted: where the data
-# were found, what draws the figures, what an experiment says of itself, and threads, which change the last digit.
-PLACES = ("source", "texts")
-NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
+from errors import BAD_USAGE, UserError
+from files import CONFIG, append, cannot_be_written, check_name, write_whole
+from runs.changes import NO_MATTER, PLACES, changes, lasting
+from runs.document_types import DOCUMENTS
+from runs.kept import files_of, read_experiment, read_failures, read_pair_list, whole_pairs
+from runs.lock import only_user
+from runs.reader import as_written, read_config, read_document
+from runs.row_types import FailedPair, Keys, PairRow, record_type
+
+REPORT = "report.html"
 Row = dict[str, Any]
 
 
@@ -34,24 +38,25 @@ class RunDir:
 
     def __init__(self, path: Path):
         self.path = path
+        self.remark = ""  # what `begin` found of a finished experiment that does not hold together
+        self._record_types: dict[str, type[Keys]] = {}  # of the experiments begun
 
     def file(self, kind: str, name: str, suffix: str) -> Path:
         """For example `file("patching_records", "prosody", ".jsonl")`."""
         return self.path / f"{kind}_{name}{suffix}"
 
-    def records_file(self, name: str) -> Path:
-        return self.file("patching_records", name, ".jsonl")
-
     def pairs_file(self, name: str) -> Path:
-        return self.file("pair_list", name, ".jsonl")
+        return files_of(self.path, name)[0]
+
+    def records_file(self, name: str) -> Path:
+        return files_of(self.path, name)[1]
 
     def failures_file(self, name: str) -> Path:
-        return self.file("failed_pairs", name, ".jsonl")
+        return files_of(self.path, name)[2]
 
     def has_records(self, name: str) -> bool:
         """Whether an experiment has a whole record."""
-        path = self.records_file(name)
-        return path.exists() and b"\n" in path.read_bytes()
+        return _has_line(self.records_file(name))
 
     def config(self) -> Row:
         """`patching_config.json`, or `{}` before the first experiment."""
@@ -62,15 +67,21 @@ class RunDir:
         return list(self.config().get("experiments", {}))
 
     def in_use(self) -> AbstractContextManager[None]:
-        """Within it no other process writes here; `UserError` that names the one that does."""
+        """Within it no other process writes here; `UserError` that names the one that does.
+
+        A folder with somebody else's report.html, which a run would replace, is refused too.
+        """
+        report = self.path / REPORT
+        if os.path.exists(report) and not os.path.exists(self.path / CONFIG):
+            raise UserError(f"{report}: is there, and no run; move it away, or pass another --out")
         return only_user(self.path)
 
     def check(self, identity: Row) -> None:
         """`UserError` where the directory is already that of another model, data set or prompt."""
         config = self.config()
         for part, value in identity.items():
-            if config and _lasting(config.get(part)) != _lasting(value):
-                changed = "; ".join(_changes(config.get(part), value, PLACES))
+            if config and lasting(part, config.get(part)) != lasting(part, value):
+                changed = "; ".join(changes(config.get(part), value, PLACES))
                 raise UserError(
                     f"{self.path}: holds a run with another {part} ({changed}); pass another --out, or remove it"
                 )
@@ -87,78 +98,88 @@ class RunDir:
         experiment that is finished or had other settings are moved aside, to `replaced-N/`.
         """
         check_name(name, self.path)
+        self.remark = ""
         config = self.config()
         self._refuse_twin(name, config)
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
+        self._record_types[name] = record_type(tuple(settings.get("swept", ())))
         before = self._begun(name, config)
-        changed = self._changed(name, before, settings, pair_rows) if before else []
+        changed = self._changed(name, before, settings, pair_rows, overwrite) if before else []
         if changed and not overwrite:
             raise self._other_settings(name, changed)
         # An interrupted experiment goes on even then: the same command, called again, must not begin anew.
         if before is None or (overwrite and (changed or before["finished"])):
             self._begin_anew(name, settings, pair_rows)
             return 0
-        if before["finished"] and self.records_file(name).exists():
-            return len(pair_rows)
         if before["finished"]:
-            config["experiments"][name]["finished"] = False
-            self.write_json(CONFIG, config)
-        return self._complete_pairs(name, [row["pair_id"] for row in pair_rows])
+            try:
+                read_experiment(self.path, config, name)
+                return len(pair_rows)
+            except UserError as error:  # what is missing or damaged is done again
+                self._reopen(name, config, error)
+        return self._complete_pairs(name, config["experiments"][name])
 
     def refuse_other_settings(self, name: str, settings: Row) -> None:
         """`UserError` where an experiment was begun with other values of `settings`, which need not be all."""
         before = self._begun(name, self.config())
         settings = json.loads(json.dumps(settings))
         changed = (
-            _changes({key: before.get(key) for key in settings}, settings, NO_MATTER, partly=True) if before else []
+            changes({key: before.get(key) for key in settings}, settings, NO_MATTER, partly=True) if before else []
         )
         if changed:
             raise self._other_settings(name, changed)
 
     def append(self, name: str, records: Sequence[Row]) -> None:
         """Add one pair's records, all of them or, when interrupted, a torn tail that `begin` cuts off."""
-        append(self.records_file(name), "".join(_line(record) for record in records))
+        append(self.records_file(name), _lines(records, self._record_types[name]))
 
     def append_failure(self, name: str, row: Row) -> None:
         """Add a pair that gave no record, with the reason."""
-        append(self.failures_file(name), _line(row))
+        append(self.failures_file(name), _lines([row], FailedPair))
 
     def failures(self, name: str) -> list[Row]:
-        """The pairs of an experiment that gave no record."""
+        """The pairs of an experiment that are listed as failed."""
         path = self.failures_file(name)
-        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
+        return [as_written(row) for _, row in read_failures(path, finished=False)]
 
     def finish(self, name: str, notes: Row) -> None:
-        """Mark an experiment as finished, unless it is, and keep what was noticed about it."""
+        """Mark an experiment as finished, unless it is, and keep what was noticed about it.
+
+        `UserError` where its files do not hold together or a pair is missing; then it stays unfinished.
+        """
         config = self.config()
+        if name not in config.get("experiments", {}):
+            raise UserError(f"{self.path}: was removed or changed while {name} ran; run the same command again")
         if config["experiments"][name]["finished"]:
             return
+        config["experiments"][name] |= {"finished": True, **notes}
+        read_experiment(self.path, config, name)
         # `report` may have made it from the first pairs; as that of a finished experiment it would mislead.
         self._remove(self.file("patching_metrics", name, ".csv"))
-        config["experiments"][name] |= {"finished": True, **notes}
         self.write_json(CONFIG, config)
 
     def write_json(self, filename: str, content: Row) -> None:
-        """Write a file as a whole or not at all."""
+        """Write a file as a whole or not at all; `ValueError` for what its declaration does not allow."""
+        msgspec.convert(content, DOCUMENTS[filename])
         write_whole(self.path / filename, _document(content))
 
     def update_json(self, filename: str, key: str, content: Row) -> None:
         """Set one key of a JSON file and keep the others."""
-        self.write_json(filename, read_json(self.path / filename) | {key: content})
+        self.write_json(filename, read_document(self.path / filename) | {key: content})
 
-    def write_rows(self, path: Path, rows: Sequence[Row]) -> None:
-        """Write JSON lines as a whole or not at all."""
-        write_whole(path, "".join(_line(row) for row in rows))
+    def write_pairs(self, name: str, rows: Sequence[Row]) -> None:
+        """Write the pair list of an experiment as a whole or not at all."""
+        write_whole(self.pairs_file(name), _lines(rows, PairRow))
 
     def read_pairs(self, name: str) -> list[Row]:
-        """The rows of an experiment's pair list."""
-        path = self.pairs_file(name)
-        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
+        """The rows of the pair list of an experiment that was begun."""
+        settings = self.config()["experiments"][name]
+        return [as_written(row) for row in read_pair_list(self.pairs_file(name), settings)]
 
     def _begun(self, name: str, config: Row) -> Row | None:
         """What an experiment was begun with. One that gave nothing yet may begin anew with other ones."""
         before = config.get("experiments", {}).get(name)
-        gave_nothing = not self.has_records(name) and not self.failures(name)
+        gave_nothing = not self.has_records(name) and not _has_line(self.failures_file(name))
         return None if before and gave_nothing and not before["finished"] else before
 
     def _other_settings(self, name: str, changed: Sequence[str]) -> UserError:
@@ -176,9 +197,16 @@ class RunDir:
                     BAD_USAGE,
                 )
 
-    def _changed(self, name: str, before: Row, settings: Row, pair_rows: Sequence[Row]) -> list[str]:
-        changed = _changes({key: before.get(key) for key in settings}, settings, NO_MATTER)
-        return changed or (["the pair list differs"] if self.read_pairs(name) != list(pair_rows) else [])
+    def _changed(self, name: str, before: Row, settings: Row, pair_rows: Sequence[Row], overwrite: bool) -> list[str]:
+        changed = changes({key: before.get(key) for key in settings}, settings, NO_MATTER)
+        if changed:
+            return changed
+        try:
+            return ["the pair list differs"] if self.read_pairs(name) != list(pair_rows) else []
+        except UserError as error:
+            if overwrite:
+                return [str(error)]
+            raise
 
     def _begin_anew(self, name: str, settings: Row, pair_rows: Sequence[Row]) -> None:
         config = self.config()
@@ -187,29 +215,35 @@ class RunDir:
         for torn in (self.records_file(name), self.failures_file(name)):
             self._remove(torn)
         config["experiments"].pop(name, None)
-        self.write_rows(self.pairs_file(name), pair_rows)
+        self.write_pairs(name, pair_rows)
         config["experiments"][name] = {**settings, "finished": False}
         self.write_json(CONFIG, config)
 
-    def _complete_pairs(self, name: str, pair_ids: list[str]) -> int:
-        """Pairs at the head of the list that are whole or have failed; what comes after them is cut off.
+    def _reopen(self, name: str, config: Row, why: UserError) -> None:
+        """Take the mark "finished" back, and keep a copy of the records, of which only the head may be trusted."""
+        records = self.records_file(name)
+        if self.has_records(name):
+            aside = self._new_folder()
+            write_whole(aside / CONFIG, _document(config))
+            write_whole(aside / records.name, records.read_bytes())
+            self.remark = f"{name} was finished but goes on, with a copy of its records in {aside.name}: {why}"
+        for note in ("n_pairs", "n_failed"):
+            config["experiments"][name].pop(note, None)
+        config["experiments"][name]["finished"] = False
+        self.write_json(CONFIG, config)
 
-        All pairs have as many records as the first, which counts as whole when a second one follows it.
-        """
-        path = self.records_file(name)
-        content = path.read_bytes() if path.exists() else b""
-        lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
-        counts = Counter(itertools.takewhile(lambda pair_id: pair_id is not None, map(_pair_id, lines)))
-        expected = next(iter(counts.values())) if len(counts) > 1 else -1
+    def _complete_pairs(self, name: str, settings: Row) -> int:
+        """Pairs at the head of the list that are whole or have failed; what comes after them is cut off."""
+        pairs = read_pair_list(self.pairs_file(name), settings)
         failures = self.failures(name)
-        failed = {row["pair_id"] for row in failures}
-        done = list(itertools.takewhile(lambda pair_id: pair_id in failed or counts[pair_id] == expected, pair_ids))
-        n_measured = sum(pair_id not in failed for pair_id in done)
-        self._cut(path, content, b"".join(lines[: n_measured * expected]) if n_measured else b"")
-        kept = [row for row in failures if row["pair_id"] in done]
-        path = self.failures_file(name)
-        self._cut(path, path.read_bytes() if path.exists() else b"", "".join(map(_line, kept)).encode())
-        return len(done)
+        n_done, n_lines = whole_pairs(self.path, name, settings, pairs, {row["pair_id"] for row in failures})
+        _, records, failed = files_of(self.path, name)
+        content = records.read_bytes() if records.exists() else b""
+        self._cut(records, content, b"".join(line + b"\n" for line in content.split(b"\n")[:n_lines]))
+        done = {pair.pair_id for pair in pairs[:n_done]}
+        kept = _lines([row for row in failures if row["pair_id"] in done], FailedPair)
+        self._cut(failed, failed.read_bytes() if failed.exists() else b"", kept.encode())
+        return n_done
 
     def _cut(self, path: Path, content: bytes, kept: bytes) -> None:
         if kept != content:
@@ -249,37 +283,14 @@ class RunDir:
             raise cannot_be_written(path, error) from None
 
 
-def _pair_id(line: bytes) -> str | None:
-    """None for a line that is none of ours: what comes after it is not trusted."""
-    try:
-        return json.loads(line)["pair_id"]
-    except (ValueError, TypeError, KeyError):
-        return None
+def _has_line(path: Path) -> bool:
+    return path.exists() and b"\n" in path.read_bytes()
 
 
 def _document(content: Row) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _lasting(part: Any) -> Any:
-    return {key: value for key, value in part.items() if key not in PLACES} if isinstance(part, dict) else part
-
-
-def _changes(before: Any, now: Any, ignored: Sequence[str] = (), name: str = "", partly: bool = False) -> list[str]:
-    """What differs, as "versions.torch was 2.9, is 2.10"; a value that is long is cut. `partly`: now may lack keys."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        return [
-            line
-            for key in dict.fromkeys([*([] if partly else before), *now])
-            for line in _changes(before.get(key), now.get(key), ignored, f"{name}.{key}" if name else key, partly)
-        ]
-    return [] if before == now or name in ignored else [f"{name or 'it'} was {_cut(before)}, is {_cut(now)}"]
-
-
-def _cut(value: Any, most: int = 80) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+def _lines(rows: Sequence[Row], declared: type[Keys]) -> str:
+    msgspec.convert(rows, list[declared])
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)

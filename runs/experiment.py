@@ -5,18 +5,22 @@
 Says what it costs, runs the checks that gate it, then the pairs that are not done yet.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
+from engine.mistakes import explained, place_of
 from engine.pair_input import check_alignment
 from engine.subject import Subject
 from errors import UserError
 from models.labels import LABELS
 from models.speech_lm import PROMPT
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs.clips import clip_hashes
+from pairs.shown import shown
+from registry.catalogue import MAIN
 from registry.intervention import ALL, Intervention
 from runs.directory import RunDir
 from runs.failures import Failures
@@ -26,15 +30,8 @@ from runs.job import Job, make_job
 from runs.pair_loop import run_job
 from runs.parts import check_parts
 from runs.say import Say, once
-from runs.settings import (
-    DRAWN,
-    MAIN,
-    Settings,
-    experiment_name,
-    known_settings,
-    layers_of,
-    recorded_settings,
-)
+from runs.settings import Settings, dtype_of, experiment_name, known_settings, layers_of, recorded_settings
+from runs.shadow import DRAWN, as_in, main_of, ran_otherwise, refuse_otherwise
 
 
 def run_experiment(
@@ -45,8 +42,11 @@ def run_experiment(
     sample: PairSample,
     settings: Settings,
     say: Say = print,
+    passed: set[Hashable] | None = None,
 ) -> str:
     """Check, then run what is not done yet of one experiment; gives its NAME.
+
+    `passed` is shared by the experiments of one command: for what the checks on clips have passed already.
 
     `sample` holds the main experiment's pairs. Where the run has that experiment already, every other one shadows it as
     it ran: its pairs, and the settings that they were sampled with.
@@ -57,36 +57,44 @@ def run_experiment(
     said: set[str] = set()
     say = once(say, said)
     check_alignment(settings.align)
-    layers = layers_of(subject, settings.layers)
-    claim(subject, dataset, run)
+    of_run = identity(subject, dataset)
+    run.check(of_run)
     name = experiment_name(experiment, settings.kind)
-    main = run.config()["experiments"].get(settings.kind) if experiment.name != MAIN else None
+    main = main_of(run, experiment.name, settings.kind)
     if main:
-        settings, sample = _shadowing(main, run, dataset, sample, settings)
+        refuse_otherwise(run, main, experiment, settings.kind, {"dtype": dtype_of(subject)})
+        settings, sample = _shadowing(main, run, dataset, sample, experiment, settings)
     job = make_job(
         subject,
         experiment,
-        layers,
+        layers_of(subject, settings.layers),
         settings.options,
         align_how=settings.align,
         seed=settings.seed,
         clips=dataset.clips,
     )
-    pairs = experiment.pairs(sample, dataset.clips) if experiment.pairs else sample.pairs
+    pairs = pairs_of(experiment, sample, dataset.clips)
     check_parts(job, pairs)
-    done = run.begin(name, recorded_settings(job, settings), [pair_row(pair) for pair in pairs], settings.overwrite)
+    run.claim(of_run)
+    recorded = recorded_settings(job, settings)
+    done = run.begin(name, recorded, [pair_row(pair) for pair in pairs], settings.overwrite)
+    if run.remark:
+        say(f"warning: {run.remark}")
     if not main:
         run.update_json("pair_construction_report.json", settings.kind, sample.report)
+    if experiment.name == MAIN:
+        for control, keys in ran_otherwise(run.config()["experiments"], settings.kind, recorded).items():
+            say(f"warning: {control} is there already, with another {', '.join(keys)}; --overwrite runs it again")
     if done == len(pairs):
         _finish(run, name, done)  # once more, where it was interrupted between its last pair and this mark
         say(f"{name}: all {done} pairs are done already; --overwrite runs them again")
         return name
     say(cost(len(pairs) - done, job))
     check_sounds(subject, _clips_of(pairs), name, run, settings, say)
-    checked = (run.path, dataset.source, settings.seed, tuple(job.layers), settings.skip_bad_clips)
-    if checked not in subject.passed:  # by another experiment of the same command
+    passed, checked = set() if passed is None else passed, (settings.seed, tuple(job.layers))
+    if checked not in passed:
         run_checks(subject, dataset, run, settings.seed, job.layers, say, settings.skip_bad_clips)
-        subject.passed.add(checked)
+        passed.add(checked)
     check_engine(job, pairs, name, run, say)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
     rows = run_job(job, pairs[done:], once(tqdm.write, said), failures.note)
@@ -103,13 +111,35 @@ def run_experiment(
     return name
 
 
+def pairs_of(experiment: Intervention, sample: PairSample, clips: Sequence[Clip]) -> Sequence[Pair]:
+    """The pairs that an experiment runs on; `UserError` where what it makes of the main ones is no list of pairs."""
+    try:
+        pairs = list(experiment.pairs(sample, clips)) if experiment.pairs else list(sample.pairs)
+    except UserError:
+        raise
+    except Exception as error:  # code of whoever wrote the experiment
+        raise explained(error, experiment) from error
+    ids = Counter(pair.pair_id if isinstance(pair, Pair) else None for pair in pairs)
+    twice = [pair_id for pair_id, n in ids.items() if n > 1]
+    if not pairs or None in ids or twice:
+        found = f"gives pair {shown(twice[0])} twice" if twice and None not in ids else "must give pairs, one at least"
+        raise UserError(f"{place_of(experiment)}: {experiment.name}: pairs= {found}")
+    return pairs
+
+
 def _shadowing(
-    main: Mapping[str, Any], run: RunDir, dataset: Dataset, sample: PairSample, settings: Settings
+    main: Mapping[str, Any],
+    run: RunDir,
+    dataset: Dataset,
+    sample: PairSample,
+    experiment: Intervention,
+    settings: Settings,
 ) -> tuple[Settings, PairSample]:
     """The settings and pairs of the main experiment, as it ran."""
-    drawn = {"max_pairs": main[f"max_pairs_{settings.kind}"]} | {new: main[old] for new, old in DRAWN}
+    settings = as_in(main, experiment, settings)
+    drawn = {name: getattr(settings, name) for name in ("max_pairs", *DRAWN)}
     pairs = pairs_from_rows(run.read_pairs(settings.kind), dataset.clips)
-    return replace(settings, **drawn), PairSample(pairs, sample.report | drawn)
+    return settings, PairSample(pairs, sample.report | drawn)
 
 
 def refuse_early(
@@ -124,6 +154,9 @@ def refuse_early(
     run.check({"data": dataset_identity(dataset)})
     if settings.overwrite:
         return
+    main = main_of(run, experiment.name, settings.kind)
+    if main:
+        settings = as_in(main, experiment, settings)
     values = {**experiment.options, **settings.options}
     known = known_settings(experiment, settings, {name: chosen for name, chosen in values.items() if chosen is not ALL})
     known |= {key: given[key] for key in ("engine", "dtype") if given.get(key) not in (None, "auto")}
@@ -131,9 +164,6 @@ def refuse_early(
         known["layers_to_patch"] = list(settings.layers)
     if given.get("device"):
         known["device"] = given["device"].partition(":")[0]
-    if experiment.name != MAIN and settings.kind in run.experiments():  # it shadows the main experiment
-        of_main = {f"max_pairs_{settings.kind}", *(recorded for _, recorded in DRAWN)}
-        known = {key: value for key, value in known.items() if key not in of_main}
     run.refuse_other_settings(experiment_name(experiment, settings.kind), known)
 
 
@@ -147,23 +177,24 @@ def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
     return list({clip.clip_id: clip for pair in pairs for clip in (pair.a, pair.b)}.values())
 
 
-def claim(subject: Subject, dataset: Dataset, run: RunDir) -> None:
-    """Record in the run's configuration what it is a run of."""
+def identity(subject: Subject, dataset: Dataset) -> dict[str, Any]:
+    """What a run is a run of, as its configuration has it; from then on, a clip that has changed ends it."""
+    subject.clips.hashes = hashes = clip_hashes(dataset)
     prompt = subject.model.prompt
     span = {"span": prompt.span} if prompt.span else {}
-    run.claim(
-        {
-            "model": {
-                "name": subject.name,
-                "sha256": subject.sha256,
-                "n_layers": subject.engine.n_layers,
-                "hidden_size": subject.model.llm.config.hidden_size,
-            },
-            "data": dataset_identity(dataset),
-            "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
-            "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
-        }
-    )
+    return {
+        "model": {
+            "name": subject.name,
+            "sha256": subject.sha256,
+            "n_layers": subject.engine.n_layers,
+            "hidden_size": subject.model.llm.config.hidden_size,
+            "family": subject.family.name,
+            "frames_per_second": float(subject.family.frames_per_second),
+        },
+        "data": dataset_identity(dataset, hashes),
+        "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
+        "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
+    }
 
 
 def cost(n_pairs: int, job: Job) -> str:

@@ -6,7 +6,8 @@
                 run.append(name, records)
                 pause()
 
-A signal that is ignored on purpose, as under nohup, stays ignored.
+A signal that is ignored on purpose, as under nohup, stays ignored. While Python still imports the program,
+`quiet_from_the_start` stands in for these.
 """
 
 import os
@@ -17,8 +18,21 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+INTERRUPTED = 130
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows knows no SIGHUP
 PROMISE = b"\nstopping after this pair; once more stops at once. The same command goes on from there\n"
+
+
+def quiet_from_the_start() -> None:
+    """From now on Ctrl-C ends the process with a line, in the midst of its imports too, where nothing was begun."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        with suppress(OSError):
+            os.write(2, b"\ninterrupted\n")
+        os._exit(INTERRUPTED)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from errors import UserError
-from files import cannot_be_written, read_json, remove_partial, write_whole
+from files import cannot_be_written, remove_partial, write_whole
+from runs.reader import read_document
 
 LOCK = ".lock"
 NOTE = "in_use.json"
@@ -63,7 +64,7 @@ def only_user(folder: Path) -> Iterator[None]:
 
 def _read(note: Path) -> dict[str, object]:
     with suppress(UserError):
-        return read_json(note)
+        return read_document(note)
     return {}
 
 

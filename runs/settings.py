@@ -17,7 +17,8 @@ import torch
 
 from engine.pair_input import ALIGNMENTS
 from engine.subject import Subject
-from errors import BAD_USAGE, UserError
+from models.folder import check_layers
+from registry.catalogue import MAIN
 from registry.intervention import Intervention
 from runs.checks import NOISE
 from runs.failures import NEAR_TIE
@@ -25,9 +26,6 @@ from runs.job import Job
 from runs.sweep import swept
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
-MAIN = "patch"
-# Settings of the sampling, under their names here and in the run's configuration.
-DRAWN = (("seed", "pair_sampling_seed"), ("same_speaker", "same_speaker"), ("both_directions", "both_directions"))
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,8 @@ def experiment_name(experiment: Intervention, kind: str) -> str:
 def layers_of(subject: Subject, layers: Sequence[int] | None) -> list[int]:
     """The layers to patch in order, all of the model's for None; `UserError` for one that it lacks."""
     n = subject.engine.n_layers
-    chosen = sorted(set(range(n) if layers is None else layers))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= n:
-        raise UserError(f"--layers {','.join(map(str, chosen))}: the model has layers 0-{n - 1}", BAD_USAGE)
-    return chosen
+    check_layers(layers, n)
+    return sorted(set(range(n) if layers is None else layers))
 
 
 def recorded_settings(job: Job, settings: Settings) -> dict[str, Any]:
@@ -71,12 +67,17 @@ def recorded_settings(job: Job, settings: Settings) -> dict[str, Any]:
         "swept": swept(job.values),
         "engine": engine.name,
         "device": model.device.type,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": dtype_of(job.subject),
         "threads": torch.get_num_threads(),
         "use_cache": False,
         "engine_tolerance": NOISE[model.dtype],
         "near_tie_margin": NEAR_TIE[model.dtype],
     }
+
+
+def dtype_of(subject: Subject) -> str:
+    """The type of the model's numbers, as the configuration and `--dtype` call it."""
+    return str(subject.model.llm.dtype).removeprefix("torch.")
 
 
 def known_settings(experiment: Intervention, settings: Settings, values: Mapping[str, Any]) -> dict[str, Any]:

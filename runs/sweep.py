@@ -56,6 +56,9 @@ def _check(experiment: Intervention, name: str, values: tuple[Any, ...], most: i
     flag = option_flag(name)
     if not values or len(set(values)) < len(values):
         raise UserError(f"{flag}: give each value once, and at least one", BAD_USAGE)
+    small = [value for value in values if name in experiment.least and value < experiment.least[name]]
+    if small:
+        raise UserError(f"{flag} {small[0]:g}: must be at least {experiment.least[name]:g}", BAD_USAGE)
     beyond = [value for value in values if most is not None and value not in range(most)]
     if beyond:
         number = experiment.over[name]

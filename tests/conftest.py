@@ -11,6 +11,32 @@ torch.set_num_threads(1)
 GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
 
 
+_frames = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def encoded_once():
+    """The same sound is encoded once by the same weights: the encoder sees 30 s of each, and takes most of the time.
+
+    Tests of encoding itself have a fixture of this name that does nothing.
+    """
+    from models.opens2s import OpenS2S
+
+    encode = OpenS2S.encode
+
+    def remembered(self, mel, n_frames):
+        weights = [*self.audio_encoder_model.parameters(), *self.audio_adapter.parameters()]
+        # A weight that is not a number equals nothing, so what is made with it is not remembered.
+        key = (n_frames, hash(mel.numpy().tobytes()), weights[0].dtype, *(float(weight.sum()) for weight in weights))
+        if key not in _frames:
+            _frames[key] = encode(self, mel, n_frames)
+        return _frames[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenS2S, "encode", remembered)
+        yield
+
+
 @pytest.fixture
 def llm():
     from tests.engine.decoders import make_llm

@@ -115,10 +115,24 @@ def test_a_finished_experiment_is_not_run_again_unless_overwritten(run):
     assert (run / "patching_records_prosody.jsonl").read_bytes() == before
 
 
+def test_another_experiment_that_does_not_hold_together_is_told_at_the_end(run, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    config = json.loads((out / "patching_config.json").read_text())
+    settings = config["experiments"]["prosody"] | {"kind": "semantic", "max_pairs_semantic": 5}
+    config["experiments"]["semantic"] = settings
+    (out / "patching_config.json").write_text(json.dumps(config))
+    shown = []
+    monkeypatch.setattr("cli._summarise", lambda results, name: shown.append(name))
+    line = fails("patch", "--kind", "prosody", "--out", out, *FEW, status=1)
+    assert shown == ["prosody"] and "pair_list_semantic.jsonl: is not there" in line
+    assert "semantic cannot be shown" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_patch_and_control_meet_in_one_run(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    call("control", "--kind", "self", "--out", out, *LAYERS, "--device", "cpu")
+    call("control", "--kind", "self", "--out", out, "--device", "cpu")
     mine, main = rows(out / "pair_list_self.jsonl"), rows(run / "pair_list_prosody.jsonl")
     assert [(p["clip_a"], p["clip_b"], p["target"]) for p in mine] == [
         (p["clip_a"], p["clip_a"], p["target"]) for p in main
@@ -130,7 +144,7 @@ def test_patch_and_control_meet_in_one_run(run, tmp_path):
 def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    call("control", "--kind", "random", "--out", out, "--max-pairs", "3", "--seed", "7", "--device", "cpu", *LAYERS)
+    call("control", "--kind", "random", "--out", out, "--device", "cpu")
     mine, main = rows(out / "pair_list_random-prosody.jsonl"), rows(run / "pair_list_prosody.jsonl")
     assert [(p["clip_a"], p["target"]) for p in mine] == [(p["clip_a"], p["target"]) for p in main]
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]["random-prosody"]
@@ -140,6 +154,48 @@ def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
     assert (out / "controls_prosody.png").exists()
     metrics = pd.read_csv(out / "patching_metrics_random-prosody.csv")
     assert {"to_donor_prosody_rate", "to_donor_semantic_rate"} <= set(metrics)
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (("--seed", "7"), "--seed"),
+        (("--max-pairs", "3"), "--max-pairs"),
+        (("--any-speaker",), "--any-speaker"),
+        (("--both-directions",), "--both-directions"),
+        (("--alpha", "0.5"), "--alpha"),
+        (("--alpha", "0.5,1"), "--alpha"),
+        (("--layers", "0,2-3"), "--layers"),
+        (("--dtype", "bfloat16"), "--dtype"),
+    ],
+)
+def test_a_control_that_is_told_otherwise_is_refused_by_name(run, monkeypatch, words, flag):
+    monkeypatch.setattr("cli._load_model", lambda options: 1 / 0)
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    for control in (["suffix"], ["control", "--kind", "random"], ["control", "--kind", "all"]):
+        line = fails(*control, "--out", run, *words, status=2)
+        assert line.startswith(f"error: {flag}: ") and "runs as the prosody experiment of" in line
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_control_takes_dose_layers_and_dtype_of_the_main_experiment(tmp_path, monkeypatch):
+    for what in ("_summarise", "_report"):
+        monkeypatch.setattr(f"cli.{what}", lambda *_: None)
+    out, device = tmp_path / "run", ("--device", "cpu")
+    how = ("--seed", "3", "--alpha", "0.5,1", "--dtype", "bfloat16", "--max-pairs", "2")
+    first = call("random", "--out", out, *device, "--max-pairs", "2", *LAYERS)
+    assert "warning" not in first
+    said = call("patch", "--kind", "prosody", "--out", out, *device, *LAYERS, *how)
+    assert "random-prosody is there already, with another pair_sampling_seed, patch_alpha, dtype" in said
+    call("control", "--kind", "suffix", "--out", out, *device, "--seed", "3")
+    call("steer", "--out", out, *device, "--layers", "4")  # no control, so its curve is its own
+    ran = json.loads((out / "patching_config.json").read_text())["experiments"]
+    keys = ("patch_alpha", "layers_to_patch", "dtype", "align", "pair_sampling_seed", "max_pairs_prosody")
+    assert [ran["suffix-prosody"][key] for key in keys] == [ran["prosody"][key] for key in keys]
+    assert [ran["suffix-prosody"][key] for key in keys[:3]] == [[0.5, 1.0], [0, 2, 3], "bfloat16"]
+    assert (ran["steer-prosody"]["layers_to_patch"], ran["steer-prosody"]["pair_sampling_seed"]) == ([4], 3)
+    line = fails("steer", "--out", out, *device, "--seed", "4", status=2)
+    assert line.startswith("error: --seed: ")
 
 
 def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
@@ -177,6 +233,7 @@ def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path)
         "self_attn.o_proj.input"
     }
     assert "--head 99: the model has 0-" in fails("heads", "--head", "99", "--out", tmp_path / "no", *FEW, status=2)
+    assert not (tmp_path / "no").exists()
 
 
 def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):

@@ -38,6 +38,12 @@ def no_plugins_left():
 
 
 @pytest.fixture
+def few_checks(monkeypatch):
+    monkeypatch.setattr("runs.gates.N_CHECK_CLIPS", 1)
+    monkeypatch.setattr("runs.checks.N_ENGINE_PAIRS", 1)
+
+
+@pytest.fixture
 def plugin(tmp_path):
     path = tmp_path / "idea.py"
     path.write_text(HALF)
@@ -168,6 +174,35 @@ def test_an_alpha_that_would_be_ignored_is_refused(tmp_path):
     words = ("--alpha", "0.5", "--out", tmp_path / "run", *FEW)
     assert "No such option '--alpha'" in fails("steer", *words, status=2)
     assert "steer takes no alpha" in fails("control", "--kind", "steer", *words, status=2)
+
+
+MAKER = "def make(sample, clips):\n    return {}\n\n" + HALF.replace("control=True", "control=True, pairs=make")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MAKER.format("[1 / 0]"), ":2: ZeroDivisionError"),
+        (MAKER.format("sample.pairs * 2"), "twice"),
+        (MAKER.format("[]"), "one at least"),
+        (MAKER.format("['a']"), "one at least"),
+        (MAKER.format("None"), "TypeError"),
+        ("1 / 0\n" + HALF, "idea.py:1: cannot be imported (ZeroDivisionError"),
+        ("import sys\nsys.exit(5)\n" + HALF, "idea.py:2: cannot be imported (SystemExit"),
+        (HALF.replace("    n = max", "    raise SystemExit(5)\n    n = max"), "idea.py:9: ends the program"),
+    ],
+)
+def test_code_of_a_plugin_that_fails_is_named_and_nothing_is_measured(plugin, tmp_path, text, expected, few_checks):
+    plugin.write_text(text)
+    line = fails("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW, status=1)
+    assert "idea.py:" in line and expected in line
+    assert not list((tmp_path / "run").glob("patching_records*"))
+
+
+def test_a_dose_that_is_the_default_of_a_plugin_is_the_one_that_runs(plugin):
+    plugin.write_text(HALF.replace("share=0.5", "alpha=0.5"))
+    entry = registry.add_plugin(plugin) or registry.find("first-half")
+    assert entry.options == {"alpha": 0.5} and "[default: 0.5]" in call("first-half", "--plugin", plugin, "--help")
 
 
 def test_a_plugin_that_is_missing_is_named():

@@ -1,6 +1,6 @@
 """One page with everything a run has to say, `report.html`, which opens from the disk without a network.
 
-    write_report(Path("results/RUN"))
+    write_report(Results(Path("results/RUN")))
 
 Made from the files of the run directory alone, and the sounds from where the run found its data; no model, no torch.
 Whatever comes from data is escaped: Jinja2 escapes text, JSON is embedded with `<`, `>` and `&` spelled out, scripts
@@ -25,15 +25,16 @@ from analysis.report.browser import browser_data
 from analysis.report.checks import checks
 from analysis.report.experiments import read_run
 from analysis.report.sounds import sounds_of
+from analysis.results import Results
 from analysis.words_and_voice import sentence
 from files import write_whole
 
 HERE = Path(__file__).resolve().parent
 
 
-def write_report(run: Path) -> Path:
+def write_report(results: Results) -> Path:
     """Write `report.html` in the run directory, as a whole or not at all; gives its path."""
-    content = read_run(run)
+    content = read_run(results)
     clips, why_silent = find_clips(content.config["data"])
     pairs = browser_data(content, clips)
     sounds, missing = sounds_of(pairs["clips"], pairs["experiments"], clips)
@@ -45,7 +46,7 @@ def write_report(run: Path) -> Path:
         style=Markup(_read("page.css")),
         scripts=scripts,
         policy=_policy(scripts.values()),
-        question=f"{sentence(run, content.config)} {words.question(content)}".strip(),
+        question=f"{sentence(results)} {words.question(content)}".strip(),
         glance=overview.glance(content),
         checks=checks(content),
         evidence=evidence.by_experiment(content),
@@ -63,7 +64,7 @@ def write_report(run: Path) -> Path:
         settings=overview.settings(content),
         commands=overview.commands(content),
     )
-    return write_whole(run / "report.html", page)
+    return write_whole(results.run / "report.html", page)
 
 
 def _environment() -> Environment:

@@ -23,6 +23,8 @@ BUDGET = 1_500_000
 def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
     """Labels, clips, and for each experiment its pairs with the logits of A, of B, and of A patched at each row.
 
+    The answers are those of the records: logits are rounded here, and two labels of a near-tie may round to one value.
+
     A row is a layer and the number of a combination of the swept values, the highest dose first; `combinations` has
     their names. Pairs whose records are not all there yet are left out.
     """
@@ -105,6 +107,11 @@ def _pairs(experiment: Experiment, labels: list[str]) -> list[tuple[dict[str, An
                     "base": _logits(first["logits_base"], labels),
                     "donor": _logits(first["logits_donor"], labels),
                     "patch": [value for logits in records["logits_patch"] for value in _logits(logits, labels)],
+                    "answers": [
+                        labels.index(first["pred_base"]),
+                        labels.index(max(first["logits_donor"], key=first["logits_donor"].get)),
+                        *map(labels.index, records["pred_patch"]),
+                    ],
                 },
             )
         )

@@ -1,5 +1,6 @@
 "use strict";
-// Figures in the page's colours, drawn when they come into view; `report` is what the pair browser shares.
+// Figures in the page's colours, drawn when they come into view or before the page is printed; `report` is what the
+// pair browser shares.
 
 const report = (() => {
   const COLOURS = {
@@ -7,7 +8,7 @@ const report = (() => {
     dark: { ink: "#e6e8ea", soft: "#a3abb3", line: "#343a41" },
   };
   // Greys of the figures that would drown in a dark page, or outshine it.
-  const IN_THE_DARK = { "#595959": "#b4bbc2", "#a6a6a6": "#7f8790", "#e5e5e5": "#2c3238", "#bfbfbf": "#575f67" };
+  const IN_THE_DARK = { "#595959": "#b4bbc2", "#8c8c8c": "#7f8790", "#e5e5e5": "#2c3238", "#bfbfbf": "#575f67" };
   const THEMES = ["auto", "light", "dark"];
   const system = matchMedia("(prefers-color-scheme: dark)");
   const charts = new Map(); // element -> { spec, width, view }
@@ -78,12 +79,18 @@ const report = (() => {
     return Array.from(first.numbers ?? first, (_, i) => Object.fromEntries(names.map((name, j) => [name, get[j](i)])));
   }
 
+  // What a screen reader calls a figure; without it each is a "Vega visualization".
+  function nameOf(box) {
+    const caption = box.closest("figure")?.querySelector("figcaption strong");
+    return box.dataset.name ?? caption?.textContent ?? "";
+  }
+
   async function draw(box, spec) {
     charts.get(box)?.view?.finalize();
     const width = box.clientWidth;
     const entry = { spec, width, view: null };
     charts.set(box, entry);
-    const themed = { ...fitted(wrapped(spec, width), width), config: config(width) };
+    const themed = { ...fitted(wrapped(spec, width), width), config: config(width), description: nameOf(box) };
     if (spec.width === "container") themed.autosize = { type: "fit-x", contains: "padding" };
     const tooltip = { theme: isDark() ? "dark" : "light" };
     // ast: expressions are interpreted, so that the page needs no permission to evaluate text as code.
@@ -137,14 +144,24 @@ const report = (() => {
 
   const { specs, datasets: tables } = read("figures-data");
   const datasets = Object.fromEntries(Object.entries(tables).map(([name, columns]) => [name, rows(columns)]));
+  const boxes = [...document.querySelectorAll("[data-figure]")];
+  function drawFirst(box) {
+    seen.unobserve(box);
+    draw(box, { ...specs[box.dataset.figure], datasets });
+  }
   const seen = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      seen.unobserve(target);
-      draw(target, { ...specs[target.dataset.figure], datasets });
-    }
+    for (const { isIntersecting, target } of entries) if (isIntersecting) drawFirst(target);
   }, { rootMargin: "400px" });
-  document.querySelectorAll("[data-figure]").forEach((box) => seen.observe(box));
+  boxes.forEach((box) => seen.observe(box));
+
+  // Paper cannot be scrolled or unfolded. Drawing waits for nothing but promises, which are kept before the print.
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:not([open])")];
+    unfolded.forEach((part) => { part.open = true; });
+    boxes.filter((box) => !charts.has(box)).forEach(drawFirst);
+  });
+  addEventListener("afterprint", () => unfolded.forEach((part) => { part.open = false; }));
 
   return { read, draw };
 })();

@@ -30,6 +30,7 @@ class Check:
 def checks(run: Run) -> list[Check]:
     """Every check of the run, those that gate an experiment first (SPEC section 7)."""
     return [
+        *(Check(f"{name} cannot be shown", "failed", reason(why, most=1200)) for name, why in run.refused.items()),
         *_spans(run),
         *_silence(run),
         _engine(run),
@@ -41,6 +42,7 @@ def checks(run: Run) -> list[Check]:
         *_near_ties(run),
         *_pairs(run),
         *_lost(run),
+        *_alike(run),
         _data(run),
         *(_unfinished(experiment) for experiment in run.experiments if not experiment.finished),
     ]
@@ -61,8 +63,8 @@ def _spans(run: Run) -> list[Check]:
         Check(
             name,
             _light(run.spans["passed"]),
-            f"{good} of {len(clips)} clips: one span between its two markers, {lengths[0]} to {lengths[-1]} positions, "
-            "as many as the duration asks for",
+            f"{good} of {len(clips)} clips: one span, held against {run.spans.get('held_against', 'its two markers')}, "
+            f"{lengths[0]} to {lengths[-1]} positions, as many as the duration asks for",
         )
     ]
 
@@ -252,6 +254,25 @@ def _lost(run: Run) -> list[Check]:
     each = [f"{e.name} {len(e.lost)} of {ran[e.name]}" for e in run.experiments if e.lost]
     figures = f"{lost} of {total} pairs gave no record and are in no curve or table: {', '.join(each)}; reasons below"
     return [Check(name, "note", figures)]
+
+
+def _alike(run: Run) -> list[Check]:
+    name = "Controls ran as the main experiment did"
+    if run.left_out:
+        return [Check(name, "note", "; ".join(run.left_out))]
+    joined = [
+        one
+        for one in run.others
+        if one.settings["control"]
+        and one.finished
+        and one.settings["kind"] in {main.settings["kind"] for main in run.mains}
+    ]
+    same = "the same dose, layers, alignment, dtype, sampling of pairs and seed"
+    return [Check(name, "passed", f"{_list_of(joined)}: {same}")] if joined else []
+
+
+def _list_of(experiments: list[Experiment]) -> str:
+    return ", ".join(experiment.name for experiment in experiments)
 
 
 def _pairs(run: Run) -> list[Check]:

@@ -1,26 +1,26 @@
 """A run as its report shows it: every experiment with its records, figures, tables and what was concluded.
 
-run = read_run(Path("results/RUN"))
+run = read_run(Results(Path("results/RUN")))
 run.experiments[0].name, run.experiments[0].figures
 """
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, swept_columns
-from analysis.charts import charts_of, description, read_metrics
-from analysis.lens import is_lens, read_leads
-from analysis.metrics import layer_metrics, near_tie_margin, near_ties, read_records
+from analysis.cells import DOSE, combinations, is_one_curve
+from analysis.charts import charts_of, description, no_interval
+from analysis.contrast_kinds import Contrast
+from analysis.lens import is_lens, leads_of
+from analysis.metrics import near_tie_margin, near_ties
 from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
+from analysis.results import KINDS as KINDS_IN_ORDER
+from analysis.results import Measured, Results, left_out
 from analysis.sites import site_name
 from analysis.tables import all_tables
-from errors import UserError
-from files import read_config, read_json, whole_lines
+from analysis.words_and_voice import contrast_of
 
 Rows = list[dict[str, Any]]
 MOST_CELLS = 400  # lines of the table of all metrics
@@ -42,8 +42,8 @@ class Experiment:
     """One experiment of the run; `records` is None while nothing of it can be shown.
 
     `metrics` is the table by cell, at the highest dose where there are several; `swept` are the columns besides `layer`
-    that tell the rows of a pair apart. `lost` are pairs that gave no record
-    and never will, as pair_id → reason, in the order of the list.
+    that tell the rows of a pair apart. `lost` are pairs that are listed as failed, as pair_id → reason, in the order of
+    the list; `no_interval` says why there are no intervals, where there are none.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Experiment:
     tables: list[Table] = field(default_factory=list)
     hand_over: dict[str, Any] | None = None
     near_ties: NearTies | None = None
+    no_interval: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
@@ -111,7 +112,11 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Run:
-    """The files of a run directory; experiments with the main ones first, controls after them."""
+    """The files of a run directory; experiments with the main ones first, controls after them.
+
+    `refused` says of each experiment whose files do not hold together why; `left_out` what was not joined with a main
+    experiment since it ran in another way.
+    """
 
     config: dict[str, Any]
     tokens: dict[str, Any]
@@ -121,6 +126,8 @@ class Run:
     sounds: dict[str, dict[str, Any]]
     construction: dict[str, Any]
     experiments: list[Experiment]
+    refused: dict[str, str]
+    left_out: list[str]
     datasets: dict[str, dict[str, Any]]
 
     @property
@@ -132,22 +139,19 @@ class Run:
         return [experiment for experiment in self.experiments if not experiment.is_main]
 
 
-def read_run(run: Path) -> Run:
-    """Read a run directory; `UserError` where it holds no run."""
-    config = read_config(run)
-    if not config.get("experiments"):
-        raise UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
-    by_rank = sorted(config["experiments"].items(), key=lambda item: _rank(item[1]))  # stable: in the order begun
+def read_run(results: Results) -> Run:
+    """What a report shows of a run; `UserError` where no experiment holds together."""
+    refused = results.refused
+    if len(refused) == len(results.names):
+        raise next(iter(refused.values()))
+    by_rank = sorted(results.believed, key=lambda one: _rank(one.settings))  # stable: in the order begun
     album = Album()
     return Run(
-        config=config,
-        tokens=read_json(run / "tokenization_report.json"),
-        spans=read_json(run / "sanity_check_audio_span.json"),
-        silent=read_json(run / "sanity_check_self_patch.json"),
-        engines=read_json(run / "sanity_check_engine.json"),
-        sounds=read_json(run / "sanity_check_sounds.json"),
-        construction=read_json(run / "pair_construction_report.json"),
-        experiments=[_experiment(run, config, name, settings, album) for name, settings in by_rank],
+        config=results.config,
+        **results.documents,
+        experiments=[_experiment(results, one, album) for one in by_rank],
+        refused={name: str(error) for name, error in refused.items()},
+        left_out=left_out(results),
         datasets=album.datasets,
     )
 
@@ -156,39 +160,25 @@ def _rank(settings: dict[str, Any]) -> int:
     return 0 if settings["intervention"] == "patch" else 1 if not settings["control"] else 2
 
 
-def _experiment(run: Path, config: dict[str, Any], name: str, settings: dict[str, Any], album: Album) -> Experiment:
-    pairs = _json_lines(run / f"pair_list_{name}.jsonl")
-    records = _records(run / f"patching_records_{name}.jsonl")
-    lost = _lost(pairs, records, _json_lines(run / f"failed_pairs_{name}.jsonl"), settings["finished"])
+def _experiment(results: Results, measured: Measured, album: Album) -> Experiment:
+    name, pairs, records = measured.name, measured.pairs, measured.records
+    rows = pairs.to_dict("records")
     if records is None:
-        return Experiment(name, settings, pairs, lost)
-    summarised = (run / f"patching_metrics_{name}.csv").exists()  # not yet, where it was interrupted
-    margin = near_tie_margin(settings)
-    swept = swept_columns(settings, records)
-    metrics = read_metrics(run, name) if summarised else layer_metrics(records, margin, swept)
+        return Experiment(name, measured.settings, rows, measured.lost)
     return Experiment(
         name,
-        settings,
-        pairs,
-        lost,
+        measured.settings,
+        rows,
+        measured.lost,
         records,
-        at_highest_dose(metrics),
-        swept,
-        figures=album.take(charts_of(run, config, name), name) if summarised else [],
-        tables=[table_of("Which label leads the lens, by layer", read_leads(run, name))]
-        if is_lens(settings) and summarised
-        else [_all_metrics(metrics, name, swept), *_tables(run, name, records, pairs, swept)],
-        hand_over=read_json(run / f"statistics_{name}.json").get("hand_over"),
-        near_ties=_near_ties(records, margin),
+        measured.curve,
+        measured.swept,
+        figures=album.take(charts_of(results, name), name),
+        tables=_tables(results, measured),
+        hand_over=results.hand_over(measured.kind) if measured is results.main(measured.kind) else None,
+        near_ties=_near_ties(records, near_tie_margin(measured.settings)),
+        no_interval=no_interval(measured),
     )
-
-
-def _lost(pairs: Rows, records: pd.DataFrame | None, failed: Rows, finished: bool) -> dict[str, str]:
-    """Of a finished experiment every pair without a record; before that, those of which it is known."""
-    reasons = {row["pair_id"]: row["reason"] for row in failed}
-    measured = set() if records is None else set(records["pair_id"])
-    without = [row["pair_id"] for row in pairs if row["pair_id"] not in measured]
-    return {pair: reasons.get(pair, "no reason is noted") for pair in without if finished or pair in reasons}
 
 
 def _near_ties(records: pd.DataFrame, margin: float) -> NearTies:
@@ -199,13 +189,6 @@ def _near_ties(records: pd.DataFrame, margin: float) -> NearTies:
     )
 
 
-def _records(path: Path) -> pd.DataFrame | None:
-    """None before the first record, and while the last line is torn because the experiment was interrupted in it."""
-    if not path.exists() or not path.read_bytes().endswith(b"\n"):
-        return None
-    return read_records(path)
-
-
 def _all_metrics(metrics: pd.DataFrame, name: str, swept: list[str]) -> Table:
     caption = f"All metrics by {' and '.join(['layer', *swept])}"
     if len(metrics) > MOST_CELLS:
@@ -214,13 +197,17 @@ def _all_metrics(metrics: pd.DataFrame, name: str, swept: list[str]) -> Table:
     return table_of(caption, metrics[columns][:MOST_CELLS].dropna(axis="columns", how="all"))
 
 
-def _tables(run: Path, name: str, records: pd.DataFrame, pairs: Rows, swept: list[str]) -> list[Table]:
-    tables = [table_of(caption, table) for caption, table in all_tables(records, pd.DataFrame(pairs), swept).items()]
-    for path in sorted(run.glob(f"contrast_{name}_vs_*.csv")):
-        other = path.stem.removeprefix(f"contrast_{name}_vs_")
-        tables.append(table_of(f"Difference from {other}, by layer", pd.read_csv(path)))
+def _tables(results: Results, measured: Measured) -> list[Table]:
+    if is_lens(measured.settings):
+        return [table_of("Which label leads the lens, by layer", results.once(leads_of, measured.name))]
+    found = all_tables(measured.records, measured.pairs, measured.swept)
+    tables = [_all_metrics(measured.metrics, measured.name, measured.swept)]
+    tables += [table_of(caption, table) for caption, table in found.items()]
+    if measured is results.main(measured.kind):
+        alike, _ = results.controls(measured.kind)
+        for control in sorted(alike, key=lambda one: one.name):
+            tables.append(table_of(f"Difference from {control.name}, by layer", results.contrast(control)))
+        found = results.once(contrast_of)
+        if isinstance(found, Contrast) and measured.kind == KINDS_IN_ORDER[0]:
+            tables.append(table_of(f"Difference from {KINDS_IN_ORDER[1]}, by layer", found.table))
     return tables
-
-
-def _json_lines(path: Path) -> Rows:
-    return [json.loads(line) for line in whole_lines(path)] if path.exists() else []

@@ -5,10 +5,10 @@ glance(run), settings(run), commands(run)
 
 import json
 import shlex
-from itertools import groupby
 
 import pandas as pd
 
+from analysis.alike import ranges
 from analysis.lens import is_lens
 from analysis.report.experiments import Experiment, Run
 from analysis.report.table import Table, table_of
@@ -105,7 +105,7 @@ def _plain(value: object) -> str:
         and value
         and all(isinstance(part, int) and not isinstance(part, bool) for part in value)
     ):
-        return _ranges(value) if value == sorted(set(value)) else ", ".join(map(str, value))
+        return ranges(value) if value == sorted(set(value)) else ", ".join(map(str, value))
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     if isinstance(value, dict):
@@ -113,12 +113,6 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-def _ranges(numbers: list[int]) -> str:
-    """[0, 1, 2, 5] as 0-2,5, the way `--layers` takes it."""
-    runs = [[n for _, n in group] for _, group in groupby(enumerate(numbers), lambda item: item[1] - item[0])]
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def commands(run: Run) -> list[str]:
@@ -142,7 +136,7 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
     words += ["--texts", run.config["data"]["texts"]] if "texts" in run.config["data"] else []
     if not of["patch_all_layers"]:
-        words += ["--layers", _ranges(of["layers_to_patch"])]
+        words += ["--layers", ranges(of["layers_to_patch"])]
     alpha = of["patch_alpha"]
     if alpha != 1:  # an experiment that takes none has no such option, and notes 1
         words += ["--alpha", ",".join(f"{value:g}" for value in (alpha if isinstance(alpha, list) else [alpha]))]

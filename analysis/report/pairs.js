@@ -13,11 +13,13 @@
 
   const experiment = () => experiments[at("pair-experiment").selectedIndex];
   const pair = () => experiment().pairs[Number(at("pair-select").value)];
-  const largest = (values) => values.indexOf(Math.max(...values));
+  // Of A, of B, and of each row; the logits are rounded, so that of a near-tie they do not tell which is larger.
+  const answerOfA = (p) => p.answers[0];
+  const answerOfB = (p) => p.answers[1];
+  const answerAt = (p, row) => p.answers[2 + row];
   const logitsAt = (p, row) => p.patch.slice(row * n, row * n + n);
-  const answers = (p) => experiment().rows.map((_, row) => largest(logitsAt(p, row)));
-  const eligible = (p) => largest(p.base) !== p.target;
-  const flips = (p) => eligible(p) && answers(p).includes(p.target);
+  const eligible = (p) => answerOfA(p) !== p.target;
+  const flips = (p) => eligible(p) && p.answers.slice(2).includes(p.target);
   const FILTERS = { all: () => true, eligible, flips, never: (p) => eligible(p) && !flips(p) };
 
   function element(name, text, attributes = {}) {
@@ -63,14 +65,14 @@
       return;
     }
     const p = pair();
-    showClip("a", p.a, p.base, p.lengths[0]);
-    showClip("b", p.b, p.donor, p.lengths[1]);
+    showClip("a", p.a, answerOfA(p), p.lengths[0]);
+    showClip("b", p.b, answerOfB(p), p.lengths[1]);
     at("pair-summary").textContent = summary(p, place);
     showMap(p);
     showValues(p);
   }
 
-  function showClip(side, number, logits, length) {
+  function showClip(side, number, answer, length) {
     const clip = clips[number];
     const box = at(`clip-${side}`);
     box.querySelector(".text").textContent = clip.text ? `“${clip.text}”` : clip.id;
@@ -82,7 +84,7 @@
     if (sound) audio.src = `data:audio/mpeg;base64,${sound}`;
     else audio.removeAttribute("src");
     const facts = {
-      "unpatched answer": labels[largest(logits)], "prosody label": clip.voice, "semantic label": clip.words,
+      "unpatched answer": labels[answer], "prosody label": clip.voice, "semantic label": clip.words,
       "text type": clip.text_type, speaker: clip.speaker, seconds: clip.seconds, "audio positions": length, clip: clip.id,
     };
     const rows = Object.entries(facts).filter(([, value]) => value !== undefined);
@@ -95,7 +97,7 @@
   };
 
   function summary(p, place) {
-    const given = chosenRows().map(({ layer, row }) => ({ layer, answer: largest(logitsAt(p, row)) }));
+    const given = chosenRows().map(({ layer, row }) => ({ layer, answer: answerAt(p, row) }));
     const runs = [];
     for (const { layer, answer } of given) {
       const last = runs.at(-1);
@@ -103,7 +105,7 @@
       else runs.push({ from: layer, to: layer, answer });
     }
     const said = runs.map(({ from, to, answer }) => {
-      const role = answer === p.target ? ", the target" : answer === largest(p.base) ? ", A's own answer" : "";
+      const role = answer === p.target ? ", the target" : answer === answerOfA(p) ? ", A's own answer" : "";
       return `${from === to ? `layer ${from}` : `layers ${from} to ${to}`}: ${labels[answer]}${role}`;
     });
     const total = `${place + 1} of ${shown.length}${shown.length < experiment().pairs.length ? " shown" : ""}`;
@@ -127,11 +129,12 @@
 
   function showValues(p) {
     const columns = [
-      { x: "B", what: "B, unpatched", values: scaled(p.donor) },
+      { x: "B", what: "B, unpatched", values: scaled(p.donor), answer: answerOfB(p) },
       ...chosenRows().map(({ layer, row }) => ({
         x: String(layer), what: `A, patched at layer ${layer}`, values: scaled(logitsAt(p, row)), patched: true,
+        answer: answerAt(p, row),
       })),
-      { x: "A", what: "A, unpatched", values: scaled(p.base) },
+      { x: "A", what: "A, unpatched", values: scaled(p.base), answer: answerOfA(p) },
     ];
     showTable(columns);
     report.draw(at("pair-chart"), specification(p, columns));
@@ -175,8 +178,8 @@
     const layers = order.slice(1, -1);
     const step = Math.max(1, Math.ceil(layers.length / (isNarrow() ? 8 : 18)));
     const ticks = ["B", ...layers.filter((_, index) => index % step === 0), "A"];
-    const values = columns.flatMap(({ x, what, values: row, patched = false }) =>
-      row.map((value, label) => ({ x, what, label: labels[label], value, patched, answer: label === largest(row) })));
+    const values = columns.flatMap(({ x, what, values: row, patched = false, answer }) =>
+      row.map((value, label) => ({ x, what, label: labels[label], value, patched, answer: label === answer })));
     const x = {
       field: "x", type: "ordinal", sort: order, title: "patched layer (B, A: unpatched)",
       axis: { values: ticks, labelAngle: 0, labelOverlap: false },
@@ -216,8 +219,7 @@
     const names = ["", ...labels, "answer"];
     head.append(...names.map((name, i) => element("th", name, { scope: "col", ...(i && i <= n ? { class: "number" } : {}) })));
     table.tHead.replaceChildren(head);
-    table.tBodies[0].replaceChildren(...columns.map(({ what, values }) => {
-      const best = largest(values);
+    table.tBodies[0].replaceChildren(...columns.map(({ what, values, answer: best }) => {
       const row = element("tr");
       const cells = values.map((value, label) =>
         element("td", value.toFixed(3).replace("-", "−"), { class: label === best ? "number best" : "number" }));

@@ -3,6 +3,8 @@
 question(run), simplifications(run), methods(run)
 """
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from analysis.curves import NO_UPPER_BOUND
@@ -43,9 +45,12 @@ def limits(run: Run) -> list[str]:
 def question(run: Run) -> str:
     """What was asked, in one paragraph."""
     model, prompt = run.config["model"], run.config["prompt"]["user"]
-    layers = len(run.experiments[0].settings["layers_to_patch"])
-    where = "all" if layers == model["n_layers"] else f"{layers} of its"
-    asked = [f"{len(main.pairs)} {_kind(main)} pairs ({DIFFERS[_kind(main)]})" for main in run.mains]
+    counts = sorted({len(experiment.settings["layers_to_patch"]) for experiment in run.experiments})
+    where = "all" if counts == [model["n_layers"]] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
+    asked = [
+        f"{len(main.pairs)} {_kind(main)} pair{'s' if len(main.pairs) > 1 else ''} ({DIFFERS[_kind(main)]})"
+        for main in run.mains
+    ]
     others = _list([experiment.name for experiment in run.others])
     sentences = [
         f"{model['name']} hears clip A (the recipient) and is asked “{prompt}” If activations of clip B (the donor) "
@@ -113,7 +118,7 @@ def _mass(experiment: Experiment) -> str:
 def methods(run: Run) -> str:
     """A paragraph for a paper, from the configuration, the construction report and the metrics of this run."""
     model, data = run.config["model"], run.config["data"]
-    first = run.experiments[0].settings
+    settings = [experiment.settings for experiment in run.experiments]
     several = [label for label, entry in run.tokens.get("labels", {}).items() if entry["multi_token"]]
     sentences = [
         f"We located the decision by activation patching in {model['name']} ({model['n_layers']} decoder layers, "
@@ -124,10 +129,12 @@ def methods(run: Run) -> str:
         "position of the prompt, each label read from its first token"
         f"{f' ({_list(several)} consist of several)' if several else ''}; nothing was generated.",
         *_patching(run),
-        f"Forward passes were completed with engine {first['engine']}, {first['dtype']} on {first['device']}.",
+        "Forward passes were completed with "
+        + _each(f"engine {of['engine']}, {of['dtype']} on {of['device']}" for of in settings)
+        + ".",
     ]
     for experiment in run.mains:
-        sentences += [_sampling(run, experiment), *_result(experiment)]
+        sentences += [_sampling(run, experiment), *_result(experiment), *_of_how_many(experiment)]
     sentences.append(hand_over_means(run))
     measured = [experiment for experiment in run.others if experiment.records is not None]
     sentences += [lens_result(experiment) for experiment in measured if is_lens(experiment.settings)]
@@ -135,7 +142,7 @@ def methods(run: Run) -> str:
     if controls:
         sentences.append(f"Controls and variants: {'; '.join(controls)}.")
     sentences += _checks(run)
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    versions = _each(", ".join(f"{name} {version}" for name, version in of["versions"].items()) for of in settings)
     return " ".join(filter(None, [*sentences, f"Software: {versions}."]))
 
 
@@ -185,6 +192,11 @@ def _result(experiment: Experiment) -> list[str]:
     return [*sentences, hand_over(experiment)] if experiment.hand_over else sentences
 
 
+def _of_how_many(experiment: Experiment) -> list[str]:
+    """Of an experiment without intervals, why there are none."""
+    return [f"{line[0].upper()}{line[1:]}." for line in experiment.no_interval]
+
+
 def _interval(row: pd.Series) -> str:
     low, high = (row.get(f"flip_to_target_rate_eligible_{side}") for side in ("low", "high"))
     return f" (95 % interval {low:.0%} to {high:.0%})" if pd.notna(low) else ""
@@ -210,7 +222,7 @@ def hand_over_means(run: Run) -> str:
 def _between(found: dict[str, float | None]) -> str:
     low, high = found["low"], found["high"]
     if low is None and high is None:
-        return ""
+        return f" (no interval: {found['reason']})" if found.get("reason") else ""
     start = "before the first layer patched" if low is None else f"{low:.3g}"
     end = "beyond the last layer patched" if high is None else f"{high:.3g}"
     return f" (95 % interval {start} to {end})"
@@ -236,6 +248,11 @@ def _checks(run: Run) -> list[str]:
         f"{silent['last_layer_max_abs_delta_logit']:.2g}, and replacing the span at the embeddings reproduced B's "
         f"logits to {silent['embeddings_max_abs_difference_from_donor']:.2g}."
     ]
+
+
+def _each(values: Iterable[str]) -> str:
+    """The different ones among the experiments' values."""
+    return "; ".join(dict.fromkeys(values))
 
 
 def _kind(experiment: Experiment) -> str:

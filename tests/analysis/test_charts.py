@@ -8,7 +8,8 @@ import pytest
 
 from analysis import charts, curves, figure_style, summary
 from analysis.charts import charts_of
-from analysis.compare import compare
+from analysis.compare import compare, differing
+from analysis.results import Results, left_out
 from analysis.summary import shown, summarise
 from errors import UserError
 from models.labels import LABELS
@@ -22,16 +23,30 @@ def make_run(folder, flips_until=1, control=False):
     folder.mkdir()
     experiments = {"prosody": "patch"} | ({"random-prosody": "random"} if control else {})
     config = {
-        "model": {"name": "m", "n_layers": 3},
-        "data": {"name": "d", "sha256": "0" * 64},
+        "model": {"name": "m", "sha256": "0", "n_layers": 3, "hidden_size": 8},
+        "data": {"name": "d", "source": "nowhere", "sha256": "1", "n_clips": 20, "warnings": []},
+        "prompt": {"system": "", "user": "?", "text": "?"},
+        "labels": {"order": list(LABELS), "token_ids": [1, 2, 3, 4, 5]},
         "experiments": {
             name: {
                 "intervention": intervention,
                 "control": intervention != "patch",
                 "kind": "prosody",
-                "finished": True,
-                "pair_sampling_seed": 1,
                 "patch_alpha": 1.0,
+                "options": {},
+                "align": "truncate_to_min",
+                "max_pairs_prosody": 10,
+                "pair_sampling_seed": 1,
+                "same_speaker": True,
+                "both_directions": False,
+                "layers_to_patch": list(LAYERS),
+                "patch_all_layers": True,
+                "swept": [],
+                "engine": "tail",
+                "device": "cpu",
+                "dtype": "float32",
+                "versions": {},
+                "finished": True,
             }
             for name, intervention in experiments.items()
         },
@@ -44,18 +59,20 @@ def make_run(folder, flips_until=1, control=False):
             shared = {"pair_id": f"{name}{i}", "clip_a": f"t{i}_{a}", "clip_b": f"t{i}_{b}"}
             labels = {f"{key}_{side}": value for side, value in (("a", a), ("b", b)) for key in ("prosody_label",)}
             pairs.append(shared | labels | {"kind": "prosody", "target": b, "text_id_a": f"t{i}", "text_id_b": f"t{i}"})
-            pairs[-1] |= {"semantic_label_a": a, "semantic_label_b": a, "text_type_a": None, "text_type_b": None}
+            pairs[-1] |= {"semantic_label_a": a, "semantic_label_b": a}
+            pairs[-1] |= {f"{key}_{side}": None for key in ("speaker", "text_type") for side in "ab"}
             for layer in LAYERS:
                 base = logits(**{b if i == 9 else a: 4.0})
                 flips = intervention == "patch" and layer <= flips_until
                 row = record(layer, b, base, logits(**{b: 4.0}) if flips else base, logits(**{b: 4.0}))
                 row |= {"len_a": 10 + i, "len_b": 12, "n_patched": 10, "label_mass_base": 0.9}
+                row |= {"semantic_label_b": a, "prosody_label_b": b}
                 records.append(shared | row)
         for kind, rows in (("pair_list", pairs), ("patching_records", records)):
             (folder / f"{kind}_{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in experiments:
-        summarise(folder, name)
-    return folder, config
+        summarise(Results(folder), name)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +84,11 @@ def run(tmp_path_factory):
 def copied(run, tmp_path, monkeypatch):
     """The run again, to be changed; no picture of it is drawn."""
     monkeypatch.setattr(figure_style, "save", lambda chart, path: [])
-    return shutil.copytree(run[0], tmp_path / "run")
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def figures_of(run, name="prosody"):
+    return charts_of(Results(run), name)
 
 
 def rows_of(chart):
@@ -75,8 +96,8 @@ def rows_of(chart):
 
 
 def test_a_main_experiment_gets_every_figure_as_png_and_svg(run):
-    folder, config = run
-    stems = set(charts_of(folder, config, "prosody"))
+    folder = run
+    stems = set(figures_of(folder))
     kinds = ("flip_rate_curve", "delta_logit_curve", "recovery_curve", "pair_heat_map", "label_matrix")
     assert stems == {*(f"{kind}_prosody" for kind in (*kinds, "unpatched_confusion")), "controls_prosody"}
     for stem in stems:
@@ -84,7 +105,7 @@ def test_a_main_experiment_gets_every_figure_as_png_and_svg(run):
 
 
 def test_intervals_stand_in_the_metrics_and_hold_the_rates(run):
-    metrics = pd.read_csv(run[0] / "patching_metrics_prosody.csv")
+    metrics = pd.read_csv(run / "patching_metrics_prosody.csv")
     assert metrics["flip_to_target_rate"].tolist() == [1.0, 1.0, 0.1]
     for column in ("flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"):
         assert (metrics[f"{column}_low"] <= metrics[column]).all() and (
@@ -93,7 +114,7 @@ def test_intervals_stand_in_the_metrics_and_hold_the_rates(run):
 
 
 def test_the_heat_map_has_a_row_a_pair_with_the_ineligible_at_the_foot(run):
-    rows = rows_of(charts_of(run[0], run[1], "prosody")["pair_heat_map_prosody"])
+    rows = rows_of(figures_of(run)["pair_heat_map_prosody"])
     assert len(rows) == 10 * len(LAYERS)
     assert set(rows.query("row == 9")["state"]) == {"not eligible: A unpatched gives the target"}
     assert set(rows.query("row < 9 and layer <= 1")["state"]) == {"flip to target"}
@@ -102,7 +123,7 @@ def test_the_heat_map_has_a_row_a_pair_with_the_ineligible_at_the_foot(run):
 
 def heat_map(run):
     """The rows that the heat map of `run` shows, each with its pair, and its subtitle."""
-    chart = charts_of(run[0], run[1], "prosody")["pair_heat_map_prosody"]
+    chart = figures_of(run)["pair_heat_map_prosody"]
     pairs = rows_of(chart).groupby("row")["pair"].first()
     return pairs, " ".join(chart.to_dict()["title"]["subtitle"])
 
@@ -125,18 +146,23 @@ def test_a_heat_map_with_room_for_every_pair_leaves_none_out_and_says_nothing_of
 
 def test_a_thinned_heat_map_keeps_every_layer_of_the_pairs_that_it_shows(run, monkeypatch):
     monkeypatch.setattr(charts, "HEAT_MAP_ROWS", 4)
-    rows = rows_of(charts_of(run[0], run[1], "prosody")["pair_heat_map_prosody"])
+    rows = rows_of(figures_of(run)["pair_heat_map_prosody"])
     assert rows.groupby("row")["layer"].apply(list).tolist() == [list(LAYERS)] * 4
 
 
 def test_the_metrics_count_near_ties_by_the_margin_of_the_run(copied):
-    folder, config = copied, json.loads((copied / "patching_config.json").read_text())
+    folder = copied
+    config = json.loads((folder / "patching_config.json").read_text())
     counts = pd.read_csv(folder / "patching_metrics_prosody.csv")["near_tie_count"]
     assert counts.tolist() == [0, 0, 0]
     config["experiments"]["prosody"]["near_tie_margin"] = 4.5  # every answer leads by 4
     (folder / "patching_config.json").write_text(json.dumps(config))
-    summarise(folder, "prosody")
+    summarise(Results(folder), "prosody")
     assert pd.read_csv(folder / "patching_metrics_prosody.csv")["near_tie_count"].tolist() == [10, 10, 10]
+
+
+def results_heading(results):
+    return " ".join(charts_of(results, "prosody")["flip_rate_curve_prosody"].to_dict()["title"]["subtitle"])
 
 
 @pytest.mark.parametrize("without", ["some", "all"])
@@ -144,21 +170,27 @@ def test_pairs_that_gave_no_record_are_in_no_rate_and_stop_no_summary(copied, wi
     records = copied / "patching_records_prosody.jsonl"
     lines = [line for line in records.read_text().splitlines(keepends=True) if '"prosody3"' not in line]
     records.write_text("".join(lines)) if without == "some" else records.unlink()
-    summarise(copied, "random-prosody")
+    lost = ["prosody3"] if without == "some" else [f"prosody{i}" for i in range(10)]
+    failed = [json.dumps({"pair_id": pair, "reason": "not finite"}) + "\n" for pair in lost]
+    (copied / "failed_pairs_prosody.jsonl").write_text("".join(failed))
+    results = Results(copied)
+    summarise(results, "random-prosody")
     if without == "some":
-        assert summarise(copied, "prosody")[0]["n_pairs"].tolist() == [9, 9, 9]
+        assert summarise(results, "prosody")[0]["n_pairs"].tolist() == [9, 9, 9]
+        heading = results_heading(results)
+        assert "n = 9 pairs of 10 (1 gave no record)" in heading
         contrast = pd.read_csv(copied / "contrast_prosody_vs_random-prosody.csv")
         assert contrast["n_pairs"].tolist() == [9, 9, 9]
 
 
 def test_the_label_matrix_counts_pairs_from_label_to_label(run):
-    rows = rows_of(charts_of(run[0], run[1], "prosody")["label_matrix_prosody"])
+    rows = rows_of(figures_of(run)["label_matrix_prosody"])
     cell = rows.query("layer == 0 and label_a == 'happy' and target == 'sad'").iloc[0]
     assert (cell["n"], cell["rate"]) == (2, 1.0)
 
 
 def test_the_confusion_counts_each_clip_once(run):
-    rows = rows_of(charts_of(run[0], run[1], "prosody")["unpatched_confusion_prosody"])
+    rows = rows_of(figures_of(run)["unpatched_confusion_prosody"])
     assert rows.groupby("factor")["n"].sum().tolist() == [20, 20]
 
 
@@ -167,6 +199,10 @@ def sweep(folder, values, swept, intervention="random", doc="A docstring of its 
     config = json.loads((folder / "patching_config.json").read_text())
     experiment = config["experiments"]["random-prosody"]
     experiment |= {"intervention": intervention, "control": False, "doc": doc, "swept": swept} | settings
+    for name in swept or ():
+        chosen = list(dict.fromkeys(value[name] for value in values))
+        experiment |= {"patch_alpha": chosen} if name == "patch_alpha" else {}
+        experiment["options"] |= {} if name == "patch_alpha" else {name: chosen}
     (folder / "patching_config.json").write_text(json.dumps(config))
     path = folder / "patching_records_random-prosody.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -191,8 +227,8 @@ TWO = [{"patch_alpha": alpha, "k": k} for alpha in (0.5, 1.0) for k in (1, 3)]
 def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(copied, values, swept, lines):
     contrast = copied / "contrast_prosody_vs_random-prosody.csv"
     contrast.unlink()
-    config = sweep(copied, values, swept, control=True)
-    shown_table = shown(summarise(copied, "random-prosody")[0])
+    sweep(copied, values, swept, control=True)
+    shown_table = shown(summarise(Results(copied), "random-prosody")[0])
     metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
     assert list(metrics)[:6] == FIXED_COLUMNS and (metrics["n_pairs"] == 10).all()
     expected = {(layer, *value.values()) for value in values for layer in LAYERS}
@@ -202,7 +238,7 @@ def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(copie
     assert metrics["flip_to_target_rate_low"].notna().all() and (metrics["site"] == "mlp.output").all()
     assert all(column in shown_table.splitlines()[0] for column in swept)
 
-    figures = charts_of(copied, config, "random-prosody")
+    figures = figures_of(copied, "random-prosody")
     one_curve = swept == ["patch_alpha"]
     assert contrast.exists() == one_curve  # a contrast is of one curve
     assert ("dose_response_random-prosody" in figures) == ("controls_prosody" in figures) == one_curve
@@ -220,7 +256,7 @@ def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(copied, monke
     sweep(copied, [{"head": head} for head in range(3)], ["head"])
     monkeypatch.setattr(summary, "MOST_SHOWN", 8)
     monkeypatch.setattr(summary, "BEST_SHOWN", 4)
-    lines = shown(summarise(copied, "random-prosody")[0]).splitlines()
+    lines = shown(summarise(Results(copied), "random-prosody")[0]).splitlines()
     assert len(lines) == 1 + 4 + 1 and "4 of 9 cells" in lines[-1]
 
 
@@ -231,28 +267,35 @@ def test_a_run_of_the_version_before_opens_with_its_doses_and_without_docstrings
     (copied / "patching_config.json").write_text(json.dumps(config))
     path = copied / "patching_records_random-prosody.jsonl"
     path.write_text(path.read_text().replace(', "site": null', ""))
-    summarise(copied, "random-prosody")
+    summarise(Results(copied), "random-prosody")
     metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
     assert sorted(metrics["patch_alpha"].unique()) == [0.1, 1.0] and len(metrics) == 2 * len(LAYERS)
-    figures = charts_of(copied, config, "random-prosody")
+    figures = figures_of(copied, "random-prosody")
     assert set(figures) >= {"dose_response_random-prosody", "flip_rate_curve_random-prosody"}
     flips = figures["flip_rate_curve_random-prosody"].to_dict()
     assert flips["title"]["text"] == ['Prosody pairs: intervention "dose"']
     assert "output of the block (residual stream)" in json.dumps(flips)
 
 
+def test_what_was_read_of_a_finished_experiment_is_kept_for_the_next_one_of_a_command(copied):
+    before = Results(copied)
+    main, control = (before.experiment(name) for name in ("prosody", "random-prosody"))
+    after = Results(copied, before, "random-prosody")
+    assert after.experiment("prosody") is main and after.experiment("random-prosody") is not control
+
+
 def test_hand_over_and_contrast_are_written(run):
-    found = json.loads((run[0] / "statistics_prosody.json").read_text())["hand_over"]
+    found = json.loads((run / "statistics_prosody.json").read_text())["hand_over"]
     assert found["low"] <= found["layer"] <= found["high"] and 1 < found["layer"] < 2
-    contrast = pd.read_csv(run[0] / "contrast_prosody_vs_random-prosody.csv")
+    contrast = pd.read_csv(run / "contrast_prosody_vs_random-prosody.csv")
     assert contrast["layer"].tolist() == list(LAYERS)
     assert contrast["difference"].tolist() == pytest.approx([0.9, 0.9, 0.0])
     assert contrast["p_max"].iloc[0] < 0.05 < contrast["p_max"].iloc[2]
 
 
 def test_runs_are_compared_on_relative_depth(run, tmp_path):
-    other, _ = make_run(tmp_path / "other", flips_until=0)
-    table, figures = compare([run[0], other], tmp_path / "out")
+    other = make_run(tmp_path / "other", flips_until=0)
+    table, figures = compare([run, other], tmp_path / "out")
     assert table["run"].tolist() == ["run", "other"]
     assert table["hand_over_layer"].iloc[1] < table["hand_over_layer"].iloc[0]
     assert table["relative_depth"].tolist() == pytest.approx((table["hand_over_layer"] / 2).tolist())
@@ -263,6 +306,123 @@ def test_runs_are_compared_on_relative_depth(run, tmp_path):
 def test_what_is_no_finished_run_cannot_be_compared(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
         compare([tmp_path], tmp_path / "out")
-    (tmp_path / "patching_config.json").write_text('{"experiments": {}}')
+
+
+def test_an_unfinished_main_experiment_is_not_compared(copied, tmp_path):
+    change(copied, finished=False)
     with pytest.raises(UserError, match="no finished main experiment"):
-        compare([tmp_path], tmp_path / "out")
+        compare([copied], tmp_path / "out")
+
+
+def test_a_run_is_compared_once(run, tmp_path):
+    with pytest.raises(UserError, match="is named twice") as caught:
+        compare([run, run / ".." / run.name], tmp_path / "out")
+    assert caught.value.status == 2 and not (tmp_path / "out").exists()
+
+
+def test_doses_and_layer_subsets_stand_beside_the_hand_over_layers_that_are_compared(
+    run, copied, tmp_path, monkeypatch
+):
+    """It was once otherwise: three hand-over layers of one model, at other doses and layers, without a word."""
+    drawn = {}
+    monkeypatch.setattr(figure_style, "save", lambda chart, path: drawn.update({path.name: chart.to_dict()}) or [])
+    change(copied, patch_alpha=0.5, layers_to_patch=[0, 1])
+    rewrite(copied, lambda row: row | {"patch_alpha": 0.5} if row["layer"] < 2 else None)
+    other = copied.rename(tmp_path / "part")
+    table, _ = compare([run, other], tmp_path / "out")
+    assert table["alpha"].tolist() == [1, 0.5] and table["layers"].tolist() == ["all", "0-1"]
+    said = " ".join(drawn["compare_prosody"]["title"]["subtitle"])
+    assert (
+        "run: n = 10 pairs, alpha 1, all 3 layers" in said and "part: n = 10 pairs, alpha 0.5, layers 0-1 of 3" in said
+    )
+    assert "the doses differ" in said and "not all layers were patched" in said
+    assert "the models differ" not in said and "the prompts differ" not in said and "the spans differ" not in said
+
+
+def test_what_differs_between_models_and_data_is_named_beside_their_curves(run, copied, tmp_path):
+    config = json.loads((copied / "patching_config.json").read_text(encoding="utf-8"))
+    config["model"] |= {"name": "other", "sha256": "2" * 64, "family": "Voxtral", "frames_per_second": 12.5}
+    config["data"] |= {"name": "RAVDESS", "sha256": "3" * 64}
+    config["prompt"] |= {"system": None, "text": "[INST] …"}
+    (copied / "patching_config.json").write_text(json.dumps(config), encoding="utf-8")
+    other = copied.rename(tmp_path / "second")
+    table, _ = compare([run, other], tmp_path / "out")
+    assert table["frames_per_second"].iloc[1] == 12.5 and (table["median_span"] > 0).all()
+    said = " ".join(differing(table))
+    assert "the models differ: run" in said and "second other (Voxtral)" in said
+    assert "the data differ: run" in said and "second RAVDESS" in said and "the prompts differ" in said
+
+
+# --- controls that were run in another way
+
+OTHERWISE = {
+    "dose": ({"patch_alpha": 0.5}, "alpha 0.5, not 1"),
+    "dtype": ({"dtype": "bfloat16"}, "dtype bfloat16, not float32"),
+    "seed": ({"pair_sampling_seed": 2}, "seed 2, not 1"),
+    "pairs": ({"max_pairs_prosody": 9}, "max_pairs 9, not 10"),
+    "layers": ({"layers_to_patch": [0, 1]}, "layers 0-1, not 0-2"),
+    "alignment": ({"align": "resample_linear"}, "align resample_linear, not truncate_to_min"),
+    "swept": ({"options": {"k": [1]}, "swept": ["k"]}, "it swept k"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_a_control_that_ran_in_another_way_is_named_with_what_differs(copied, what):
+    settings, why = OTHERWISE[what]
+    run_otherwise(copied, what, settings)
+    assert left_out(Results(copied)) == [f"random-prosody is in no figure or contrast with prosody: {why}"]
+    assert Results(copied).controls("prosody")[0] == []
+
+
+@pytest.mark.parametrize(
+    "order", [("prosody", "random-prosody"), ("random-prosody", "prosody")], ids=["after", "before"]
+)
+def test_a_control_that_ran_in_another_way_is_in_no_contrast_and_no_figure(copied, order):
+    change(copied, "random-prosody", order=order)
+    run_otherwise(copied, "seed", OTHERWISE["seed"][0])
+    results = Results(copied)
+    for name in results.names:
+        summarise(results, name)
+        assert "controls_prosody" not in charts_of(results, name)
+    assert not list(copied.glob("contrast_*"))  # the old one is gone, too
+
+
+def run_otherwise(run, what, settings):
+    change(run, "random-prosody", **settings)
+    new = {"patch_alpha": settings.get("patch_alpha", 1.0)} | ({"k": 1} if what == "swept" else {})
+    layers = settings.get("layers_to_patch", LAYERS)
+    rewrite(run, lambda row: row | new if row["layer"] in layers else None, "random-prosody")
+
+
+def test_a_control_that_ran_before_its_main_experiment_is_contrasted_when_that_has_ran(copied):
+    (copied / "contrast_prosody_vs_random-prosody.csv").unlink()
+    change(copied, "random-prosody", order=("random-prosody", "prosody"))
+    summarise(Results(copied), "prosody")
+    assert (copied / "contrast_prosody_vs_random-prosody.csv").exists()
+
+
+def test_a_suffix_of_another_dose_has_no_part_in_the_hand_over(copied):
+    config = change(copied, "random-prosody", intervention="suffix")
+    config["experiments"]["suffix-prosody"] = config["experiments"].pop("random-prosody")
+    (copied / "patching_config.json").write_text(json.dumps(config))
+    for file in copied.glob("*random-prosody.jsonl"):
+        file.rename(copied / file.name.replace("random", "suffix"))
+    assert Results(copied).hand_over("prosody")["suffix"] is not None
+    change(copied, "suffix-prosody", patch_alpha=0.5)
+    rewrite(copied, lambda row: row | {"patch_alpha": 0.5}, "suffix-prosody")
+    assert Results(copied).hand_over("prosody")["suffix"] is None
+
+
+def change(run, name="prosody", order=None, **settings):
+    path = run / "patching_config.json"
+    config = json.loads(path.read_text())
+    config["experiments"][name] |= settings
+    config["experiments"] = {name: config["experiments"][name] for name in order or config["experiments"]}
+    path.write_text(json.dumps(config))
+    return config
+
+
+def rewrite(run, edit, name="prosody"):
+    path = run / f"patching_records_{name}.jsonl"
+    rows = [edit(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row))

@@ -12,9 +12,13 @@ from analysis import words_and_voice
 from analysis.compare import compare
 from analysis.contrast_kinds import ALL, ELIGIBLE, ENOUGH_SPEAKERS, _codes, contrast
 from analysis.contrast_runs import contrast_runs
+from analysis.results import Results
+from analysis.summary import summarise
 from errors import UserError
 from tests.analysis.simulated_kinds import LAYERS, OWN, draw, truth
 from tests.analysis.test_report import Page, change, make_run
+
+STATISTICS = "statistics_prosody_vs_semantic.json"
 
 
 def simulated(n, **how):
@@ -105,20 +109,33 @@ def test_models_of_other_depths_are_compared_on_relative_depth_and_not_layer_by_
 
 
 def as_simulated(run, seed=0, **how):
-    """The records and pairs of both kinds are simulated ones, as far as they are counted."""
+    """The pairs of both kinds are of simulated texts, each with clips of its own, and flip as the simulated ones."""
     for side in draw(np.random.default_rng(seed), n_pairs=30, n_texts=12, **how):
-        records = pd.read_json(run / f"patching_records_{side.name}.jsonl", lines=True, dtype=False)
-        columns = ["pair_id", "layer", "eligible", "flip_to_target"]
-        ids = dict(zip(side.pairs["pair_id"], records["pair_id"].unique(), strict=True))
-        mine = side.records[side.records["layer"] < 8].assign(pair_id=side.records["pair_id"].map(ids))[columns]
-        records = records.drop(columns=columns[2:]).merge(mine, on=columns[:2])
-        records.to_json(run / f"patching_records_{side.name}.jsonl", orient="records", lines=True)
-        pairs = pd.read_json(run / f"pair_list_{side.name}.jsonl", lines=True, dtype=False)
-        pairs = pairs.assign(
-            text_id_a=side.pairs["text_id_a"].astype(str), text_id_b=side.pairs["text_id_b"].astype(str)
-        )
-        pairs.to_json(run / f"pair_list_{side.name}.jsonl", orient="records", lines=True)
-    return json.loads((run / "patching_config.json").read_text())
+        pairs, records = (run / f"{stem}_{side.name}.jsonl" for stem in ("pair_list", "patching_records"))
+        rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+        clips = {row["pair_id"]: {f"clip_{of}": f"{number}{of}" for of in "ab"} for number, row in enumerate(rows)}
+        texts = side.pairs[["text_id_a", "text_id_b"]].astype(str).to_dict("records")
+        write(pairs, [row | text | clips[row["pair_id"]] for row, text in zip(rows, texts, strict=True)])
+        simulated = side.records[["eligible", "flip_to_target"]].itertuples(index=False)
+        rows = [json.loads(line) for line in records.read_text().splitlines()]
+        write(records, [_as(row, *one) | clips[row["pair_id"]] for row, one in zip(rows, simulated, strict=True)])
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _as(row, eligible, flips):
+    target = row["target"]
+    base = "happy" if target == "sad" else "sad"
+    base = base if eligible else target
+    patch = target if flips else base
+    logits = {key: dict.fromkeys(row["logits_base"], 0.0) for key in ("logits_base", "logits_patch", "logits_donor")}
+    for key, answer in zip(logits, (base, patch, target), strict=True):
+        logits[key][answer] = 4.0
+    answers = {"pred_base": base, "pred_patch": patch, "eligible": bool(eligible), "flip_to_target": bool(flips)}
+    moved = logits["logits_patch"][target] - logits["logits_base"][target]
+    return row | logits | answers | {"flip_from_base": base != patch, "delta_logit_target": moved}
 
 
 @pytest.fixture(scope="module")
@@ -133,27 +150,24 @@ def run(two_kinds, tmp_path):
     return shutil.copytree(two_kinds, tmp_path / "run")
 
 
-def config_of(run):
-    return json.loads((run / "patching_config.json").read_text())
-
-
 def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkeypatch):
     from analysis.charts import charts_of
     from analysis.report import write_report
 
     monkeypatch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
-    config = config_of(run)
-    words_and_voice.write(run, config)
-    sentence = words_and_voice.sentence(run, config)
-    whole = json.loads((run / words_and_voice.STATISTICS).read_text())["contrast"][ALL]
+    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    results = Results(run)
+    summarise(results, "semantic")
+    sentence = words_and_voice.sentence(results)
+    whole = json.loads((run / STATISTICS).read_text())["contrast"][ALL]
     expected = (
         f"{whole['difference']:.2g} layers (95 % interval {whole['low']:.2g} to {whole['high']:.2g}) before the voice"
     )
     assert sentence.startswith(f"The words leave the audio span {expected}") and "p = " in sentence
-    page = Page(write_report(run))
+    page = Page(write_report(results))
     assert page.text.index(sentence) < page.text.index("toy hears clip A")
     assert "Difference from semantic, by layer" in page.text
-    charts = charts_of(run, config, "semantic")
+    charts = charts_of(results, "semantic")
     for stem in ("prosody_and_semantic", "contrast_prosody_vs_semantic"):
         assert sentence in "".join(charts[stem].to_dict()["title"]["subtitle"]), stem
     table = pd.read_csv(run / "contrast_prosody_vs_semantic.csv")
@@ -177,27 +191,31 @@ def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkey
         ),
     ],
 )
-def test_the_sentence_counts_in_its_own_direction(tmp_path, found, said):
+def test_the_sentence_counts_in_its_own_direction(found, said):
     one = dict(zip(("difference", "low", "high", "p"), found, strict=True)) | {"reason": None}
-    content = {"contrast": {ALL: one, ELIGIBLE: one}, "reason": None}
-    (tmp_path / words_and_voice.STATISTICS).write_text(json.dumps(content))
-    config = {"experiments": {kind: {"finished": True} for kind in ("prosody", "semantic")}}
-    assert said in words_and_voice.sentence(tmp_path, config)
-    assert words_and_voice.sentence(tmp_path, {"experiments": {"prosody": {"finished": True}}}) == ""
+    assert said in words_and_voice.said({ALL: one, ELIGIBLE: one})
+
+
+def test_a_run_with_one_kind_has_no_such_sentence(run):
+    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(finished=False))
+    assert words_and_voice.sentence(Results(run)) == ""
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"align": "resample_linear"}, "prosody ran with --align truncate_to_min, semantic with resample_linear"),
-        ({"patch_alpha": 0.5}, "prosody ran with --alpha 1.0, semantic with 0.5"),
+        ({"align": "resample_linear"}, "semantic ran with align resample_linear, not truncate_to_min"),
+        ({"dtype": "bfloat16"}, "semantic ran with dtype bfloat16, not float32"),
     ],
 )
-def test_what_ran_otherwise_is_not_contrasted_and_the_report_says_why(run, settings, said):
+def test_what_ran_otherwise_is_not_contrasted_and_the_report_says_why(run, settings, said, monkeypatch):
+    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
     (run / "contrast_prosody_vs_semantic.csv").write_text("of another time")
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(settings))
-    words_and_voice.write(run, config_of(run))
-    assert f"Words and voice are not contrasted: {said}" in words_and_voice.sentence(run, config_of(run))
+    results = Results(run)
+    summarise(results, "semantic")
+    assert words_and_voice.sentence(results).startswith(f"Words and voice are not contrasted: {said}")
+    assert json.loads((run / STATISTICS).read_text())["contrast"] is None
     assert not (run / "contrast_prosody_vs_semantic.csv").exists()
 
 
@@ -206,8 +224,9 @@ def test_layers_that_differ_are_no_contrast_but_a_reason(run):
     path.write_text(
         "".join(line + "\n" for line in path.read_text().splitlines() if json.loads(line)["layer"] in (0, 3))
     )
-    words_and_voice.write(run, config_of(run))
-    assert "prosody was patched at layers 0-7, semantic at 0,3" in words_and_voice.sentence(run, config_of(run))
+    layers = {"layers_to_patch": [0, 3], "patch_all_layers": False}
+    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(layers))
+    assert "semantic ran with layers 0,3, not 0-7, as prosody did" in words_and_voice.sentence(Results(run))
 
 
 def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch):
@@ -222,6 +241,6 @@ def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch)
     assert len(list(out.glob("contrast_*_vs_*.csv"))) == 2
     change(run, "patching_config.json", lambda c: c["model"].update(n_layers=20))
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(patch_all_layers=False))
-    prosody, semantic = contrast_runs({"A": two_kinds, "B": run}, out)
+    prosody, semantic = contrast_runs({"A": Results(two_kinds), "B": Results(run)}, out)
     assert "of the relative depth" in prosody
     assert "not contrasted: B was not patched at all layers, and the models have different numbers" in semantic

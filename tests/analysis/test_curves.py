@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis import curves, maps
+from analysis import curves, figure_style, maps
 from analysis.curves import A_RATE, B_RATE, NO_UPPER_BOUND
 from analysis.figure_style import save
 
@@ -131,3 +131,13 @@ def test_a_control_has_its_own_style_whichever_others_are_drawn():
     main, suffix, mine = curve("patch", "main"), curve("suffix", "after"), curve("my-own", "mine")
     assert styles(main, suffix)["after"] == styles(main, mine, suffix)["after"]
     assert len(set(styles(main, mine, suffix).values())) == 5
+
+
+def test_lines_have_a_contrast_of_3_to_1_with_a_white_page():
+    def luminance(colour):
+        shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for name in ("BLUE", "ORANGE", "GREEN", "PINK", "YELLOW", "SKY", "GREY", "LIGHT_GREY"):
+        assert 1.05 / (luminance(getattr(figure_style, name)) + 0.05) >= 3, name

@@ -7,8 +7,8 @@ import pytest
 
 from analysis.charts import charts_of
 from analysis.lens import ALL, DIFFER, FINAL, NAMES, leads
-from analysis.metrics import read_pairs, read_records
 from analysis.report import write_report
+from analysis.results import Results
 from analysis.summary import summarise
 from tests.test_cli import call
 from tests.unpainted import without_figures
@@ -22,16 +22,17 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("lens") / "run"
     with without_figures():
         call("patch", "--kind", "prosody", "--layers", "0,9", "--max-pairs", "4", "--device", "cpu", "--out", out)
-        call("lens", "--max-pairs", "4", "--device", "cpu", "--out", out)
+        call("lens", "--device", "cpu", "--out", out)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("analysis.figure_style.save", lambda chart, path: [])
         for name in ("prosody", LENS):
-            summarise(out, name)
+            summarise(Results(out), name)
     return out
 
 
 def read(run):
-    return read_records(run / f"patching_records_{LENS}.jsonl"), read_pairs(run / f"pair_list_{LENS}.jsonl")
+    lens = Results(run).experiment(LENS)
+    return lens.records, lens.pairs
 
 
 def test_the_table_counts_each_clip_once_by_layer(run):
@@ -51,8 +52,7 @@ def test_the_table_counts_each_clip_once_by_layer(run):
 
 
 def test_the_figure_has_the_lens_the_final_answers_and_the_main_curve(run):
-    config = json.loads((run / "patching_config.json").read_text())
-    charts = charts_of(run, config, LENS)
+    charts = charts_of(Results(run), LENS)
     assert list(charts) == [f"lens_{LENS}"]  # and no flip rates, since nothing is patched
     shown = {row["series"] for rows in charts[f"lens_{LENS}"].to_dict()["datasets"].values() for row in rows}
     assert shown == {*NAMES.values(), *FINAL.values(), "patched: flip_to_target_rate of the prosody pairs"}
@@ -67,7 +67,7 @@ def test_without_clips_whose_labels_differ_all_are_shown(run):
 
 def test_the_report_says_what_a_lens_does_not_show_and_checks_its_last_layer(run, monkeypatch):
     monkeypatch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
-    page = write_report(run).read_text(encoding="utf-8")
+    page = write_report(Results(run)).read_text(encoding="utf-8")
     assert "A logit lens shows what the final norm and the head make" in page
     check = page[page.index("The lens at the last layer is the model&#39;s own answer") - 120 :][:300]
     assert '<li class="passed">' in check and "largest |Δlogit| 0, must be exactly 0" in check
@@ -78,7 +78,7 @@ def test_the_report_says_what_a_lens_does_not_show_and_checks_its_last_layer(run
     rows = [json.loads(line) for line in kept.splitlines()]
     rows[-1]["logits_patch"]["sad"] += 0.5
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = write_report(run).read_text(encoding="utf-8")
+    page = write_report(Results(run)).read_text(encoding="utf-8")
     path.write_text(kept)
     check = page[page.index("The lens at the last layer is the model&#39;s own answer") - 120 :][:300]
     assert '<li class="failed">' in check and "|Δlogit| 0.5, must" in check

@@ -1,15 +1,10 @@
 """Metrics of records written by hand, whose values can be read off."""
 
-import json
-import sys
-import tracemalloc
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.metrics import layer_metrics, near_tie_margin, near_ties, read_records
-from errors import UserError
+from analysis.metrics import layer_metrics, near_tie_margin, near_ties
 
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
 FIXED_COLUMNS = [
@@ -117,56 +112,3 @@ def test_near_ties_are_counted_by_layer_over_patched_answers_alone(records):
 
 def test_the_margin_is_the_runs_own_or_one_thousandth():
     assert near_tie_margin({"near_tie_margin": 0.125}) == 0.125 and near_tie_margin({}) == 1e-3
-
-
-def test_records_are_read_back(tmp_path, records):
-    path = tmp_path / "patching_records_prosody.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in records.to_dict("records")))
-    pd.testing.assert_frame_equal(layer_metrics(read_records(path)), layer_metrics(records))
-    with path.open("a") as file:
-        file.write('{"pair_id": "torn')
-    assert len(read_records(path)) == len(records)
-
-
-def test_each_value_lands_in_its_row_and_column_whatever_the_order_of_keys(tmp_path):
-    path = tmp_path / "patching_records_prosody.jsonl"
-    path.write_text(
-        '{"pair_id": "p", "layer": 1, "logits_base": {"sad": 2}}\n{"layer": 3, "logits_base": {}, "pair_id": "q"}\n'
-    )
-    expected = {"pair_id": ["p", "q"], "layer": [1, 3], "logits_base": [{"sad": 2}, {}]}
-    assert read_records(path).to_dict("list") == expected
-
-
-@pytest.mark.parametrize("torn", [b'{"layer": 7}', b'{"layer": 7, "clip": "\xc3', b"{"])
-def test_a_last_line_without_its_end_is_dropped_even_where_it_is_whole_json(tmp_path, torn):
-    path = tmp_path / "patching_records_prosody.jsonl"
-    path.write_bytes(b'{"layer": 1}\n{"layer": 2}\n' + torn)
-    assert read_records(path)["layer"].tolist() == [1, 2]
-
-
-def test_records_are_read_without_holding_a_dict_a_row(tmp_path):
-    path = tmp_path / "patching_records_prosody.jsonl"
-    row = {f"a column of some name, number {i}": i % 2 == 0 for i in range(24)}
-    path.write_text((json.dumps(row) + "\n") * 3000)
-
-    def peak(read):
-        tracemalloc.start()
-        read()
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
-
-    def shared(items):
-        return {sys.intern(key): value for key, value in items}
-
-    as_dicts = peak(lambda: [json.loads(line, object_pairs_hook=shared) for line in path.open()])
-    assert peak(lambda: read_records(path)) < as_dicts / 2
-
-
-def test_missing_and_empty_records_are_named(tmp_path):
-    path = tmp_path / "patching_records_prosody.jsonl"
-    with pytest.raises(UserError, match="no records"):
-        read_records(path)
-    path.write_text("")
-    with pytest.raises(UserError, match="holds no record"):
-        read_records(path)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.clusters import RESAMPLES, cluster_weights
+from analysis.clusters import RESAMPLES, cluster_weights, student_t
 from analysis.hand_over import hand_over
 from analysis.intervals import INTERVALS, contrast, layer_intervals
 from analysis.metrics import layer_metrics
@@ -161,6 +161,47 @@ def test_the_hand_over_layer_lies_within_its_limits(kind):
         found = hand_over(flips_of(pairs, last > layers), pairs, seed=seed, resamples=200)
         held.append(found["low"] <= true <= found["high"])
     assert 0.92 <= np.mean(held) <= 0.98
+
+
+@pytest.mark.parametrize("kind", ["prosody", "semantic"])
+def test_the_hand_over_layer_lies_within_its_limits_with_few_texts_as_well(kind):
+    rng, layers = np.random.default_rng(8), np.arange(10)
+    rates = np.array([1 - NormalDist(4.3, 2).cdf(layer) for layer in layers])
+    true = np.interp(-rates[0] / 2, -rates, layers)
+    held = []
+    for seed in range(180):
+        texts, n = [(6, 6), (6, 18), (12, 24)][seed % 3]
+        a = np.arange(n) % texts
+        b = a if kind == "prosody" else (a + rng.integers(1, texts, n)) % texts
+        last = 4.3 + 2 * effects(rng, a, b, 1, texts=texts)
+        found = hand_over(flips_of(pair_list(a, b), last > layers), pair_list(a, b), seed=seed, resamples=100)
+        low, high = (end if found[side] is None else found[side] for side, end in (("low", -1), ("high", 99)))
+        assert low < high
+        held.append(low <= true <= high)
+    assert 0.92 <= np.mean(held) <= 0.98
+
+
+@pytest.mark.parametrize("texts", [2, 3, 5])
+def test_too_few_texts_give_no_interval_and_say_so(texts):
+    pairs = pair_list(np.arange(20) % texts)
+    flips = np.arange(20)[:, None] < [20, 14, 4]
+    found = hand_over(flips_of(pairs, flips), pairs, (flips_of(pairs, ~flips), pairs))
+    for one in (found, found["suffix"]):
+        assert one["layer"] is not None and one["low"] is None and one["high"] is None
+        assert "fewer than 6 texts" in one["reason"]
+
+
+def test_where_all_pairs_agree_the_limits_are_the_layers_between_which_they_cross():
+    pairs = pair_list(np.arange(20))
+    found = hand_over(flips_of(pairs, [[True, True, False]] * 20), pairs)
+    assert (found["layer"], found["low"], found["high"], found["reason"]) == (1.5, 1, 2, None)
+
+
+def test_students_quantiles_are_exact():
+    dof = [1, 2, 3, 4, 5, 10, 30, 100, 1000]
+    exact = [12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.228139, 2.042272, 1.983972, 1.962339]
+    assert student_t(np.array(dof)) == pytest.approx(exact, abs=2e-6)
+    assert np.isnan(student_t(np.array([0.0]))).all()
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from analysis.report import write_report
+from analysis import report
+from analysis.results import Results
 from commandline.options import DEMO_DATA
 
 pytestmark = pytest.mark.browser
@@ -37,7 +38,7 @@ def run(tmp_path_factory, call):
 
 @pytest.fixture(scope="session")
 def page(run):
-    return write_report(run)
+    return report.write_report(Results(run))
 
 
 def rows(path):
@@ -231,7 +232,39 @@ def hostile(tmp_path_factory, call):
                 table.writerow([f"{words} {label}", name, f"{number} {words}", words, "sad", label, words])
     out = folder / "run"
     call("patch", "--kind", "prosody", "--data", folder / "manifest.csv", "--out", out, *FEW)
-    return write_report(out)
+    return report.write_report(Results(out))
+
+
+def test_printed_before_scrolling_it_has_every_figure_and_folded_part(browser, page):
+    browser.open(page)
+    browser.run("""
+        window.states = [];
+        const state = () => [
+          document.querySelectorAll('.chart[data-figure]').length,
+          document.querySelectorAll('.chart[data-figure] svg').length,
+          document.querySelectorAll('details:not([open])').length,
+        ];
+        matchMedia('print').addEventListener('change', () => states.push(state()));
+        addEventListener('afterprint', () => states.push(state()));
+        return state();
+    """)
+    n_folded = browser.run("return document.querySelectorAll('details:not([open])').length")
+    fresh = len(browser.cdp("Page.printToPDF")["data"])
+    figures, drawn, folded = browser.run("return states.find(([, drawn]) => drawn)")
+    assert figures == drawn > 6
+    assert n_folded > 0 and browser.run("return document.querySelectorAll('details:not([open])').length") == n_folded
+    browser.draw_everything()
+    assert fresh > 0.8 * len(browser.cdp("Page.printToPDF")["data"])
+
+
+def test_each_figure_has_a_name_of_its_own(browser, page):
+    browser.open(page)
+    browser.draw_everything()
+    names = browser.run(
+        "return [...document.querySelectorAll('.chart')].map((box) => "
+        "(box.querySelector('[aria-roledescription=visualization]') ?? box).getAttribute('aria-label'))"
+    )
+    assert len(names) > 6 and all(names) and len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
@@ -255,7 +288,7 @@ def test_without_its_data_the_page_says_so_and_goes_on(browser, run, tmp_path):
     config = json.loads((out / "patching_config.json").read_text())
     config["data"]["source"] = str(tmp_path / "gone")
     (out / "patching_config.json").write_text(json.dumps(config))
-    browser.open(write_report(out))
+    browser.open(report.write_report(Results(out)))
     assert "no sound" in text(browser, "#pairs .caution")
     assert not browser.driver.find_element(By.CSS_SELECTOR, "#clip-a audio").is_displayed()
     at(browser, "pair-next").click()

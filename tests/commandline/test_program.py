@@ -134,9 +134,12 @@ def test_an_experiment_with_a_name_of_the_programs_own_is_refused(plugin, name):
     assert f"{plugin}:2: {name} is " in refused("list", "--plugin", plugin)
 
 
-@pytest.mark.parametrize("name", ["report", "all", "patch", "no_conflict"])
+@pytest.mark.parametrize(
+    "name", ["report", "all", "patch", "no_conflict", "registry", "models", "cli", "files", "run_table", "catalogue"]
+)
 def test_new_refuses_a_name_that_is_taken(tmp_path, name):
     assert "choose another name" in refused("new", name, "--in", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_mistake_in_a_file_of_the_folder_is_one_line(tmp_path):

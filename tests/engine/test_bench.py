@@ -18,6 +18,11 @@ from engine import bench, bench_case
 N_LAYERS = 6
 
 
+@pytest.fixture(scope="module", autouse=True)
+def encoded_once():
+    """Every sound is encoded each time it is asked for."""
+
+
 @pytest.fixture(scope="module")
 def case():
     config = deepcopy(bench_case.NARROW)

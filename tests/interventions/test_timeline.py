@@ -1,6 +1,5 @@
 """A map in time: which positions a part is, that every engine writes B's there, and what comes of it in a run."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -117,9 +116,9 @@ def test_the_level_is_of_each_part_of_the_sound():
 
 
 def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
-    from analysis.charts import charts_of, read_metrics
-    from analysis.metrics import read_records
+    from analysis.charts import charts_of
     from analysis.report import write_report
+    from analysis.results import Results
     from analysis.summary import summarise
 
     run, name = tmp_path / "run", "timeline-prosody"
@@ -127,7 +126,8 @@ def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
     with without_figures():
         output = call("timeline", "--kind", "prosody", "--out", run, *few)
     assert "4 pairs × (2 × 3 + 2) = 32 forward passes" in output  # the cost is announced
-    records = read_records(run / f"patching_records_{name}.jsonl")
+    results = Results(run)
+    records = results.experiment(name).records
     assert (
         records.groupby("pair_id").size().eq(6).all()
         and records.groupby("layer")["n_patched"].sum().eq(records.drop_duplicates("pair_id")["len_a"].sum()).all()
@@ -135,16 +135,14 @@ def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("analysis.figure_style.save", lambda chart, path: [])
         patch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
-        summarise(run, name)
-        page = write_report(run).read_text(encoding="utf-8")
+        summarise(results, name)
+        page = write_report(results).read_text(encoding="utf-8")
     levels = pd.read_csv(run / f"sound_level_{name}.csv")
     assert len(levels) == 100 and set(levels["clip"]) == {"A", "B"} and levels["level_db"].max() <= 0
-    config = json.loads((run / "patching_config.json").read_text())
-    chart = charts_of(run, config, name)[f"timeline_{name}"].to_dict()
+    chart = charts_of(results, name)[f"timeline_{name}"].to_dict()
     assert len(chart["vconcat"]) == 3
     cells = next(rows for rows in chart["datasets"].values() if "start" in rows[0])
-    metrics = read_metrics(run, name)
-    assert len(cells) == len(metrics) == 6
+    assert len(cells) == len(results.experiment(name).metrics) == 6
     assert {(cell["start"], cell["end"]) for cell in cells} == {(100 * k / 3, 100 * (k + 1) / 3) for k in range(3)}
     assert "a part of A meets the same part of B&#39;s course. The two clips&#39; lengths differ by" in page
     assert '"map":{"slices":3,"parts":[0,1,2],"whole":true}' in page

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 import models.checkpoint as files
-from models.checkpoint import checkpoint_hash, is_finite, read_json, read_tensors, stored_tensors
+from models.checkpoint import checkpoint_hash, is_finite, read_tensors, stored_tensors
 from models.families import OPENS2S
+from models.folder import read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import make_extractor
 from models.opens2s import load_model
@@ -64,6 +65,15 @@ def test_quantised_weights_are_refused(checkpoint, refused, dtype):
     checkpoint.save({NORM: torch.ones(48).to(dtype)})
     with refused(checkpoint.weights, NORM, "float or bfloat16"):
         load(checkpoint)
+
+
+def test_weights_written_over_while_the_model_runs_change_nothing(checkpoint):
+    stored, before = stored_tensors(checkpoint.folder, OPENS2S), {k: t.clone() for k, t in checkpoint.tensors.items()}
+    dtype = next(iter(before.values())).dtype  # the file's own, so that none is converted
+    tensors = read_tensors(stored, torch.device("cpu"), dtype)
+    with checkpoint.weights.open("r+b") as file:
+        file.write(bytes(checkpoint.weights.stat().st_size))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())
 
 
 def test_a_device_without_the_memory_is_named(checkpoint, refused, monkeypatch):
@@ -163,7 +173,7 @@ def test_broken_json_is_named(checkpoint, refused, name, content):
 
 
 def test_a_file_far_too_large_for_a_configuration_is_not_read(checkpoint, refused, monkeypatch):
-    monkeypatch.setattr(files, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr("models.folder.MAX_JSON_BYTES", 100)
     with refused(checkpoint.folder / "config.json", "too many"):
         read_json(checkpoint.folder / "config.json")
 

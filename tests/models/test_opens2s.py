@@ -11,8 +11,9 @@ from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 from errors import BAD_USAGE
-from models.checkpoint import checkpoint_folder, checkpoint_hash
+from models.checkpoint import checkpoint_hash
 from models.devices import pick_device, pick_dtype
+from models.folder import checkpoint_folder
 from models.opens2s import AudioAdapter, OpenS2S, audio_length, load_model
 
 WINDOW = 3000

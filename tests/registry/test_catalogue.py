@@ -130,7 +130,7 @@ def test_parameters_that_are_no_options_are_refused_with_file_and_line(plugin, s
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("controls=True", "@intervention takes control, pairs, over, silent, not controls"),
+        ("controls=True", "@intervention takes control, pairs, over, silent, least, not controls"),
         ("**more", "not None"),
         ("control=yes", "control= must be a plain value, written out, not yes"),
         ("over=OVER", "over= must be a plain value, written out, not OVER"),

@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from commandline.config_file import load_config
 from commandline.options import DEMO_MODEL
 from errors import BAD_INPUT, BAD_USAGE, UserError
-from models.checkpoint import checkpoint_hash, read_json, read_tensors, stored_tensors
+from models.checkpoint import checkpoint_hash, read_tensors, stored_tensors
 from models.families import OPENS2S
+from models.folder import read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import make_extractor
 from models.opens2s import load_model

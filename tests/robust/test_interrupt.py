@@ -21,6 +21,20 @@ def whole_pairs(run):
     return len(lines) // 3
 
 
+def test_asked_to_stop_among_the_imports_it_ends_in_a_line():
+    code = """
+import os, runpy, signal, sys
+class Interrupting:
+    def find_spec(name, *_):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting)
+runpy.run_path("cli.py", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", code, "list"], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\ninterrupted\n")
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_asked_to_stop_it_ends_the_pair_and_says_how_to_go_on(victims, tmp_path, name):
     out, said = tmp_path / "run", tmp_path / "said"

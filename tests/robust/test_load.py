@@ -17,6 +17,7 @@ from engine.clips import ClipStore
 from engine.engine import Engine
 from engine.subject import Subject
 from interventions import load_intervention, load_subject, run_table
+from models.families import OPENS2S
 from pairs import Clip, Pair, build_pairs
 from runs.directory import RunDir
 from runs.experiment import run_experiment
@@ -135,13 +136,14 @@ def subject(monkeypatch):
     monkeypatch.setattr(store_module, "join", lambda model, frames: make_clip(len(frames), seed=int(frames[0])))
     model = StandIn()
     lm, labels = Engine(model.llm), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
-    return Subject("", "", model, labels, lm, ClipStore(model, lm, labels.token_ids))
+    return Subject("", "", OPENS2S, model, labels, lm, ClipStore(model, lm, labels.token_ids))
 
 
 @pytest.fixture(scope="module")
 def many():
     """Each clip is in ten pairs, which lie far apart: without a bound, all would be held at once."""
     clips = [Clip(str(i), Path(str(i)), f"text {i}", "Text.", "happy", "sad") for i in range(N_CLIPS)]
+    assert [clip.path.name for clip in clips]  # a path keeps what it was taken apart into
     couples = [(clips[i % N_CLIPS], clips[(i + 1 + i // N_CLIPS) % N_CLIPS]) for i in range(N_PAIRS)]
     return [Pair(f"{a.clip_id}->{b.clip_id}", "semantic", a, b, "happy") for a, b in couples]
 

@@ -171,6 +171,28 @@ def test_a_resumed_run_with_failed_pairs_equals_an_undisturbed_one(data, sample,
             assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), (stop_after, file)
 
 
+def test_a_scale_too_large_for_the_dtype_fails_the_pair_and_the_records_stay_json(tmp_path):
+    words = [
+        "noise",
+        "--scale",
+        "1,1e30",
+        "--layers",
+        "0,5",
+        "--max-pairs",
+        "2",
+        "--device",
+        "cpu",
+        "--max-failed",
+        "1",
+    ]
+    result = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 1 and "none of the 2 pairs gave a record" in result.output
+    failed = rows(tmp_path / "run" / "failed_pairs_noise-prosody.jsonl")
+    assert (
+        all("clip " in row["reason"] and "patched at layer 0" in row["reason"] for row in failed) and len(failed) == 2
+    )
+
+
 class TestClips:
     @pytest.fixture
     def corpus(self, tmp_path):
@@ -212,6 +234,30 @@ class TestClips:
         measured = {row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_prosody.jsonl")}
         assert len(measured) == 26 and not measured & {row["pair_id"] for row in failed}
         assert "done already" in self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
+
+    def test_a_clip_that_changes_meanwhile_ends_the_run_and_nothing_is_lost(self, corpus, tmp_path, monkeypatch):
+        folder, out = corpus[0], tmp_path / "run"
+        self.call(folder, tmp_path / "undisturbed")
+        originals = {path: path.read_bytes() for path in folder.glob("sad/*.flac")}
+        append = RunDir.append
+
+        def swap(run, name, records):
+            append(run, name, records)
+            for path in originals:
+                path.write_bytes((folder / "happy" / path.name).read_bytes())
+
+        monkeypatch.setattr(RunDir, "append", swap)
+        monkeypatch.setattr("engine.clips.N_AHEAD", 1)
+        line = self.call(folder, out, status=1).strip().splitlines()[-1]
+        assert line.startswith(f"error: {folder}/sad/") and "has changed since the run began" in line
+        assert rows(out / "patching_records_prosody.jsonl")
+        monkeypatch.undo()
+        assert "another data" in self.call(folder, out, status=1)
+        for path, content in originals.items():
+            path.write_bytes(content)
+        self.call(folder, out)
+        files = [path / "patching_records_prosody.jsonl" for path in (out, tmp_path / "undisturbed")]
+        assert rows(files[0]) == rows(files[1])
 
     def test_no_readable_clip_is_no_run(self, corpus, tmp_path):
         folder, _ = corpus

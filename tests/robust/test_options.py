@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
@@ -57,7 +58,7 @@ def test_an_alpha_that_is_none_is_refused(tmp_path, value):
     ("option", "value"),
     [
         *[("--max-pairs", v) for v in ("0", "-1", "many", "1.5", "")],
-        *[("--seed", v) for v in ("x", "1.5", "", "9" * 5000)],
+        *[("--seed", v) for v in ("x", "1.5", "", "-1", f"{2**64}", "9" * 5000)],
         *[("--align", v) for v in ("resample", "", "truncate")],
         *[("--engine", v) for v in ("warp", "")],
         *[("--dtype", v) for v in ("int8", "float64", "")],
@@ -70,6 +71,90 @@ def test_a_value_that_an_option_does_not_take_is_refused(tmp_path, monkeypatch, 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     args = ("patch", "--kind", "prosody", "--out", tmp_path / "run", option, value)
     assert option in refused(*args)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[
+            ("patch", "--kind", "prosody", option, "")
+            for option in ("--model", "--data", "--texts", "--out", "--config")
+        ],
+        *[("bench", option, "") for option in ("--model", "--json")],
+        *[(command, "") for command in ("report", "compare")],
+        ("compare", "runs", "--out", ""),
+        ("new", "idea", "--in", " "),
+        ("list", "--plugin", ""),
+        *[("patch", "--kind", "prosody", option, "a\0b") for option in ("--model", "--data", "--texts", "--out")],
+        ("bench", "--json", "a\0b"),
+        ("list", "--plugin", "a\0b"),
+        ("patch", "--kind", "prosody", "--texts", "."),
+        ("bench", "--json", "."),
+        ("list", "--plugin", "."),
+    ],
+)
+def test_a_path_that_is_empty_or_none_is_refused_before_anything_is_loaded(monkeypatch, words):
+    monkeypatch.setattr("cli._run", lambda *_: pytest.fail("it was run"))
+    line = refused(*words)
+    assert "--help" in line or "--plugin" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("window", "--k", "0"), "--k"),
+        (("window", "--k", "2,-1"), "--k"),
+        (("window", "--k", "2,2"), "--k"),
+        (("noise", "--scale", "nan"), "--scale"),
+        (("noise", "--scale", "-1"), "--scale"),
+        (("heads", "--head", "-1"), "--head"),
+        (("bench", "--seed", "-1"), "--seed"),
+        (("bench", "--rounds", "0"), "--rounds"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_by_its_declaration(words, word):
+    assert word in refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "word"),
+    [
+        (("--seed", "-5"), BAD_USAGE, "--seed"),
+        (("--layers", "0-99"), BAD_USAGE, "--layers 10,11,12,... (90 layers): the model has layers 0-9"),
+        (("--device", "toaster"), BAD_USAGE, "--device"),
+        (("--align", "resample_linear"), BAD_USAGE, "reserved"),
+        (("--max-pairs", "1e3"), BAD_USAGE, "is not a valid integer"),
+        (("--model", "nowhere"), BAD_INPUT, "--model nowhere: no such folder"),
+        (("--model", "."), BAD_INPUT, "config.json: missing"),
+    ],
+)
+def test_a_mistake_costs_no_import_of_torch_and_is_one_line(tmp_path, words, status, word):
+    code = "import sys; sys.modules['torch'] = None; from cli import cli; cli()"
+    command = [sys.executable, "-c", code, "patch", "--kind", "prosody", "--out", tmp_path / "run", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status and not (tmp_path / "run").exists()
+    assert done.stderr.count("\n") == 1 and word in done.stderr, done.stderr
+
+
+def test_the_home_directory_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yaml").write_text("out: ~/run\nmax_pairs: 1\n")
+    assert call("pairs", "--kind", "prosody", "--config", "~/config.yaml")[0] == 0
+    assert (tmp_path / "run" / "pair_list_prosody.jsonl").exists()
+
+
+@pytest.mark.parametrize("value", ["010", "1:30", "1_000", "-07", "08"])
+def test_a_number_that_yaml_reads_as_another_is_refused(tmp_path, value):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"seed: {value}\n")
+    assert f"{value} is another number in YAML" in refused("pairs", "--kind", "prosody", "--config", config)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_an_output_that_lacks_letters_gets_others_in_their_place(monkeypatch, encoding):
+    monkeypatch.setitem(cli.commands, "say", click.Command("say", callback=lambda: click.echo("\u010a \u4f60")))
+    result = CliRunner(charset=encoding).invoke(cli, ["say"])
+    assert (result.exit_code, result.stdout_bytes.split()) == (0, [b"?", b"?"]), result.exception
 
 
 def test_data_of_an_impossible_name_are_refused():
@@ -266,7 +351,7 @@ def test_any_words_end_in_a_result_or_one_line(tmp_path, words, command):
 @given(pairs=st.integers(-3, 10**12), seed=st.integers(), alpha=st.floats(), layers=st.text(max_size=8))
 def test_any_number_is_a_setting_or_refused(tmp_path, pairs, seed, alpha, layers):
     status, lines = call("pairs", "--kind", "prosody", "--out", tmp_path, f"--max-pairs={pairs}", f"--seed={seed}")
-    assert (status == 0) == (pairs > 0), lines
+    assert (status == 0) == (pairs > 0 and 0 <= seed < 2**64), lines
     is_alpha = 0 < alpha <= 1 and not math.isnan(alpha)
     args = ("--kind", "prosody", "--data", "nowhere", f"--alpha={alpha}", f"--layers={layers}")
     status, lines = call("patch", *args)

@@ -152,6 +152,7 @@ def test_a_pair_report_without_a_model_leaves_that_of_the_experiment(made):
 
 def test_a_configuration_that_leads_elsewhere_is_refused(tmp_path):
     run = RunDir(tmp_path / "run")
-    run.write_json("patching_config.json", {"experiments": {"../../evil": {}}})
+    run.path.mkdir()
+    (run.path / "patching_config.json").write_text('{"experiments": {"../../evil": {}}}', encoding="utf-8")
     with pytest.raises(UserError, match="cannot be part of a file's name"):
         run.config()

@@ -17,7 +17,8 @@ from files import append, write_whole
 from pairs import load_dataset
 from runs.directory import RunDir
 from runs.lock import LOCK, NOTE, only_user
-from tests.analysis.test_report import Page, make_run
+from tests.analysis.test_report import Page, make_run, write_report
+from tests.runs.made import IDENTITY, PAIRS, SETTINGS, records
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = {
@@ -70,8 +71,6 @@ def test_hostile_ids_texts_and_speakers_stay_text(tmp_path, few_checks):
 
 
 def make_report(tmp_path):
-    from analysis.report import write_report
-
     return write_report(make_run(tmp_path / "plain"))
 
 
@@ -88,7 +87,7 @@ def test_the_names_of_model_and_data_give_one_plain_folder_of_results(tmp_path, 
 @pytest.mark.parametrize("words", [*HOSTILE.values(), "", ".", "a/b", "a\\b", "C:", "a\0b"])
 def test_an_experiment_of_such_a_name_is_refused(tmp_path, words):
     run = RunDir(tmp_path / "run")
-    run.claim({"model": {}})
+    run.claim(IDENTITY)
     with pytest.raises(UserError, match="cannot be part of a file's name"):
         run.begin(words, {}, [])
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
@@ -157,18 +156,15 @@ def test_a_report_follows_no_link_out_of_the_run(tmp_path, outside, blank_figure
     assert not any(path.is_symlink() for path in run.iterdir())
 
 
-PAIRS = [{"pair_id": "p0"}, {"pair_id": "p1"}]
-
-
 @pytest.mark.parametrize(
     "name",
     ["patching_config.json", "pair_list_prosody.jsonl", "patching_records_prosody.jsonl", "replaced-1", NOTE, LOCK],
 )
 def test_a_run_follows_no_link_out_of_its_directory(tmp_path, outside, name):
     run = RunDir(tmp_path / "run")
-    run.claim({"model": {}})
-    run.begin("prosody", {"alpha": 1}, PAIRS)
-    run.append("prosody", [{"pair_id": "p0"}])
+    run.claim(IDENTITY)
+    run.begin("prosody", SETTINGS, PAIRS[:1])
+    run.append("prosody", records(0))
     run.finish("prosody", {})
     content = (run.path / name).read_bytes() if (run.path / name).is_file() else b""
     target = outside / "folder" if name == "replaced-1" else outside / "file"
@@ -177,8 +173,8 @@ def test_a_run_follows_no_link_out_of_its_directory(tmp_path, outside, name):
     before = everything(outside)
     try:
         with run.in_use():
-            run.begin("prosody", {"alpha": 2}, PAIRS, overwrite=True)
-            run.append("prosody", [{"pair_id": "p0"}])
+            run.begin("prosody", SETTINGS | {"patch_alpha": 0.5}, PAIRS, overwrite=True)
+            run.append("prosody", records(0))
     except UserError as error:
         assert name == LOCK and "cannot be written" in str(error)
     assert everything(outside) == before and not list(outside.glob("folder/*"))
@@ -186,10 +182,41 @@ def test_a_run_follows_no_link_out_of_its_directory(tmp_path, outside, name):
 
 def test_half_written_files_are_removed_and_not_what_they_link_to(tmp_path, outside):
     (tmp_path / "run").mkdir()
-    link(tmp_path / "run" / "a.partial", outside / "precious")
+    link(tmp_path / "run" / "report.html.7.partial", outside / "precious")
     with only_user(tmp_path / "run"):
         assert not list((tmp_path / "run").glob("*.partial"))
     assert (outside / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["film.mp4.partial", "a.partial", "report.html.partial", "patching_config.json.x.partial"]
+)
+def test_half_written_files_of_other_programs_stay(tmp_path, name):
+    (tmp_path / name).write_text("theirs", encoding="utf-8")
+    with only_user(tmp_path):
+        assert (tmp_path / name).read_text(encoding="utf-8") == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("place", "way_out"), [("folder", "a folder has its name"), ("link", "remove it"), ("gone/file", "make it again")]
+)
+def test_what_cannot_be_written_names_the_way_out_that_fits(tmp_path, place, way_out):
+    (tmp_path / "folder").mkdir()
+    link(tmp_path / "link", tmp_path / "nowhere" / "at all")
+    if place == "link":
+        line = fails("pairs", "--kind", "prosody", "--out", tmp_path / place)
+    else:
+        with pytest.raises(UserError) as caught:
+            append(tmp_path / place, "text")
+        line = str(caught.value)
+    assert way_out in line and "make room" not in line
+
+
+def test_a_report_of_somebody_else_is_not_overwritten(tmp_path):
+    (tmp_path / "report.html").write_text("theirs", encoding="utf-8")
+    line = fails("pairs", "--kind", "prosody", "--out", tmp_path)
+    assert line.startswith(f"error: {tmp_path / 'report.html'}: is there, and no run")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):

@@ -4,22 +4,10 @@ import json
 
 import pytest
 
-from analysis.metrics import read_records
 from errors import UserError
 from runs.directory import RunDir
-
-IDENTITY = {
-    "model": {"name": "m", "sha256": "1"},
-    "data": {"name": "d", "sha256": "2", "source": "here"},
-    "prompt": {"user": "?"},
-    "labels": {"order": ["sad"]},
-}
-SETTINGS = {"layers_to_patch": [0, 1], "patch_alpha": 1.0}
-PAIRS = [{"pair_id": f"p{i}"} for i in range(3)]
-
-
-def records(i):
-    return [{"pair_id": f"p{i}", "layer": layer} for layer in (0, 1)]
+from runs.kept import read_experiment
+from tests.runs.made import IDENTITY, PAIRS, SETTINGS, failed, records
 
 
 @pytest.fixture
@@ -30,19 +18,81 @@ def run(tmp_path):
     return run
 
 
+def fill(run):
+    for i in range(3):
+        run.append("prosody", records(i))
+
+
+def test_an_experiment_whose_records_went_while_it_ran_is_not_marked_finished(run):
+    """It was once otherwise: the records file removed during the run, rc 0 and "finished" with 380 of 400 records."""
+    run.append("prosody", records(0))
+    run.records_file("prosody").unlink()
+    for i in (1, 2):
+        run.append("prosody", records(i))
+    with pytest.raises(UserError, match="has no record of pair p0 .* run the same command again to complete it"):
+        run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
+    assert not run.config()["experiments"]["prosody"]["finished"]
+    assert run.begin("prosody", SETTINGS, PAIRS) == 0
+
+
+@pytest.mark.parametrize("harm", ["a line lost", "a line changed", "a line twice", "torn", "foreign"])
+def test_a_finished_experiment_that_does_not_hold_together_is_completed_by_the_same_command(run, harm):
+    """It was once otherwise: `patch` said "all pairs are done already" of records with one missing."""
+    fill(run)
+    run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
+    path = run.records_file("prosody")
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    path.write_text(
+        {
+            "a line lost": "".join(lines[:3] + lines[4:]),
+            "a line changed": whole.replace('"flip_from_base": true', '"flip_from_base": false'),
+            "a line twice": "".join(lines[:4] + lines[3:]),
+            "torn": whole[:-20],
+            "foreign": whole + lines[0].replace('"p0"', '"p9"'),
+        }[harm]
+    )
+    done = run.begin("prosody", SETTINGS, PAIRS)
+    assert done == {"a line lost": 1, "a line changed": 0, "a line twice": 2, "torn": 2, "foreign": 3}[harm]
+    assert run.remark.startswith("prosody was finished but goes on, with a copy of its records in replaced-1: ")
+    assert run.begin("prosody", SETTINGS, PAIRS) == done and not run.config()["experiments"]["prosody"]["finished"]
+    for i in range(done, 3):
+        run.append("prosody", records(i))
+    run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
+    assert path.read_text() == whole and run.begin("prosody", SETTINGS, PAIRS) == 3
+    assert (run.path / "replaced-1" / path.name).exists()  # nothing is lost
+
+
+def test_failed_pairs_are_done_and_those_behind_a_damaged_record_are_not(run):
+    run.append("prosody", records(0))
+    run.append_failure("prosody", failed(1))
+    run.append("prosody", records(2)[:1])
+    assert run.begin("prosody", SETTINGS, PAIRS) == 2
+    assert run.failures("prosody") == [failed(1)]
+
+
+@pytest.mark.parametrize("rows", [{"layer": "0"}, {"site": None}, {"other": 1}])
+def test_what_the_declaration_does_not_allow_is_never_written(run, rows):
+    with pytest.raises(ValueError):
+        run.append("prosody", [records(0)[0] | rows])
+    assert not run.records_file("prosody").exists()
+
+
 def test_records_are_counted_in_whole_pairs(run):
     for i in range(2):
         run.append("prosody", records(i))
     assert RunDir(run.path).begin("prosody", SETTINGS, PAIRS) == 2
 
 
-def test_a_first_pair_alone_may_be_torn_and_is_done_again(run):
-    run.append("prosody", records(0))
+def test_a_pair_of_fewer_rows_than_the_layers_is_done_again(run):
+    run.append("prosody", records(0)[:1])
     assert run.begin("prosody", SETTINGS, PAIRS) == 0
     assert run.records_file("prosody").read_text() == ""
 
 
-@pytest.mark.parametrize("torn", ['{"pair_id": "p2", "la', '{"pair_id": "p2", "layer": 0}\n'])
+@pytest.mark.parametrize(
+    "torn", ['{"pair_id": "p2", "la', json.dumps(records(2)[0]) + "\n"], ids=["in a line", "after one"]
+)
 def test_a_torn_tail_is_cut_off_and_the_rest_is_kept(run, torn):
     for i in range(2):
         run.append("prosody", records(i))
@@ -58,7 +108,7 @@ def test_a_tail_torn_in_the_midst_of_a_character_is_cut_off(run):
         run.append("prosody", records(i))
     whole = run.records_file("prosody").read_bytes()
     run.records_file("prosody").write_bytes(whole + '{"pair_id": "p2", "clip_a": "é'.encode()[:-1])
-    assert len(read_records(run.records_file("prosody"))) == 4  # a report may be made before it is cut off
+    assert read_experiment(run.path, run.config(), "prosody").n_measured == 2  # a report may be made before
     assert run.begin("prosody", SETTINGS, PAIRS) == 2
     assert run.records_file("prosody").read_bytes() == whole
 
@@ -76,13 +126,16 @@ def test_nothing_is_trusted_from_a_damaged_line_on(run):
 @pytest.mark.parametrize("part", ["model", "data", "prompt", "labels"])
 def test_another_model_data_set_or_prompt_is_refused(run, part):
     with pytest.raises(UserError, match=f"another {part}"):
-        run.claim(IDENTITY | {part: {"name": "other"}})
+        run.claim(IDENTITY | {part: IDENTITY[part] | {"other": 1}})
     assert run.config()["model"] == IDENTITY["model"]
 
 
 def test_the_same_data_in_another_place_is_the_same(run):
-    run.claim(IDENTITY | {"data": IDENTITY["data"] | {"source": "there"}})
-    assert run.experiments() == ["prosody"]
+    for noted in ({"source": "there"}, {"name": "renamed"}, {"warnings": ["folder results is ignored"]}):
+        run.claim(IDENTITY | {"data": IDENTITY["data"] | noted})
+        assert run.experiments() == ["prosody"] and noted.items() <= run.config()["data"].items()
+    with pytest.raises(UserError, match="another data .sha256 was 2, is 3"):
+        run.claim(IDENTITY | {"data": IDENTITY["data"] | {"sha256": "3"}})
 
 
 def test_other_settings_are_refused_by_name(run):
@@ -146,19 +199,21 @@ def test_a_name_that_differs_in_case_alone_is_refused(run):
 
 
 def test_metrics_of_the_first_pairs_do_not_outlive_the_end(run):
+    fill(run)
     run.file("patching_metrics", "prosody", ".csv").write_text("half of the pairs")
     run.finish("prosody", {})
     assert not run.file("patching_metrics", "prosody", ".csv").exists()
 
 
 def test_finishing_keeps_the_settings(run):
+    fill(run)
     run.finish("prosody", {"n_pairs": 3})
     assert run.config()["experiments"]["prosody"] == SETTINGS | {"finished": True, "n_pairs": 3}
 
 
 def test_a_number_that_is_none_is_never_written(run):
     with pytest.raises(ValueError):
-        run.append("prosody", [{"delta_logit_target": float("nan")}])
+        run.append("prosody", [records(0)[0] | {"stream_shift": float("nan")}])
     assert json.loads((run.path / "patching_config.json").read_text())["experiments"]
 
 

@@ -54,7 +54,8 @@ def test_rows_are_halved_until_they_fit(pairs, engine, error):
 def test_the_checks_before_a_run_are_done_in_parts_too(demo_data, pairs, tmp_path):
     subject, said = load_subject(DEMO_MODEL, device="cpu"), []
     tight(subject, 3, torch.OutOfMemoryError("CUDA out of memory"))
-    sample, settings = PairSample(pairs, {"warnings": []}), Settings("prosody", max_pairs=3)
+    report = build_pairs(demo_data.clips, "prosody", 3).report
+    sample, settings = PairSample(pairs, report), Settings("prosody", max_pairs=3)
     run_experiment(subject, demo_data, RunDir(tmp_path), load_intervention("patch"), sample, settings, said.append)
     assert (
         any("--max-rows 2" in line for line in said) and RunDir(tmp_path).config()["experiments"]["prosody"]["finished"]

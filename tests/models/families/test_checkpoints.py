@@ -9,8 +9,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import checkpoint_folder, checkpoint_hash
+from models.checkpoint import checkpoint_hash
 from models.families import FAMILIES, family_of
+from models.folder import checkpoint_folder
 from models.speech_lm import join
 from tests.models.families.builders import BUILDERS
 from tests.models.families.conftest import load
@@ -59,6 +60,17 @@ def test_a_tensor_missing_unexpected_misshapen_or_not_finite_is_named(copy, refu
     spoil(lambda tensors: tensors.update({chosen: torch.zeros(2, 3)}))
     with refused("layers.1.mlp.down_proj"):
         load(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_written_over_while_the_model_runs_change_nothing(copy, name):
+    folder = copy(name)
+    stored = next(t.dtype for t in load_file(folder / "model.safetensors").values() if t.is_floating_point())
+    speech = load(folder, str(stored).removeprefix("torch."))  # the file's own dtype, so that none is converted
+    before = {key: tensor.clone() for key, tensor in speech.llm.state_dict().items()}
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.write(bytes((folder / "model.safetensors").stat().st_size))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in speech.llm.state_dict().items())
 
 
 def test_an_expert_that_is_missing_is_refused(copy, refused):

@@ -1,0 +1,242 @@
+"""What each file of a run that is one JSON object holds, declared once, for writing and reading.
+
+    DOCUMENTS["sanity_check_sounds.json"]
+
+As in `runs.row_types`, a key whose default is `UNSET` is one that an older version of the program did not write.
+"""
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType
+
+from models.labels import LABELS
+from runs.row_types import Count, Dose, Keys, Kind, Label
+
+
+class Model(Keys):
+    name: str
+    sha256: str
+    n_layers: Annotated[int, Meta(ge=1)]
+    hidden_size: int
+    family: str | UnsetType = UNSET
+    frames_per_second: float | UnsetType = UNSET
+
+
+class Corpus(Keys):
+    name: str
+    edition: str
+    n_wavs: int
+    n_clips: int
+    left_out: dict[str, int]
+    n_speakers: int
+    n_texts: int
+    pairs: dict[str, dict[str, int]]
+
+
+class Data(Keys):
+    name: str
+    source: str
+    sha256: str
+    n_clips: int
+    warnings: list[str]
+    texts: str | UnsetType = UNSET
+    corpus: Corpus | UnsetType = UNSET
+
+
+class Prompt(Keys):
+    system: str | None
+    user: str
+    text: str
+    span: str | UnsetType = UNSET
+
+
+class LabelTokens(Keys):
+    order: Annotated[list[Label], Meta(min_length=len(LABELS), max_length=len(LABELS))]
+    token_ids: Annotated[list[int], Meta(min_length=len(LABELS), max_length=len(LABELS))]
+
+
+class Experiment(Keys):
+    """One experiment in `patching_config.json`: what it ran with."""
+
+    intervention: Annotated[str, Meta(description="its name; `patch` is the main experiment")]
+    control: Annotated[bool, Meta(description="whether it is a control")]
+    kind: Annotated[Kind, Meta(description="the kind of its pairs")]
+    patch_alpha: Annotated[
+        Dose | Annotated[list[Dose], Meta(min_length=1)], Meta(description="the dose, or all of a sweep")
+    ]
+    options: Annotated[dict[str, Any], Meta(description="its other options, each a value, or a list of those swept")]
+    align: Annotated[str, Meta(description="how spans of unequal length are aligned")]
+    pair_sampling_seed: Annotated[int, Meta(description="the seed of everything that is drawn")]
+    same_speaker: Annotated[bool, Meta(description="whether A and B of a pair have one speaker")]
+    both_directions: Annotated[bool, Meta(description="whether each pair runs both ways")]
+    layers_to_patch: Annotated[
+        list[Count], Meta(min_length=1, description="the layers, each of which every pair has records of")
+    ]
+    patch_all_layers: Annotated[bool, Meta(description="whether these are all that the model has")]
+    engine: Annotated[str, Meta(description="how the traces are run")]
+    device: Annotated[str, Meta(description="the kind of device")]
+    dtype: Annotated[str, Meta(description="the type of the model's numbers")]
+    versions: Annotated[dict[str, str], Meta(description="of Python and the libraries")]
+    finished: Annotated[bool, Meta(description="whether every pair has its records or is listed as failed")]
+    doc: Annotated[str | None | UnsetType, Meta(description="its docstring")] = UNSET
+    code_sha256: Annotated[str | UnsetType, Meta(description="of its code, without comments")] = UNSET
+    max_pairs_prosody: Annotated[int | UnsetType, Meta(description="the most prosody pairs, where it has those")] = (
+        UNSET
+    )
+    max_pairs_semantic: Annotated[int | UnsetType, Meta(description="the same of semantic pairs")] = UNSET
+    swept: Annotated[
+        list[str] | UnsetType, Meta(description="the columns of a record, besides `layer`, with several values")
+    ] = UNSET
+    threads: Annotated[int | UnsetType, Meta(description="processor threads")] = UNSET
+    use_cache: Annotated[bool | UnsetType, Meta(description="of the model's forward; always false")] = UNSET
+    engine_tolerance: Annotated[
+        float | UnsetType, Meta(description="logits that count as noise between two ways to compute them")
+    ] = UNSET
+    near_tie_margin: Annotated[
+        float | UnsetType, Meta(description="logits between the best two labels below which noise may decide")
+    ] = UNSET
+    n_pairs: Annotated[int | UnsetType, Meta(description="pairs in the list, once it is finished")] = UNSET
+    n_failed: Annotated[int | UnsetType, Meta(description="those listed as failed, once it is finished")] = UNSET
+
+
+class Config(Keys):
+    """`patching_config.json`."""
+
+    model: Model
+    data: Data
+    prompt: Prompt
+    labels: LabelTokens
+    experiments: dict[str, Experiment]
+
+
+class TokenEntry(Keys):
+    text: str
+    token_ids: list[int]
+    tokens: list[str]
+    id_used: int
+    multi_token: bool
+
+
+class Collision(Keys):
+    found: bool
+    labels: list[list[str]]
+
+
+class Tokenization(Keys):
+    labels: dict[Label, TokenEntry]
+    first_token_collision: Collision
+    note: str
+
+
+class GroupCount(Keys):
+    possible: int
+    sampled: int
+
+
+class SkippedGroup(Keys):
+    group: str
+    n_clips: int
+    reason: str
+
+
+class Construction(Keys):
+    kind: Kind
+    seed: int
+    max_pairs: int
+    same_speaker: bool
+    both_directions: bool
+    n_clips: int
+    pairs_possible: int
+    pairs_sampled: int
+    per_group: dict[str, GroupCount]
+    per_transition: dict[str, int]
+    groups_skipped: list[SkippedGroup]
+    warnings: list[str]
+
+
+class BadClip(Keys):
+    clip_id: str
+    reason: str
+
+
+class SpanRow(Keys):
+    clip_id: str
+    seconds: float
+    n_input_ids: int
+    span_start: int
+    span_end: int
+    n_audio: int
+    n_audio_expected: int
+    tokens_before: list[str]
+    ids_in_span: list[int]
+    tokens_after: list[str]
+    ok: bool
+
+
+class Spans(Keys):
+    passed: bool
+    clips: Annotated[list[SpanRow], Meta(min_length=1)]
+    left_out: list[BadClip] | UnsetType = UNSET
+    held_against: str | UnsetType = UNSET
+    span: str | UnsetType = UNSET
+
+
+class SelfPatch(Keys):
+    passed: bool
+    clips: list[str]
+    layers: list[int]
+    n_predictions: int
+    prediction_agreement: float
+    max_abs_delta_logit: float
+    tolerance: float
+    last_layer_max_abs_delta_logit: float
+    embeddings_max_abs_difference_from_donor: float
+
+
+class DifferingAnswer(Keys):
+    pair_id: str
+    row: int
+    stepwise_margin: float
+
+
+class EngineCheck(Keys):
+    passed: bool
+    engine: str
+    reference: str
+    pairs: list[str]
+    layers: list[int]
+    n_predictions: int
+    n_differing_predictions: int
+    differing_predictions: list[DifferingAnswer]
+    max_abs_logit_difference: float
+    tolerance: float
+    as_written: str | None | UnsetType = UNSET
+    max_abs_logit_difference_when_repeated: float | UnsetType = UNSET
+
+
+class SoundCheck(Keys):
+    passed: bool
+    n_clips: int
+    unreadable: list[BadClip]
+    silent: list[str]
+    seconds_heard: float | UnsetType = UNSET
+    cut: list[str] | UnsetType = UNSET
+
+
+class InUse(Keys):
+    pid: int
+    host: str
+    since: str
+
+
+CONFIG = "patching_config.json"
+DOCUMENTS: dict[str, Any] = {
+    CONFIG: Config,
+    "tokenization_report.json": Tokenization,
+    "pair_construction_report.json": dict[Kind, Construction],
+    "sanity_check_audio_span.json": Spans,
+    "sanity_check_self_patch.json": SelfPatch,
+    "sanity_check_engine.json": dict[str, EngineCheck],
+    "sanity_check_sounds.json": dict[str, SoundCheck],
+    "in_use.json": InUse,
+}

@@ -1,0 +1,248 @@
+"""What was written is read back, and whatever else a file holds is refused in one line."""
+
+import ast
+import json
+import shutil
+import tracemalloc
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errors import UserError
+from models.labels import LABELS
+from runs.described import described
+from runs.directory import RunDir
+from runs.document_types import DOCUMENTS, Experiment
+from runs.kept import read_experiment
+from runs.reader import read_config, read_document, read_rows
+from runs.row_types import FailedPair, PairRow, Record, record_type
+from tests.runs.made import IDENTITY, PAIRS, SETTINGS, failed, records
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make(folder, rows=None, finished=True, **settings):
+    """A run of the three pairs with these records; gives its directory."""
+    run = RunDir(folder)
+    run.claim(IDENTITY)
+    run.begin("prosody", SETTINGS | settings, PAIRS)
+    run.append("prosody", [row for i in range(3) for row in records(i)] if rows is None else rows)
+    if finished:
+        run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
+    return folder
+
+
+def read(run):
+    return read_experiment(run, read_config(run), "prosody")
+
+
+def test_what_was_written_is_read_back(tmp_path):
+    kept = read(make(tmp_path))
+    rows = [row for i in range(3) for row in records(i)]
+    assert [dict(zip(kept.columns, row, strict=True)) for row in zip(*kept.columns.values(), strict=True)] == rows
+    assert kept.n_measured == 3 and kept.failed == {} and [pair.pair_id for pair in kept.pairs] == ["p0", "p1", "p2"]
+
+
+def test_a_swept_option_is_a_column_of_its_own(tmp_path):
+    rows = [row | {"head": head} for i in range(3) for row in records(i) for head in (3, 0)]
+    kept = read(make(tmp_path, rows, swept=["head"], options={"head": [3, 0]}))
+    assert kept.columns["head"] == [3, 0] * 6
+    path = tmp_path / "patching_records_prosody.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"head": 0', '"head": "0"', 1), encoding="utf-8")
+    with pytest.raises(UserError, match="line 2: layer 0, head 0, alpha 1 is not among those of the configuration"):
+        read(tmp_path)
+
+
+def test_failed_pairs_have_a_reason_and_no_records(tmp_path):
+    run = RunDir(tmp_path)
+    run.claim(IDENTITY)
+    run.begin("prosody", SETTINGS, PAIRS)
+    run.append("prosody", records(0) + records(2))
+    run.append_failure("prosody", failed(1))
+    run.finish("prosody", {"n_pairs": 3, "n_failed": 1})
+    assert read(tmp_path).failed == {"p1": "a logit is not finite"} and read(tmp_path).n_measured == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "torn", "n_measured"),
+    [
+        (0, "", 0),
+        (1, "", 0),
+        (2, '{"pair_id": "p1', 1),
+        (3, "", 1),
+        (4, "\xc3", 2),
+        (5, '{"pair_id": "p2"}', 2),
+        (6, "", 3),
+    ],
+)
+def test_of_an_unfinished_experiment_the_whole_pairs_are_read(tmp_path, rows, torn, n_measured):
+    some = [row for i in range(3) for row in records(i)][:rows]
+    make(tmp_path, some, finished=False)
+    with (tmp_path / "patching_records_prosody.jsonl").open("ab") as file:
+        file.write(torn.encode("latin-1"))
+    kept = read(tmp_path)
+    assert kept.n_measured == n_measured and all(len(column) == 2 * n_measured for column in kept.columns.values())
+
+
+def test_a_run_of_the_version_before_is_read_with_the_doses_of_its_first_pair(tmp_path):
+    doses = (0.5, 1.0)
+    rows = [row | {"patch_alpha": dose} for i in range(3) for dose in doses for row in records(i)]
+    make(tmp_path, rows, swept=["patch_alpha"], patch_alpha=list(doses))
+    config = json.loads((tmp_path / "patching_config.json").read_text(encoding="utf-8"))
+    experiment = config["experiments"]["prosody"]
+    del experiment["swept"], experiment["engine_tolerance"]
+    (tmp_path / "patching_config.json").write_text(json.dumps(config), encoding="utf-8")
+    path = tmp_path / "patching_records_prosody.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace(', "site": "output"', ""), encoding="utf-8")
+    kept = read(tmp_path)
+    assert kept.n_measured == 3 and "site" not in kept.columns and kept.columns["patch_alpha"][:4] == [0.5, 0.5, 1, 1]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(UserError, match="line 11: pair p2 ends with 3 rows; layer 1, alpha 1.* is missing"):
+        read(tmp_path)
+
+
+def test_a_value_that_was_swept_twice_is_refused(tmp_path):
+    """It was once otherwise: `dose --alphas 1,1` was marked finished and stopped every report from then on."""
+    rows = [row for i in range(3) for row in records(i) * 2]
+    make(tmp_path, rows, finished=False, swept=["patch_alpha"], patch_alpha=[1.0, 1.0])
+    with pytest.raises(UserError, match="line 3: gives layer 0, alpha 1 of its pair a second time; run the same"):
+        read(tmp_path)
+
+
+def test_records_are_read_without_holding_a_dict_a_row(tmp_path):
+    path = tmp_path / "patching_records_prosody.jsonl"
+    make(
+        tmp_path,
+        [row | {"layer": layer} for i in range(3) for layer in range(400) for row in records(i)[:1]],
+        layers_to_patch=list(range(400)),
+        finished=False,
+    )
+    config = read_config(tmp_path)
+    config["model"]["n_layers"] = 400
+
+    def peak(read):
+        tracemalloc.start()
+        read()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    as_dicts = peak(lambda: [json.loads(line) for line in path.open(encoding="utf-8")])
+    assert peak(lambda: read_experiment(tmp_path, config, "prosody")) < as_dicts / 2
+
+
+# --- whatever a file holds
+
+BYTES = st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("runs") / "run")
+
+
+def is_one_line(error, path):
+    assert str(error).startswith(f"{path}: ") and str(error).isprintable() and "; " in str(error)
+
+
+@given(content=BYTES | VALUES.map(json.dumps).map(str.encode), name=st.sampled_from(sorted(DOCUMENTS)))
+@settings(max_examples=300, deadline=None)
+def test_any_document_is_as_declared_or_refused_in_one_line(content, name):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        try:
+            assert isinstance(read_document(path), dict)
+        except UserError as error:
+            is_one_line(error, path)
+
+
+@given(content=BYTES, declared=st.sampled_from([PairRow, FailedPair, record_type(("head",))]), ends=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_rows_are_as_declared_or_refused_in_one_line(content, declared, ends):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_bytes(content)
+        try:
+            assert all(isinstance(row, declared) for _, row in read_rows(path, declared, "run it again", ends))
+        except UserError as error:
+            is_one_line(error, path)
+
+
+KEYS = list(Record.__struct_fields__)
+
+
+@given(number=st.integers(0, 5), key=st.sampled_from(KEYS), value=VALUES | st.sampled_from(LABELS))
+@settings(max_examples=400, deadline=None)
+def test_a_record_with_any_other_value_is_refused_or_says_the_same(made, number, key, value):
+    """But for what nothing else of a run says: the mass, the shift, the place and number of the positions."""
+    rows = [row for i in range(3) for row in records(i)]
+    same = json.dumps(rows[number][key]) == json.dumps(value)
+    rows[number][key] = value
+    free = key in ("n_patched", "label_mass_base", "label_mass_patch", "stream_shift", "patched_from", "site")
+    with TemporaryDirectory() as folder:
+        run, path = shutil.copytree(made, folder, dirs_exist_ok=True), Path(folder) / "patching_records_prosody.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        try:
+            read(Path(run))
+            # 1 is 1.0 in JSON, and a target's logit may move by less than it is written with
+            assert same or free or rows[number][key] == records(number // 2)[number % 2][key], (key, value)
+        except UserError as error:
+            is_one_line(error, path)
+            assert not same
+
+
+@given(order=st.lists(st.integers(0, 5), max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_every_row_stands_once_and_a_pairs_rows_together(made, order):
+    rows = [row for i in range(3) for row in records(i)]
+    with TemporaryDirectory() as folder:
+        run, path = shutil.copytree(made, folder, dirs_exist_ok=True), Path(folder) / "patching_records_prosody.jsonl"
+        path.write_text("".join(json.dumps(rows[i]) + "\n" for i in order), encoding="utf-8")
+        pairs = [i // 2 for i in order]
+        together = sum(a != b for a, b in zip(pairs, pairs[1:], strict=False)) == 2
+        try:
+            read(Path(run))
+            assert sorted(order) == [0, 1, 2, 3, 4, 5] and together
+        except UserError as error:
+            is_one_line(error, path)
+            assert sorted(order) != [0, 1, 2, 3, 4, 5] or not together
+
+
+# --- one reader
+
+OTHERS = sorted({*ROOT.glob("*.py"), *ROOT.glob("analysis/**/*.py"), *ROOT.glob("runs/*.py")})
+MAY_OPEN = {"reader.py": "reads", "files.py": "writes", "directory.py": "cuts what is torn"}
+OWN = {"analysis/report/__init__.py"}  # the page's template and scripts
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nobody_else_opens_a_file(path):
+    if path.name in MAY_OPEN or str(path.relative_to(ROOT)) in OWN:
+        return
+    called = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    names = {getattr(function, "attr", getattr(function, "id", "")) for function in called}
+    assert not names & {"open", "read_text", "read_bytes", "read_csv", "load"}
+
+
+# --- what the documentation says
+
+
+@pytest.mark.parametrize("declared", [PairRow, Record, FailedPair, Experiment], ids=lambda declared: declared.__name__)
+def test_the_documentation_has_the_declarations(declared):
+    """`python -m runs.described` prints them."""
+    assert described(declared) in (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("declared", [PairRow, Record, FailedPair, Experiment], ids=lambda declared: declared.__name__)
+def test_every_key_is_described(declared):
+    assert all(line.split("|")[3].strip() for line in described(declared).splitlines()[2:])
