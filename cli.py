@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before the imports below, which take a moment
 
     quiet_from_the_start()
 
+import gc
 import json
 import os
 from dataclasses import replace
@@ -367,7 +368,10 @@ def _load_model(options: dict[str, Any]) -> "Subject":
     from engine.subject import load_subject
 
     how = {key: options[key] for key in ("device", "dtype", "engine", "max_rows", "store_mb")}
-    return load_subject(options["model"], **how)
+    subject = load_subject(options["model"], **how)
+    # Before anything has run: what is there by now stays, and need not be looked through for garbage again.
+    gc.freeze()
+    return subject
 
 
 def _results_after(done: str, run: RunDir, before: "Results | None") -> "Results":

@@ -81,7 +81,13 @@ def _each(table: pd.DataFrame, column: str) -> str:
 
 
 def _note(row: dict[str, Any]) -> str:
-    return f"{row['run']}: n = {row['n_pairs']} pairs, alpha {row['alpha']:g}, {_layers(row)}"
+    limits = "no interval" if pd.isna(row["low"]) else f"{row['low']:.1f} to {row['high']:.1f}"
+    found = "none" if pd.isna(row["hand_over_layer"]) else f"{row['hand_over_layer']:.1f} ({limits})"
+    frames = "" if pd.isna(row["frames_per_second"]) else f" at {row['frames_per_second']:g} frames a second"
+    return (
+        f"{row['run']}: n = {row['n_pairs']} pairs, alpha {row['alpha']:g}, {_layers(row)}; hand-over layer {found}; "
+        f"median span {row['median_span']:g} positions{frames}"
+    )
 
 
 def _layers(row: dict[str, Any]) -> str:

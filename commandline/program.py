@@ -130,13 +130,12 @@ def _in_one_line(error: click.UsageError) -> click.UsageError:
 def starting() -> Iterator[None]:
     """For what is imported and loaded once: without the collection of garbage, which finds none and takes its time.
 
-    A fifth of the time that torch and transformers take. What is there afterwards is left alone from then on.
+    A fifth of the time that torch and transformers take.
     """
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()
 
 

@@ -17,9 +17,8 @@ from engine.subject import load_subject
 from errors import BAD_USAGE, UserError
 from models.devices import pick_device, pick_dtype
 from models.opens2s import OpenS2S
-from models.opens2s_io import embed, expand_ids, find_audio_span
 from models.sound import SAMPLE_RATE
-from models.speech_lm import PLACEHOLDER_ID, ClipInput, join
+from models.speech_lm import ClipInput, join, joined
 
 CPU = torch.device("cpu")
 BEFORE, AFTER = 15, 38  # positions of the prompt around the span with OpenS2S's tokenizer
@@ -107,10 +106,9 @@ def make_case(
 
 
 def _encoded(model: OpenS2S, mel: torch.Tensor, n_frames: int) -> ClipInput:
-    frames = model.encode(mel, n_frames)
-    expanded = expand_ids([*range(BEFORE), PLACEHOLDER_ID, *range(BEFORE, BEFORE + AFTER)], len(frames))
-    indices = find_audio_span(expanded)
-    return ClipInput(embed(model, expanded, indices, frames), expanded, indices)
+    table = model.llm_model.get_input_embeddings()
+    embed = lambda ids: table(torch.tensor(ids, device=table.weight.device))  # noqa: E731
+    return joined(embed, range(BEFORE), range(BEFORE, BEFORE + AFTER), model.encode(mel, n_frames))
 
 
 def checkpoint_case(source: str, device: str | None, dtype: str | None, seed: int = 0) -> Case:

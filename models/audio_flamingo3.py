@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from transformers import AudioFlamingo3ForConditionalGeneration
 
-from models.devices import pick_device, pick_dtype
-from models.mel import log_mel, make_extractor, read_settings, refuse_other_mel
+from models.mel import log_mel, read_extractor
 from models.pretrained import Decoder, Pretrained, load_outer, outer_config
 from models.qwen2_audio import pooled_length
 from models.speech_lm import PROMPT, Prompt
-from models.tokens import Turn, make_prompt, read_tokenizer, sound_token, tokenizer_faults
+from models.tokens import Turn, read_turn
 
 SYSTEM = "You are a helpful assistant."
 MAX_WINDOWS = 20
@@ -54,17 +53,15 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> A
     """A checkpoint folder, whole or not at all."""
     cls = AudioFlamingo3ForConditionalGeneration
     config = outer_config(cls, folder)
-    path, settings = read_settings(folder)
-    extractor = make_extractor(path, settings)
     audio = config.audio_config
-    refuse_other_mel(path, extractor, audio.num_mel_bins, 2 * audio.max_source_positions)
-    with tokenizer_faults(folder):
-        tokenizer = read_tokenizer(folder)
-        sound = sound_token(tokenizer, folder, config.audio_token_id)
-        documented = (
-            f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{sound}{PROMPT}<|im_end|>\n"
-            "<|im_start|>assistant\n"
-        )
-        prompt = make_prompt(tokenizer, folder, Turn(SYSTEM, sound, documented))
-    target = pick_device(device)
-    return AudioFlamingo3(load_outer(cls, folder, target, pick_dtype(dtype, target)), tokenizer, prompt, extractor)
+    extractor = read_extractor(folder, audio.num_mel_bins, 2 * audio.max_source_positions)
+    tokenizer, prompt = read_turn(folder, config.audio_token_id, turn)
+    return AudioFlamingo3(load_outer(cls, folder, config, device, dtype), tokenizer, prompt, extractor)
+
+
+def turn(sound: str) -> Turn:
+    """The turn of a Qwen2 decoder, the sound before the question."""
+    documented = (
+        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{sound}{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    return Turn(SYSTEM, sound, documented)

@@ -18,12 +18,11 @@ from transformers import GraniteSpeechForConditionalGeneration
 from transformers.audio_utils import mel_filter_bank
 
 from errors import UserError
-from models.devices import pick_device, pick_dtype
 from models.mel import read_settings
 from models.pretrained import Decoder, Pretrained, load_outer, outer_config
 from models.sound import SAMPLE_RATE
 from models.speech_lm import PROMPT, Prompt
-from models.tokens import Turn, make_prompt, read_tokenizer, sound_token, tokenizer_faults
+from models.tokens import Turn, read_turn
 
 # What the card of 3.3 gives, with a date that does not move; the models after it have no system turn by default.
 SYSTEM = (
@@ -91,13 +90,10 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> G
     for key, value in FIXED.items():
         if settings.get(key, value) != value:
             raise UserError(f"{path}: {key} is {settings[key]!r}, but Granite Speech has {value!r}; fetch it again")
-    with tokenizer_faults(folder):
-        tokenizer = read_tokenizer(folder)
-        sound = sound_token(tokenizer, folder, config.audio_token_id)
-        system = SYSTEM if config.has_lora_adapter else None
-        prompt = make_prompt(tokenizer, folder, Turn(system, sound, documented(system, sound), inline=True))
-    target = pick_device(device)
-    return GraniteSpeech(load_outer(cls, folder, target, pick_dtype(dtype, target)), tokenizer, prompt)
+    system = SYSTEM if config.has_lora_adapter else None
+    turn = lambda sound: Turn(system, sound, documented(system, sound), inline=True)  # noqa: E731
+    tokenizer, prompt = read_turn(folder, config.audio_token_id, turn)
+    return GraniteSpeech(load_outer(cls, folder, config, device, dtype), tokenizer, prompt)
 
 
 def documented(system: str | None, sound: str) -> str:

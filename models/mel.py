@@ -1,6 +1,6 @@
 """The log-mel features that Whisper's encoder and its descendants read.
 
-extractor = make_extractor(*read_settings(folder))
+extractor = read_extractor(folder, bins=128)
 mel, n_frames = log_mel(extractor, waveform, window=extractor.n_samples)
 """
 
@@ -76,12 +76,19 @@ def log_mel(extractor: WhisperFeatureExtractor, waveform: np.ndarray, window: in
     return mel, -(-len(waveform) // extractor.hop_length)
 
 
-def refuse_other_mel(path: Path, extractor: WhisperFeatureExtractor, bins: int, window: int | None = None) -> None:
-    """Raise `UserError` where the encoder reads other mel bins, or windows of another number of frames."""
+def read_extractor(folder: Path, bins: int, window: int | None = None, **usual: Any) -> WhisperFeatureExtractor:
+    """The extractor that a folder's settings describe, of which `usual` are used where the file lacks them.
+
+    Raises `UserError` where config.json's encoder reads other than `bins` mel bins, or windows of another number of
+    frames than `window`.
+    """
+    path, settings = read_settings(folder)
+    extractor = make_extractor(path, usual | settings)
     made = extractor.n_samples // extractor.hop_length
-    if extractor.feature_size != bins or (window is not None and made != window):
+    if extractor.feature_size != bins or window not in (None, made):
         asked = f"{bins} and {window}" if window is not None else f"{bins}"
         raise UserError(
             f"{path}: gives {extractor.feature_size} bins and windows of {made} frames, but config.json's audio "
             f"encoder reads {asked}; take both files from one checkpoint"
         )
+    return extractor

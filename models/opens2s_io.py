@@ -20,7 +20,7 @@ from models.labels import LabelTokenizerHelper
 from models.mel import log_mel, make_extractor
 from models.opens2s import OpenS2S, audio_length, check_config, load_model
 from models.speech_lm import PLACEHOLDER_ID, PROMPT, Prompt
-from models.tokens import read_tokenizer, tokenizer_faults
+from models.tokens import check_vocabulary, read_tokenizer, tokenizer_faults
 
 SYSTEM = "You are a helpful assistant."
 AUDIO_START, AUDIO, AUDIO_END, TTS_START = "<|im_audio_start|>", "<|im_audio|>", "<|im_audio_end|>", "<|im_tts_start|>"
@@ -74,12 +74,7 @@ class OpenS2SIO:
                 f"audio/preprocessor_config.json gives {bins_made} bins and windows of {made} frames, "
                 f"but config.json's audio encoder reads {bins} and {frames}; take both files from one checkpoint"
             )
-        highest = max([*self.input_ids(), *LabelTokenizerHelper(self.tokenizer).token_ids])
-        if highest >= model.llm_model.config.vocab_size:
-            raise UserError(
-                f"tokenizer.json gives token {highest}, but config.json's vocabulary ends before it, at "
-                f"{model.llm_model.config.vocab_size}; take both files from one checkpoint"
-            )
+        check_vocabulary(self.tokenizer, self.input_ids(), model.llm_model.config.vocab_size)
 
     def prompt_text(self, prompt: str = PROMPT) -> str:
         """The whole turn as text, with `<|im_audio|>` where the sound belongs."""
@@ -169,13 +164,3 @@ def find_audio_span(
         if not 0 <= position < len(ids) or ids[position] != token_id or int((ids == token_id).sum()) != 1:
             raise UserError(f"the audio span {first}:{last + 1} needs one {name} directly beside it; check the prompt")
     return indices
-
-
-def embed(model: OpenS2S, expanded: torch.Tensor, indices: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-    """Embeddings `[1, T, hidden]` of expanded ids, with `frames [n_audio, hidden]` at the audio `indices`."""
-    table = model.llm_model.get_input_embeddings()
-    text = expanded.clone()
-    text[indices] = 0  # any valid row: overwritten on the next line
-    embeds = table(text.to(table.weight.device))
-    embeds[indices.to(embeds.device)] = frames.to(embeds)
-    return embeds[None]

@@ -15,12 +15,11 @@ from torch.nn.functional import gelu
 from transformers import Phi4MultimodalFeatureExtractor, Phi4MultimodalForCausalLM
 
 from errors import UserError
-from models.devices import pick_device, pick_dtype
 from models.mel import read_settings
 from models.pretrained import Decoder, Pretrained, load_outer, outer_config
 from models.sound import SAMPLE_RATE
 from models.speech_lm import PROMPT, Prompt
-from models.tokens import Turn, make_prompt, read_tokenizer, sound_token, tokenizer_faults
+from models.tokens import Turn, read_turn
 
 WINDOW, HOP, COMPRESSION = 400, 160, 8
 FIXED = {
@@ -59,10 +58,10 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> P
     for key, value in FIXED.items():
         if settings.get(key, value) != value:
             raise UserError(f"{path}: {key} is {settings[key]!r}, but Phi-4-multimodal has {value!r}; fetch it again")
-    with tokenizer_faults(folder):
-        tokenizer = read_tokenizer(folder)
-        sound = sound_token(tokenizer, folder, config.audio_config.audio_token_id)
-        documented = f"<|user|>{sound}{PROMPT}<|end|><|assistant|>"
-        prompt = make_prompt(tokenizer, folder, Turn(None, sound, documented, inline=True))
-    target = pick_device(device)
-    return Phi4Multimodal(load_outer(cls, folder, target, pick_dtype(dtype, target)), tokenizer, prompt)
+    tokenizer, prompt = read_turn(folder, config.audio_config.audio_token_id, turn)
+    return Phi4Multimodal(load_outer(cls, folder, config, device, dtype), tokenizer, prompt)
+
+
+def turn(sound: str) -> Turn:
+    """The turn of the model card."""
+    return Turn(None, sound, f"<|user|>{sound}{PROMPT}<|end|><|assistant|>", inline=True)

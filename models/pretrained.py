@@ -1,6 +1,7 @@
 """A model class of transformers, filled from a checkpoint folder: whole, or refused by name.
 
-    outer = load_outer(Qwen2AudioForConditionalGeneration, folder, device, dtype)
+    config = outer_config(Qwen2AudioForConditionalGeneration, folder)
+    outer = load_outer(Qwen2AudioForConditionalGeneration, folder, config, device, dtype)
     llm = Decoder(outer.model.language_model, outer.lm_head)
 
 The tensors are read as data: safetensors alone, no code of the checkpoint's, nothing outside its folder. transformers
@@ -22,10 +23,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from errors import UserError
 from models.adapters import merged
 from models.checkpoint import is_finite, stored_tensors
+from models.devices import pick_device, pick_dtype
 from models.families import family_of
 from models.folder import read_config
-from models.labels import LabelTokenizerHelper, Tokenizer
+from models.labels import Tokenizer
 from models.speech_lm import Prompt
+from models.tokens import check_vocabulary
 
 # Of each of these, something is made before a shape can be compared.
 COUNTS = ("num_hidden_layers", "encoder_layers", "num_layers", "num_blocks", "depth", "num_labels")
@@ -73,31 +76,27 @@ class Pretrained:
 
     def __init__(self, llm: nn.Module, tokenizer: Tokenizer, prompt: Prompt):
         self.llm, self.tokenizer, self.prompt = llm, tokenizer, prompt
-        labels = LabelTokenizerHelper(tokenizer).token_ids
-        highest = max([*prompt.before, *prompt.after, *labels])
-        rows = llm.get_input_embeddings().weight.shape[0]
-        if highest >= rows:
-            raise UserError(
-                f"the tokenizer gives token {highest}, but config.json's vocabulary ends before it, at {rows}; "
-                "take both files from one checkpoint"
-            )
+        check_vocabulary(tokenizer, [*prompt.before, *prompt.after], llm.get_input_embeddings().weight.shape[0])
 
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
         return self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
 
 
-def load_outer(cls: type, folder: Path, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def load_outer(cls: type, folder: Path, made_from: Any, device: str | None, dtype: str | None) -> nn.Module:
     """The class with the checkpoint's weights, in `eval()` mode; a LoRA that its family has is merged into them.
+
+    `made_from` is its `outer_config`.
 
     Raises `UserError` for a configuration that gives no such model, weights that are quantised, missing, unexpected or
     misshapen tensors, values that are not finite, and where the device has too little memory.
     """
+    target = pick_device(device)
+    number_type = pick_dtype(dtype, target)
     config = read_config(folder)
     family = family_of(config)
-    made_from = outer_config(cls, folder)
     stored = stored_tensors(folder, family)
     n_bytes = sum(tensor.n_bytes for tensor in stored.values())
-    with ExitStack() as files, _faults(device, n_bytes):
+    with ExitStack() as files, _faults(target, n_bytes):
         tensors: dict[str, Any] = {}
         for path in sorted({tensor.path for tensor in stored.values()}):
             file = files.enter_context(safe_open(path, framework="pt"))
@@ -110,14 +109,14 @@ def load_outer(cls: type, folder: Path, device: torch.device, dtype: torch.dtype
             None,
             config=made_from,
             state_dict=tensors,
-            dtype=dtype,
+            dtype=number_type,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, with their names
         )
-        _check(folder, outer, found, dtype)
-        if device.type == "cpu":
+        _check(folder, outer, found, number_type)
+        if target.type == "cpu":
             _unmap(outer)
-        return outer.to(device).eval().requires_grad_(False)
+        return outer.to(target).eval().requires_grad_(False)
 
 
 def _unmap(model: nn.Module) -> None:

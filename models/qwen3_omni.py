@@ -13,12 +13,11 @@ import torch
 from torch import nn
 from transformers import Qwen3OmniMoeThinkerForConditionalGeneration
 
-from models.devices import pick_device, pick_dtype
-from models.mel import make_extractor, read_settings, refuse_other_mel
+from models.mel import read_extractor
 from models.pretrained import Decoder, Pretrained, load_outer, outer_config
 from models.sound import SAMPLE_RATE
 from models.speech_lm import PROMPT, Prompt
-from models.tokens import Turn, make_prompt, read_tokenizer, sound_token, tokenizer_faults
+from models.tokens import Turn, read_turn
 
 BORDERS = ("<|audio_start|>", "<|audio_end|>")
 CHUNK, OF_A_CHUNK = 100, 13  # mel frames that are encoded together, and the positions that they give
@@ -53,13 +52,12 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> Q
     """A checkpoint folder, whole or not at all."""
     cls = Qwen3OmniMoeThinkerForConditionalGeneration
     config = outer_config(cls, folder)
-    path, settings = read_settings(folder)
-    extractor = make_extractor(path, settings)
-    refuse_other_mel(path, extractor, config.audio_config.num_mel_bins)
-    with tokenizer_faults(folder):
-        tokenizer = read_tokenizer(folder)
-        sound = sound_token(tokenizer, folder, config.audio_token_id)
-        documented = f"<|im_start|>user\n{BORDERS[0]}{sound}{BORDERS[1]}{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
-        prompt = make_prompt(tokenizer, folder, Turn(None, sound, documented, BORDERS))
-    target = pick_device(device)
-    return Qwen3Omni(load_outer(cls, folder, target, pick_dtype(dtype, target)), tokenizer, prompt, extractor)
+    extractor = read_extractor(folder, config.audio_config.num_mel_bins)
+    tokenizer, prompt = read_turn(folder, config.audio_token_id, turn)
+    return Qwen3Omni(load_outer(cls, folder, config, device, dtype), tokenizer, prompt, extractor)
+
+
+def turn(sound: str) -> Turn:
+    """The turn as the model's chat template writes it; it has no system turn of its own."""
+    documented = f"<|im_start|>user\n{BORDERS[0]}{sound}{BORDERS[1]}{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+    return Turn(None, sound, documented, BORDERS)

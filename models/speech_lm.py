@@ -8,7 +8,7 @@ Positions are always those of the *expanded* sequence, in which each audio frame
 and 4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +23,7 @@ from models.folder import read_config
 from models.labels import Tokenizer
 
 PROMPT = "What is the emotion of this audio? Answer with exactly one word: neutral, happy, sad, angry, or surprised."
+Embed = Callable[[Sequence[int]], torch.Tensor]  # text `[n, hidden]`, as block 0 reads it
 PLACEHOLDER_ID = -200  # stands for the sound in the ids; no row of an embedding table
 
 
@@ -104,8 +105,13 @@ def load_speech_lm(folder: Path, device: str | None = None, dtype: str | None = 
 
 def join(model: SpeechLM, frames: torch.Tensor) -> ClipInput:
     """Audio frames `[n_audio, hidden]` in their place in the prompt."""
-    before, after, n = model.prompt.before, model.prompt.after, len(frames)
-    text = model.embed([*before, *after])
+    return joined(model.embed, model.prompt.before, model.prompt.after, frames)
+
+
+def joined(embed: Embed, before: Sequence[int], after: Sequence[int], frames: torch.Tensor) -> ClipInput:
+    """Audio frames between the embeddings of the ids on both sides of them."""
+    n = len(frames)
+    text = embed([*before, *after])
     parts = text.split([len(before), len(after)])
     embeds = torch.cat([parts[0], frames.to(text), parts[1]])[None]
     ids = torch.tensor([*before, *[PLACEHOLDER_ID] * n, *after])

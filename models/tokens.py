@@ -1,13 +1,12 @@
 """A checkpoint's tokenizer, and the turn that its chat template writes.
 
-    tokenizer = read_tokenizer(folder)
-    prompt = make_prompt(tokenizer, folder, Turn("You are a helpful assistant.", "<|AUDIO|>", documented))
+    tokenizer, prompt = read_turn(folder, config.audio_token_id, lambda sound: Turn("You are …", sound, documented))
     prompt.before, prompt.after                  # token ids on both sides of the sound
 
 No processor of transformers is needed: the two halves of the turn are tokenised apart, and frames stand between.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from errors import UserError
 from models.folder import read_json
-from models.labels import LabelTokenizerHelper
+from models.labels import LabelTokenizerHelper, Tokenizer
 from models.speech_lm import PROMPT, Prompt
 
 
@@ -131,6 +130,23 @@ def _is_whole(text: str, turn: Turn) -> bool:
     return (
         len(after) == 1 and all(part in text for part in parts) and before.endswith(first) and after[0].startswith(last)
     )
+
+
+def check_vocabulary(tokenizer: Tokenizer, prompt: Sequence[int], n_rows: int) -> None:
+    """Raise `UserError` where the prompt or a label has a token for which the embeddings have no row."""
+    highest = max([*prompt, *LabelTokenizerHelper(tokenizer).token_ids])
+    if highest >= n_rows:
+        raise UserError(
+            f"the tokenizer (tokenizer.json, tekken.json) gives token {highest}, but config.json's vocabulary ends "
+            f"before it, at {n_rows}; take both files from one checkpoint"
+        )
+
+
+def read_turn(folder: Path, sound_id: Any, turn_of: Callable[[str], Turn]) -> tuple[PreTrainedTokenizerBase, Prompt]:
+    """The tokenizer of a folder and the turn in it, which `turn_of` gives for the sound's token; see `make_prompt`."""
+    with tokenizer_faults(folder):
+        tokenizer = read_tokenizer(folder)
+        return tokenizer, make_prompt(tokenizer, folder, turn_of(sound_token(tokenizer, folder, sound_id)))
 
 
 def sound_token(tokenizer: PreTrainedTokenizerBase, folder: Path, token_id: Any) -> str:

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from transformers import VoxtralForConditionalGeneration
 
-from models.devices import pick_device, pick_dtype
 from models.labels import LabelTokenizerHelper
-from models.mel import log_mel, make_extractor, read_settings, refuse_other_mel
+from models.mel import log_mel, read_extractor
 from models.pretrained import Decoder, Pretrained, load_outer, outer_config
 from models.speech_lm import PROMPT, Prompt
 from models.tekken import Tekken
@@ -60,13 +59,9 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> V
     """A checkpoint folder, whole or not at all."""
     cls = VoxtralForConditionalGeneration
     config = outer_config(cls, folder)
-    path, settings = read_settings(folder)
-    extractor = make_extractor(path, settings)
     audio = config.audio_config
-    refuse_other_mel(path, extractor, audio.num_mel_bins, 2 * audio.max_source_positions)
+    extractor = read_extractor(folder, audio.num_mel_bins, 2 * audio.max_source_positions)
     tokenizer = Tekken(folder / "tekken.json")
     LabelTokenizerHelper(tokenizer)
     prompt = make_turn(tokenizer)
-    target = pick_device(device)
-    outer = load_outer(cls, folder, target, pick_dtype(dtype, target))
-    return Voxtral(outer, tokenizer, prompt, extractor)
+    return Voxtral(load_outer(cls, folder, config, device, dtype), tokenizer, prompt, extractor)

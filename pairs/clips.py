@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 from errors import UserError
@@ -85,6 +86,19 @@ class Dataset:
     corpus: Recognised | None = None
     texts: Path | None = None
 
+    @cached_property
+    def hashes(self) -> Mapping[Path, str]:
+        """`file_hash` of every clip when it is first asked for; `UserError` when one cannot be read."""
+        hashes = {}
+        for clip in self.clips:
+            try:
+                hashes[clip.path] = file_hash(clip.path)
+            except OSError as error:
+                raise UserError(
+                    f"{clip.path}: cannot be read ({error.strerror}); put clip {quoted(clip.clip_id)} back"
+                ) from error
+        return hashes
+
 
 def file_hash(path: Path) -> str:
     """sha256 of a file, in hex."""
@@ -92,27 +106,13 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def clip_hashes(dataset: Dataset) -> dict[Path, str]:
-    """`file_hash` of every clip; `UserError` when one cannot be read."""
-    hashes = {}
-    for clip in dataset.clips:
-        try:
-            hashes[clip.path] = file_hash(clip.path)
-        except OSError as error:
-            raise UserError(
-                f"{clip.path}: cannot be read ({error.strerror}); put clip {quoted(clip.clip_id)} back"
-            ) from error
-    return hashes
-
-
-def dataset_hash(dataset: Dataset, hashes: Mapping[Path, str] | None = None) -> str:
+def dataset_hash(dataset: Dataset) -> str:
     """sha256, in hex, over every clip's labels, ids, text, file name and audio bytes.
 
     The order of rows and the place of the data do not matter: a file counts by its path from the data set's own folder,
     or by its bare name where it lies elsewhere, and in a known corpus, whose names are all different and whose folders
-    vary with the copy. `hashes` are those of `clip_hashes`. Raises `UserError` when a file cannot be read.
+    vary with the copy. Raises `UserError` when a file cannot be read.
     """
-    hashes = clip_hashes(dataset) if hashes is None else hashes
     root = dataset.source if dataset.source.is_dir() else dataset.source.parent
     total = hashlib.sha256()
     for clip in sorted(dataset.clips, key=lambda clip: clip.clip_id):
@@ -126,7 +126,7 @@ def dataset_hash(dataset: Dataset, hashes: Mapping[Path, str] | None = None) -> 
             clip.text_type,
         )
         name = clip.path.name if dataset.corpus else _file_name(clip.path, root)
-        row = json.dumps([clip.clip_id, name, *labels, hashes[clip.path]])
+        row = json.dumps([clip.clip_id, name, *labels, dataset.hashes[clip.path]])
         total.update(f"{row}\n".encode())
     return total.hexdigest()
 
@@ -169,12 +169,12 @@ def listing(names: Iterable[str], most: int = 20) -> str:
     return ", ".join(map(shown, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def dataset_identity(dataset: Dataset, hashes: Mapping[Path, str] | None = None) -> dict[str, object]:
+def dataset_identity(dataset: Dataset) -> dict[str, object]:
     """What a run records of its data; all but the places must be the same in every experiment of the run."""
     identity = {
         "name": dataset.name,
         "source": str(dataset.source),
-        "sha256": dataset_hash(dataset, hashes),
+        "sha256": dataset_hash(dataset),
         "n_clips": len(dataset.clips),
         "warnings": list(dataset.warnings),
     }

@@ -18,7 +18,6 @@ from errors import UserError
 from models.labels import LABELS
 from models.speech_lm import PROMPT
 from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
-from pairs.clips import clip_hashes
 from pairs.shown import shown
 from registry.catalogue import MAIN
 from registry.intervention import ALL, Intervention
@@ -179,7 +178,7 @@ def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
 
 def identity(subject: Subject, dataset: Dataset) -> dict[str, Any]:
     """What a run is a run of, as its configuration has it; from then on, a clip that has changed ends it."""
-    subject.clips.hashes = hashes = clip_hashes(dataset)
+    subject.clips.hashes = dataset.hashes
     prompt = subject.model.prompt
     span = {"span": prompt.span} if prompt.span else {}
     return {
@@ -191,7 +190,7 @@ def identity(subject: Subject, dataset: Dataset) -> dict[str, Any]:
             "family": subject.family.name,
             "frames_per_second": float(subject.family.frames_per_second),
         },
-        "data": dataset_identity(dataset, hashes),
+        "data": dataset_identity(dataset),
         "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
         "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
     }

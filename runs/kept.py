@@ -20,11 +20,11 @@ import msgspec
 
 from errors import UserError
 from files import CONFIG
+from registry.catalogue import MAIN
 from runs.reader import ANEW, COMPLETE, MOVE_AWAY, line_error, read_rows
 from runs.row_types import DOSE, FailedPair, PairRow, Record, record_type
 from runs.rows_of_pair import RowCheck
 
-MAIN = "patch"
 # Controls that run on the main experiment's recipients, in their order.
 ON_ITS_RECIPIENTS = ("self", "random", "non-audio", "same-label", "suffix")
 SAMPLING = ("pair_sampling_seed", "same_speaker", "both_directions", "max_pairs_prosody", "max_pairs_semantic")

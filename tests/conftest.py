@@ -8,7 +8,13 @@ import torch
 # The models here are so small that a second thread only waits for the first, most of all on a busy machine.
 torch.set_num_threads(1)
 
+# Files that take longest, which go first, so that none of several processes is left alone with one at the end.
+LONGEST = ("test_cli.py", "test_killed.py", "test_interrupt.py", "test_report.py", "test_demo.py")
 GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 _frames = {}

@@ -437,6 +437,9 @@ def test_a_failed_check_is_red_and_a_remark_is_a_note(run):
     assert light(page, LAST_LAYER) == "failed"
     assert light(page, "Data") == "note" and "sad: 3 clips are missing" in page.text
     assert light(page, "Each label has a token of its own") == "note" and "angry (ang | ry)" in page.text
+    assert "held against its two markers" in page.text
+    change(run, "sanity_check_audio_span.json", lambda c: c.update(held_against="[BEGIN_AUDIO] directly beside it"))
+    assert "held against [BEGIN_AUDIO] directly beside it" in Page(write_report(run)).text
     (run / "sanity_check_audio_span.json").unlink()
     assert light(Page(write_report(run)), "The audio span is where it should be") == "missing"
 

@@ -1,5 +1,6 @@
 """Commands, help and settings files, up to where an experiment would begin."""
 
+import gc
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 import cli as program
 from cli import cli
 from commandline.options import ROOT
+from commandline.program import starting
 from registry import catalogue as module
 from registry.catalogue import catalogue
 from registry.intervention import ALL
@@ -236,3 +238,10 @@ def test_every_command_has_help():
     context = click.Context(cli)
     for name in cli.list_commands(context):
         assert cli.get_command(context, name).get_short_help_str(), name
+
+
+def test_a_start_without_garbage_collection_leaves_it_on_and_nothing_out_of_it():
+    before = gc.get_freeze_count()
+    with starting():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() == before

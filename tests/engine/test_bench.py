@@ -71,6 +71,19 @@ def test_arithmetic_is_what_the_procedures_are_known_to_take(case, result):
     assert found["tail"] < found["sweep"] < min(found["stepwise"], found["textbook"])
 
 
+def test_the_layers_that_stepwise_is_measured_at_stand_for_all(case):
+    for n_layers in range(1, 50):
+        some = bench._spread(n_layers)
+        assert len(some) == min(4, n_layers) and sum(some) / len(some) == pytest.approx((n_layers - 1) / 2, abs=0.5)
+    blocks = []
+    handles = [block.register_forward_hook(lambda *_: blocks.append(1)) for block in case.llm.model.layers]
+    with torch.inference_mode():
+        bench._run(case, "stepwise", bench._pairs(case)[:1], range(N_LAYERS))
+    for handle in handles:
+        handle.remove()
+    assert len(blocks) / N_LAYERS == pytest.approx(bench._forwards(N_LAYERS), abs=0.5)
+
+
 def test_rows_of_other_experiments_and_planning_are_held_against_a_pair(result):
     assert set(result["row_over_a_row_of_patch"]) == {"patch", "mlp", "heads"}
     assert result["row_over_a_row_of_patch"]["patch"] == 1 and 0 < result["planning_share_of_a_pair"] < 1
@@ -102,14 +115,14 @@ def fails(*args, status):
     return result.output.strip().splitlines()[-1]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_the_full_size_needs_a_device():
+def test_the_full_size_needs_a_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "CUDA" in fails("--full-size", status=2)
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_measured(tmp_path):
     assert "there is no folder" in fails("--json", tmp_path / "no" / "b.json", status=2)
-    assert "choose one" in fails("--full-size", "--model", "x", status=2)
+    assert "choose one" in fails("--full-size", "--model", DEMO_MODEL, status=2)
     assert "nowhere" in fails("--model", tmp_path / "nowhere", status=1)
 
 

@@ -120,6 +120,31 @@ def test_a_heads_slice(llm, pair, readouts):
     assert_same(readouts(head, pair).logits[1], by_hooks(llm, pair.a, (LAYER, "self_attn.o_proj", "input", write)))
 
 
+def test_what_the_mlp_adds_and_what_leaves_the_same_block(llm, pair, readouts):
+    """The row cannot enter behind the block, where the second write has its place."""
+
+    @intervention
+    def both(lm, pair, layer):
+        with lm.trace(pair.b):
+            donor = lm.mlps_output[layer][:, pair.b_span].save()
+        with lm.trace(pair.a):
+            lm.mlps_output[layer][:, pair.a_span] = donor
+            lm.layers_output[layer][:, pair.a_span.start + 1] = 0
+            logits = lm.logits.save()
+        return logits
+
+    donor = value_at(llm, pair.b, LAYER, "mlp", "output")[:, pair.b_span]
+
+    def add(value):
+        value[:, pair.a_span] = donor
+
+    def erase(value):
+        value[:, pair.a_span.start + 1] = 0
+
+    writes = (LAYER, "mlp", "output", add), (LAYER, "", "output", erase)
+    assert_same(readouts(both, pair).logits[1], by_hooks(llm, pair.a, *writes))
+
+
 def test_two_writes_in_one_layer_and_one_in_a_later_one(llm, pair, readouts):
     @intervention
     def thrice(lm, pair, layer):

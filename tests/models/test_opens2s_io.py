@@ -8,7 +8,7 @@ import soundfile
 import torch
 import transformers
 
-from models.opens2s_io import AUDIO, OpenS2SIO, OpenS2SLM, embed, expand_ids, find_audio_span
+from models.opens2s_io import AUDIO, OpenS2SIO, OpenS2SLM, expand_ids, find_audio_span
 from models.sound import read_audio
 from models.speech_lm import PLACEHOLDER_ID, PROMPT, join
 
@@ -301,10 +301,10 @@ def test_a_clip_knows_its_span_and_its_readout(small, frames):
 
 
 def test_frames_take_the_dtype_of_the_table(model, small, frames):
-    expanded = expand_ids([5, -200, 6], 6)
-    embeds = embed(model, expanded, find_audio_span(expanded), frames.to(torch.float64))
+    embeds = join(small([5], [6]), frames.to(torch.float64)).inputs_embeds
+    table = model.llm_model.get_input_embeddings().weight
     assert embeds.dtype == torch.float32
-    assert torch.equal(join(small([5], [6]), frames.to(torch.float64)).inputs_embeds, embeds)
+    assert torch.equal(embeds[0], torch.cat([table[[5]], frames, table[[6]]]))
 
 
 def test_a_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):

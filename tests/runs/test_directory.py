@@ -138,6 +138,11 @@ def test_the_same_data_in_another_place_is_the_same(run):
         run.claim(IDENTITY | {"data": IDENTITY["data"] | {"sha256": "3"}})
 
 
+def test_a_run_from_before_families_were_noted_is_the_same(run):
+    run.claim(IDENTITY | {"model": IDENTITY["model"] | {"family": "OpenS2S", "frames_per_second": 6.25}})
+    assert run.experiments() == ["prosody"] and run.config()["model"]["family"] == "OpenS2S"
+
+
 def test_other_settings_are_refused_by_name(run):
     run.append("prosody", records(0))
     with pytest.raises(UserError, match="patch_alpha was 1.0, is 0.5") as caught:

@@ -12,6 +12,7 @@ from transformers.audio_utils import mel_filter_bank
 from cli import cli
 from models.families import FAMILIES
 from models.granite_speech import log_mel_pairs
+from models.mel import read_extractor
 from models.speech_lm import PROMPT
 from models.tekken import Tekken
 from tests.models.families.builders import write_tekken
@@ -122,3 +123,11 @@ def test_the_families_are_listed_with_their_licences():
     output = call("models")
     for family in FAMILIES:
         assert all(word in output for word in (family.name, family.licence, *family.hub_ids))
+
+
+def test_what_a_folder_does_not_say_of_its_extractor_is_what_its_family_has(tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128}))
+    assert read_extractor(tmp_path, 128).n_samples == 30 * 16_000
+    assert read_extractor(tmp_path, 128, chunk_length=300).n_samples == 300 * 16_000
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128, "chunk_length": 60}))
+    assert read_extractor(tmp_path, 128, chunk_length=300).n_samples == 60 * 16_000
