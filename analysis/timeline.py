@@ -118,7 +118,6 @@ def timeline(
     if levels is None:
         notes.append("without the sounds' level: the data were not there")
     else:
-        lengths = levels.drop_duplicates("clip")
         lengths = [f"{s:.2f} s ({clip})" for clip, s in levels.groupby("clip")["seconds"].first().items()]
         notes.append(f"the sounds last {' and '.join(lengths)} on average")
         maps.insert(0, _levels(levels))
