@@ -37,7 +37,7 @@ DEFINITION = (
     "Hand-over layer of the first − that of the second: of each, where the rate of flips to the target first falls "
     "below the middle between its value at the first layer patched and A's own rate. 95 % limits from a bootstrap of "
     "whole texts{speakers} in both together, stretched to the standard error that is right for pairs that share texts; "
-    "p is where they would touch 0."
+    "p from random signs of what each of them adds to the difference."
 )
 
 
@@ -91,7 +91,7 @@ def contrast(one: Side, other: Side, seed: int = 42, resamples: int = RESAMPLES)
         ]
         if comparable:
             tables.append(_by_layer(group, sides, curves, codes, split, resamples, seed))
-        statistics[group] = _hand_over_difference(curves, codes, weights, split)
+        statistics[group] = _hand_over_difference(curves, codes, weights, split, seed)
     speakers = " and whole speakers" if n_speakers else ""
     statistics |= {"definition": DEFINITION.format(speakers=speakers), "speakers_resampled": n_speakers, "seed": seed}
     return Contrast(pd.concat(tables) if tables else pd.DataFrame(), statistics)
@@ -158,7 +158,7 @@ def _by_layer(
 def _p_values(
     difference: np.ndarray, deviations: np.ndarray, shares: np.ndarray, codes: np.ndarray, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two-sided p of each layer's difference, and of the largest of all layers.
+    """Two-sided p of each column's difference, and of the largest of all columns.
 
     Each is the normal deviate of Student's t, held against the deviations of whole texts with random signs. The degrees
     of freedom are those of the variance and have no least, unlike in `sign_flips`: here pairs of one text meet pairs of
@@ -176,7 +176,7 @@ def _p_values(
 
 
 def _hand_over_difference(
-    curves: list[_Curve], codes: np.ndarray, weights: np.ndarray, split: int
+    curves: list[_Curve], codes: np.ndarray, weights: np.ndarray, split: int, seed: int
 ) -> dict[str, float | str | None]:
     nothing = {"difference": None, "low": None, "high": None, "p": None}
     found = [_crossing(curve) for curve in curves]
@@ -188,14 +188,14 @@ def _hand_over_difference(
     difference = at - other_at
     with np.errstate(invalid="ignore"):
         differences = replicates - other_replicates
+        counted = (weights[:, :split] @ influence / weights[:, :split].mean(1)) - (
+            weights[:, split:] @ other_influence / weights[:, split:].mean(1)
+        )
     undefined = np.isnan(differences).mean()
     known = differences[~np.isnan(differences)]
     stacked = np.concatenate([influence, -other_influence])
     shares = np.concatenate([np.full(split, 1 / split), np.full(len(stacked) - split, -1 / (len(stacked) - split))])
     variance, dof = _variance(stacked[:, None], shares[:, None], codes)
-    counted = (weights[:, :split] @ influence / weights[:, :split].mean(1)) - (
-        weights[:, split:] @ other_influence / weights[:, split:].mean(1)
-    )
     spread = np.nanstd(counted)
     if undefined > MOST_UNDEFINED or not dof[0] > 0:
         why = f"in {undefined:.0%} of the resamples there is no hand-over layer" if dof[0] > 0 else "too few texts"
@@ -204,10 +204,9 @@ def _hand_over_difference(
     with np.errstate(invalid="ignore"):
         moved = difference + stretch * (known - difference)
     low, high = np.quantile(moved, [0.025, 0.975], method="nearest")
-    tails = [(1 + (moved <= 0).sum()) / (1 + len(moved)), (1 + (moved >= 0).sum()) / (1 + len(moved))]
     low, high = (float(limit) if np.isfinite(limit) else None for limit in (low, high))
-    p = float(min(1.0, 2 * min(tails)))
-    return {"difference": float(difference), "low": low, "high": high, "p": p, "reason": None}
+    p, _ = _p_values(np.array([difference]), stacked[:, None], shares[:, None], codes, len(weights), seed)
+    return {"difference": float(difference), "low": low, "high": high, "p": float(p[0]), "reason": None}
 
 
 def _crossing(curve: _Curve) -> tuple[float, np.ndarray, np.ndarray, str | None]:

@@ -28,6 +28,7 @@ NAMES = {
 COLOURS = {WORDS: KIND_COLOURS["semantic"], VOICE: KIND_COLOURS["prosody"], ANSWER: GREY}
 FINAL = {WORDS: "final answer: the words' label", VOICE: "final answer: the voice's label"}
 DIFFER, ALL = "labels differ", "all"
+SHOWN = ["clips", "layer", "n_clips", WORDS, VOICE, ANSWER]
 Y_TITLE = "share of clips, or of pairs"
 
 

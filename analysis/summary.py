@@ -26,6 +26,8 @@ BEST_SHOWN = 20
 def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     """Write tables and figures of experiment `name` in the run directory; gives the metrics and the PNG files.
 
+    Of a lens, which flips nothing, it gives the table of what leads by layer instead of the metrics.
+
     Where the run has the main experiment of that kind and controls that ran alike, the contrasts between them are
     written too. They and the hand-over layer are of curves: at the highest dose, and not where another option was
     swept. `UserError` where there is no record, or where the experiment's files do not hold together.
@@ -42,8 +44,11 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
         _write_contrasts(results, main, None if experiment is main else name)
     if experiment.is_main:
         _write_words_and_voice(results)
+    metrics.attrs["shown"] = [SHOWN[0], *experiment.swept, *SHOWN[1:]]
     if lens.is_lens(experiment.settings):
-        write_table(run / f"lens_{name}.csv", results.once(lens.leads_of, name))
+        metrics = results.once(lens.leads_of, name)
+        write_table(run / f"lens_{name}.csv", metrics)
+        metrics.attrs["shown"] = lens.SHOWN
     if timeline.is_map(experiment.settings):
         levels = results.once(timeline.levels_of, name)
         if levels is not None:
@@ -51,18 +56,16 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     figures = []
     for stem, chart in charts_of(results, name).items():
         figures += figure_style.save(chart, run / stem)
-    metrics.attrs["swept"] = experiment.swept
     return metrics, [figure for figure in figures if figure.suffix == ".png"]
 
 
 def shown(metrics: pd.DataFrame) -> str:
-    """The fixed columns of what `summarise` gave as text, for the terminal; of many cells those with the most flips."""
+    """Some columns of what `summarise` gave as text, for the terminal; of many cells those with the most flips."""
     few, note = metrics, ""
-    if len(metrics) > MOST_SHOWN:
+    if len(metrics) > MOST_SHOWN and "flip_to_target_rate" in metrics:
         few = metrics.nlargest(BEST_SHOWN, "flip_to_target_rate")
         note = f"\n({BEST_SHOWN} of {len(metrics)} cells, those with the highest flip_to_target_rate)"
-    columns = [SHOWN[0], *metrics.attrs["swept"], *SHOWN[1:]]
-    return few[columns].to_string(index=False, float_format="{:.3f}".format) + note
+    return few[metrics.attrs["shown"]].to_string(index=False, float_format="{:.3f}".format) + note
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

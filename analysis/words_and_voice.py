@@ -54,7 +54,8 @@ def said(statistics: dict[str, Any]) -> str:
     if eligible["difference"] is not None and abs(eligible["difference"] - whole["difference"]) > 0.005:
         signed = eligible["difference"] * (1 if whole["difference"] >= 0 else -1)
         text += f"; among eligible pairs {signed:.2g}{_between(eligible, flip=whole['difference'] < 0)}"
-    return f"{text}; p = {whole['p']:.2g}." + ("" if whole["p"] < 0.05 else " The interval includes no difference.")
+    low, high = (whole[end] is None or whole[end] * sign <= 0 for end, sign in (("low", 1), ("high", -1)))
+    return f"{text}; p = {whole['p']:.2g}." + (" The interval includes no difference." if low and high else "")
 
 
 def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:

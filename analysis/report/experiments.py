@@ -16,15 +16,14 @@ from analysis.lens import is_lens, leads_of
 from analysis.metrics import near_tie_margin, near_ties
 from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
-from analysis.results import KINDS as KINDS_IN_ORDER
-from analysis.results import Measured, Results, left_out
+from analysis.results import KINDS, Measured, Results, left_out
 from analysis.sites import site_name
 from analysis.tables import all_tables
 from analysis.words_and_voice import contrast_of
 
 Rows = list[dict[str, Any]]
 MOST_CELLS = 400  # lines of the table of all metrics
-KINDS = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
+VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Experiment:
     @property
     def pairs_differ(self) -> str:
         """What the two clips of a pair have in common, and what not."""
-        return KINDS[self.settings["kind"]]
+        return VARIES[self.settings["kind"]]
 
     @property
     def site(self) -> str:
@@ -208,6 +207,6 @@ def _tables(results: Results, measured: Measured) -> list[Table]:
         for control in sorted(alike, key=lambda one: one.name):
             tables.append(table_of(f"Difference from {control.name}, by layer", results.contrast(control)))
         found = results.once(contrast_of)
-        if isinstance(found, Contrast) and measured.kind == KINDS_IN_ORDER[0]:
-            tables.append(table_of(f"Difference from {KINDS_IN_ORDER[1]}, by layer", found.table))
+        if isinstance(found, Contrast) and measured.kind == KINDS[0]:
+            tables.append(table_of(f"Difference from {KINDS[1]}, by layer", found.table))
     return tables

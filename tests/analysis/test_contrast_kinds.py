@@ -16,7 +16,7 @@ from analysis.results import Results
 from analysis.summary import summarise
 from errors import UserError
 from tests.analysis.simulated_kinds import LAYERS, OWN, draw, truth
-from tests.analysis.test_report import Page, change, make_run
+from tests.analysis.test_report import Page, change, make_run, write_lines
 
 STATISTICS = "statistics_prosody_vs_semantic.json"
 
@@ -35,7 +35,8 @@ def simulated(n, **how):
             rejected.append((table["p_max"] < 0.05).any())
         of = found.statistics[ALL]
         if of["p"] is not None:
-            covered.append((of["low"] or -np.inf) <= of_hand_over <= (of["high"] or np.inf))
+            low, high = (limit if of[end] is None else of[end] for end, limit in (("low", -np.inf), ("high", np.inf)))
+            covered.append(low <= of_hand_over <= high)
             told_apart.append(of["p"] < 0.05)
     return [np.mean(shares) for shares in (inside, rejected, covered, told_apart)]
 
@@ -206,12 +207,16 @@ def test_a_run_with_one_kind_has_no_such_sentence(run):
     [
         ({"align": "resample_linear"}, "semantic ran with align resample_linear, not truncate_to_min"),
         ({"dtype": "bfloat16"}, "semantic ran with dtype bfloat16, not float32"),
+        ({"patch_alpha": 0.5}, "semantic ran with alpha 0.5, not 1"),
     ],
 )
 def test_what_ran_otherwise_is_not_contrasted_and_the_report_says_why(run, settings, said, monkeypatch):
     monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
     (run / "contrast_prosody_vs_semantic.csv").write_text("of another time")
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(settings))
+    records = run / "patching_records_semantic.jsonl"
+    dose = {key: value for key, value in settings.items() if key == "patch_alpha"}
+    write_lines(records, [json.loads(line) | dose for line in records.read_text().splitlines()])
     results = Results(run)
     summarise(results, "semantic")
     assert words_and_voice.sentence(results).startswith(f"Words and voice are not contrasted: {said}")

@@ -9,7 +9,7 @@ from analysis.charts import charts_of
 from analysis.lens import ALL, DIFFER, FINAL, NAMES, leads
 from analysis.report import write_report
 from analysis.results import Results
-from analysis.summary import summarise
+from analysis.summary import shown, summarise
 from tests.test_cli import call
 from tests.unpainted import without_figures
 
@@ -57,6 +57,13 @@ def test_the_figure_has_the_lens_the_final_answers_and_the_main_curve(run):
     shown = {row["series"] for rows in charts[f"lens_{LENS}"].to_dict()["datasets"].values() for row in rows}
     assert shown == {*NAMES.values(), *FINAL.values(), "patched: flip_to_target_rate of the prosody pairs"}
     assert "whose words and voice have different labels" in str(charts[f"lens_{LENS}"].to_dict()["title"])
+
+
+def test_the_terminal_shows_what_leads_and_no_flips(run, monkeypatch):
+    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    head, *lines = shown(summarise(Results(run), LENS)[0]).splitlines()
+    assert head.split() == ["clips", "layer", "n_clips", "words_lead", "voice_leads", "answer_leads"]
+    assert len(lines) == 2 * 10
 
 
 def test_without_clips_whose_labels_differ_all_are_shown(run):
