@@ -1,7 +1,7 @@
 # make demo: patch the demo model with both kinds of pair and say where the pictures are
 # make test: lint, format and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
+# make tutorial: execute docs/tutorial.ipynb and keep its outputs in it
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
-# make tutorial: execute docs/tutorial.ipynb and keep the outputs in it
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
 PYTHON ?= python3
