@@ -1,5 +1,6 @@
 # make demo: patch the demo model with both kinds of pair and say where the pictures are
 # make test: lint, format and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
+# make tutorial: execute docs/tutorial.ipynb and keep its outputs in it
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test browser-test format clean
+.PHONY: demo test tutorial browser-test format clean
 demo: $(VENV)/run.done
 	$(BIN)/python cli.py patch --kind prosody
 	$(BIN)/python cli.py patch --kind semantic
@@ -18,6 +19,9 @@ test: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+tutorial: $(VENV)/dev.done
+	$(BIN)/python -m tests.tutorial
 
 browser-test: $(VENV)/dev.done
 	$(BIN)/python -m pytest -m browser tests/browser
