@@ -84,12 +84,14 @@ def difference_by_layer(table: pd.DataFrame, subtitle: list[str]) -> alt.LayerCh
         mine = alt.Chart(tidy[tidy["pairs"] == group])
         layers.append(mine.mark_area(opacity=0.13, color=fixed).encode(x=x, y=y("low:Q"), y2="high:Q"))
         layers.append(mine.mark_point(filled=True, size=36, opacity=1, color=fixed).encode(x=x, y=y("difference:Q")))
-    significant = alt.Chart(tidy[tidy["p_max"] < 0.05])
     layers += [
         base.mark_line(strokeWidth=2).encode(x=x, y=y("difference:Q"), color=colour, strokeDash=dash),
-        significant.mark_point(size=130, color=GREY, opacity=1).encode(x=x, y=y("difference:Q")),
         base.mark_point(size=120, opacity=0).encode(x=x, y=y("difference:Q"), tooltip=_tooltip()),
     ]
+    significant = tidy[tidy["p_max"] < 0.05]
+    if len(significant):  # of none, Vega-Lite would ask for the extent
+        rings = alt.Chart(significant).mark_point(size=130, color=GREY, opacity=1)
+        layers.insert(-1, rings.encode(x=x, y=y("difference:Q")))
     notes = "bands: 95 % intervals; a ring: p_max below 0.05, corrected for all layers"
     chart = alt.layer(*layers)
     return finished(chart, "Prosody pairs − semantic pairs", [*filter(None, subtitle), notes], legend_columns=2)

@@ -151,7 +151,7 @@
     const edge = (part) => (whole * Math.floor((part * n) / map.slices)) / p.lengths[0];
     const values = rows.map(([layer, of], row) => ({
       layer, part: map.parts[of], start: edge(map.parts[of]), end: edge(map.parts[of] + 1),
-      moved: logitsAt(p, row)[p.target] - p.base[p.target], answer: labels[largest(logitsAt(p, row))],
+      moved: logitsAt(p, row)[p.target] - p.base[p.target], answer: labels[answerAt(p, row)],
     }));
     const reach = Math.max(...values.map(({ moved }) => Math.abs(moved)), 0.001);
     const unit = clips[p.a].seconds ? "s" : "% of A's span";
