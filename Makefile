@@ -1,5 +1,6 @@
 # make demo: patch the demo model with both kinds of pair and say where the pictures are
 # make test: lint, format and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
+# make tutorial: execute docs/tutorial.ipynb and keep its outputs in it
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
 # make ray-test: experiments on two real workers, which Ray starts
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
@@ -10,7 +11,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test ray-test browser-test format clean
+.PHONY: demo test tutorial ray-test browser-test format clean
 demo: $(VENV)/run.done
 	$(BIN)/python cli.py patch --kind prosody
 	$(BIN)/python cli.py patch --kind semantic
@@ -19,6 +20,9 @@ test: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+tutorial: $(VENV)/dev.done
+	$(BIN)/python -m tests.tutorial
 
 ray-test: $(VENV)/ray.done
 	$(BIN)/python -m pytest -m ray tests/workers

@@ -33,6 +33,7 @@ from commandline.options import (
     experiment_options,
     intervention_options,
     kind_option,
+    own_pair_kind_option,
     pair_kind_option,
     pair_options,
     plugin_option,
@@ -102,7 +103,7 @@ def intervention_command(entry: Entry) -> click.Command:
     is_main = entry.name == MAIN
 
     @click.command(entry.name, help=PATCH_HELP if is_main else f"{entry.doc}\n\nFrom {entry.path.name}.")
-    @(kind_option if is_main else pair_kind_option)
+    @(kind_option if is_main else own_pair_kind_option)
     @intervention_options(entry)
     @experiment_options
     @worker_options
@@ -227,6 +228,8 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
 
     table, figures = compare_runs(list(run_dirs), out)
     click.echo(table.to_string(index=False, float_format="{:.3f}".format))
+    for line in table.attrs["contrasts"]:
+        click.echo(line)
     for kind, mine in table.groupby("kind"):
         for line in differing(mine):
             click.echo(f"warning: {kind} pairs: {line}")

@@ -1,6 +1,7 @@
 """Whether a control ran as the main experiment did, so that the difference between the two is what the control changes.
 
 differences(main, control)           # "" or "alpha 1, not 0.5; seed 1, not 42"
+curve_differences(one, other)        # the same of what makes a curve alone, for two main experiments
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,8 @@ if TYPE_CHECKING:
     from analysis.results import Measured
 
 # What must be equal, as it is said.
-SETTINGS = {
-    "align": "align",
-    "dtype": "dtype",
+OF_CURVE = {"align": "align", "dtype": "dtype"}
+DRAWN = {
     "pair_sampling_seed": "seed",
     "same_speaker": "same_speaker",
     "both_directions": "both_directions",
@@ -28,25 +28,32 @@ def differences(main: "Measured", control: "Measured") -> str:
     Compared are the dose that is drawn (the highest), options swept, layers, alignment, dtype, and how the pairs were
     sampled, with the seed; where all that is the same, the recipients.
     """
-    ours, theirs = main.settings, control.settings
     found = []
     if not is_one_curve(control.swept):
         found.append(f"it swept {', '.join(name for name in control.swept if name != DOSE)}")
-    doses = [one.records[DOSE].max() for one in (control, main)]
-    if doses[0] != doses[1]:
-        found.append(f"alpha {doses[0]:g}, not {doses[1]:g}")
-    layers = [ranges(settings["layers_to_patch"]) for settings in (theirs, ours)]
-    if layers[0] != layers[1]:
-        found.append(f"layers {layers[0]}, not {layers[1]}")
-    names = SETTINGS | {f"max_pairs_{main.kind}": "max_pairs"}
-    for key, name in names.items():
-        if theirs.get(key) != ours.get(key):
-            found.append(f"{name} {_said(theirs.get(key))}, not {_said(ours.get(key))}")
-    if not found and theirs["intervention"] != DRAWS_ITS_OWN:
+    found += curve_differences(main, control) + _unequal(main, control, DRAWN | {f"max_pairs_{main.kind}": "max_pairs"})
+    if not found and control.settings["intervention"] != DRAWS_ITS_OWN:
         shared = set(main.pairs["clip_a"]) & set(control.pairs["clip_a"])
         if list(main.pairs["clip_a"]) != list(control.pairs["clip_a"]):
             found.append(f"other recipients ({len(shared)} of {main.pairs['clip_a'].nunique()} are the same)")
     return "; ".join(found)
+
+
+def curve_differences(one: "Measured", other: "Measured") -> list[str]:
+    """In what the second differs from the first of what makes a curve: highest dose, layers, alignment, dtype."""
+    found = []
+    doses = [each.records[DOSE].max() for each in (other, one)]
+    if doses[0] != doses[1]:
+        found.append(f"alpha {doses[0]:g}, not {doses[1]:g}")
+    layers = [ranges(each.settings["layers_to_patch"]) for each in (other, one)]
+    if layers[0] != layers[1]:
+        found.append(f"layers {layers[0]}, not {layers[1]}")
+    return found + _unequal(one, other, OF_CURVE)
+
+
+def _unequal(one: "Measured", other: "Measured", names: dict[str, str]) -> list[str]:
+    values = {name: (other.settings.get(key), one.settings.get(key)) for key, name in names.items()}
+    return [f"{name} {_said(its)}, not {_said(was)}" for name, (its, was) in values.items() if its != was]
 
 
 def ranges(numbers: list[int]) -> str:

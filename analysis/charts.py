@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis import curves, maps
+from analysis import curves, lens, maps, timeline, words_and_voice
 from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve
 from analysis.metrics import main_rate
 from analysis.results import KINDS, Measured, Results
@@ -28,17 +28,19 @@ Charts = dict[str, alt.TopLevelMixin]
 
 def charts_of(results: Results, name: str) -> Charts:
     """File stem → figure, for one experiment of a run and what it makes together with those that are there already."""
-    if name not in results.charts:
-        results.charts[name] = _charts_of(results, name)
-    return results.charts[name]
+    return results.once(_charts_of, name)
 
 
 def _charts_of(results: Results, name: str) -> Charts:
     experiment, config = results.experiment(name), results.config
     metrics, swept, kind = experiment.metrics, experiment.swept, experiment.kind
     title, subtitle = _heading(config, experiment)
+    if lens.is_lens(experiment.settings):
+        return lens.charts(results, experiment, title, [_of_what(config)])
     draw = _of_sweep if swept else _of_one_combination
     charts = draw(metrics, swept, main_rate(experiment.settings["intervention"]), name, title, subtitle)
+    if timeline.is_map(experiment.settings):
+        charts |= timeline.charts(results, experiment, title, subtitle)
     if experiment.is_main and is_one_curve(swept):
         charts |= _of_main(config, experiment, title, subtitle)
     controls = _with_controls(results, kind)
@@ -52,8 +54,10 @@ def _charts_of(results: Results, name: str) -> Charts:
         doses = {main.curve[DOSE].iloc[0] for main in both.values()}
         alphas = [f"{kind} pairs at alpha {main.curve[DOSE].iloc[0]:g}" for kind, main in both.items()]
         tables = {kind: main.curve for kind, main in both.items()}
-        notes = [_of_what(config), *([", ".join(alphas)] if doses != {1} else [])]
+        answer = [*filter(None, [words_and_voice.sentence(results)]), _of_what(config)]
+        notes = [*answer, *([", ".join(alphas)] if doses != {1} else [])]
         charts["prosody_and_semantic"] = curves.kind_curves(tables, "Prosody and semantic pairs", notes)
+        charts |= words_and_voice.charts(results, [_of_what(config)])
     return charts
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from analysis import curves, figure_style
 from analysis.alike import ranges
 from analysis.cells import DOSE
+from analysis.contrast_runs import contrast_runs
 from analysis.results import KINDS, Measured, Results
 from analysis.summary import write_table
 from errors import BAD_USAGE, UserError
@@ -24,13 +25,15 @@ from pairs.shown import shown
 def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
     """Write `hand_over.csv` and a figure for each kind of pair that a run has into `out`; gives the table and the PNGs.
 
+    `attrs["contrasts"]` of the table are lines on how the runs differ.
+
     Raises `UserError` for a directory without a finished main experiment, for one whose files do not hold together, and
     for a directory that is named twice.
     """
     _refuse_twice(runs)
-    rows, tables = [], []
+    rows, tables, read = [], [], {}
     for run, name in zip(runs, _names(runs), strict=True):
-        results = _results(run)
+        read[name] = results = _results(run)
         for main in _mains(run, results):
             n_layers, metrics = results.config["model"]["n_layers"], main.curve
             curve = curves.series(metrics, curves.TO_TARGET, curves.TO_TARGET, "n_pairs")
@@ -45,6 +48,7 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
         title = f"{str(kind).capitalize()} pairs in {len(of_kind)} runs: flip_to_target_rate"
         notes = [_note(row) for row in of_kind.to_dict("records")] + differing(of_kind)
         figures += figure_style.save(curves.depth_curves(mine, title, notes), out / f"compare_{kind}")
+    table.attrs["contrasts"] = contrast_runs(read, out)
     return table, [figure for figure in figures if figure.suffix == ".png"]
 
 

@@ -48,8 +48,8 @@ OTHER_CONTROL = ("#7F7F7F", [3, 1])
 KIND_COLOURS = {"prosody": GREEN, "semantic": PINK}
 RUN_COLOURS = [BLUE, ORANGE, GREEN, PINK, YELLOW, SKY]
 NO_UPPER_BOUND = (
-    "B's own rate is no upper bound: where the spans' lengths differ, A keeps its own tail or B's end is cut off, "
-    "so a patched A can answer the target where B does not."
+    "B's own rate is no upper bound: where the spans' lengths differ, A gets another sound than B's (cut off at its "
+    "end, with A's own tail behind it, or interpolated), so a patched A can answer the target where B does not."
 )
 Styles = dict[str, tuple[str, list[int]]]
 

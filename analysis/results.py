@@ -7,9 +7,10 @@
 Nothing here comes from a table that was written before: metrics and statistics are computed from the records.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pandas as pd
@@ -23,6 +24,7 @@ from errors import UserError
 from runs.kept import Kept, read_experiment
 from runs.reader import read_config, read_document
 
+Made = TypeVar("Made")
 KINDS = ("prosody", "semantic")
 SUFFIX = "suffix"
 REPORTS = {
@@ -107,7 +109,13 @@ class Results:
                 self._read[name] = one
         self._hand_over: dict[str, dict[str, Any]] = {}
         self._contrasts: dict[str, pd.DataFrame] = {}
-        self.charts: dict[str, dict[str, Any]] = {}  # those of `analysis.charts`, by experiment
+        self._made: dict[tuple[Callable, tuple], Any] = {}
+
+    def once(self, make: "Callable[..., Made]", *of: Any) -> Made:
+        """What `make(results, *of)` gives, made once: figures, and the tables behind them."""
+        if (make, of) not in self._made:
+            self._made[make, of] = make(self, *of)
+        return self._made[make, of]
 
     @property
     def names(self) -> list[str]:

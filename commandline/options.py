@@ -34,16 +34,6 @@ DTYPES = ("float32", "bfloat16", "float16")
 DOSE = "Dose: (1 - alpha) * A + alpha * B is written; 0.1,0.5,1 runs several."
 
 
-def _alignment(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if value == "resample_linear":
-        raise UserError(
-            "--align resample_linear: reserved, not built yet (interpolated states are none that the model makes); "
-            "use truncate_to_min",
-            BAD_USAGE,
-        )
-    return value
-
-
 def run_path(out: Path | None, model: str, data_name: str) -> Path:
     """`--out`, or a directory under results/ that the model's and the data's names give."""
     if out:
@@ -146,10 +136,9 @@ experiment_options = _stack(
     click.option(
         "--align",
         type=click.Choice(["truncate_to_min", "resample_linear"]),
-        callback=_alignment,
         default="truncate_to_min",
         show_default=True,
-        help="How spans of unequal length meet (resample_linear is reserved).",
+        help="How spans of unequal length meet: cut to the shorter one, or B's interpolated in time to A's length.",
     ),
     click.option("--device", type=DeviceName(), help="cpu, cuda or cuda:N.  [default: cuda where there is one]"),
     click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]"),
@@ -226,14 +215,20 @@ def check_plugin(entry: Entry, commands: Collection[str]) -> None:
 
 kind_option = click.option("--kind", type=click.Choice(KINDS), required=True, help="What differs between A and B.")
 
-pair_kind_option = click.option(
-    "--pairs",
-    "pair_kind",
-    type=click.Choice(KINDS),
-    default="prosody",
-    show_default=True,
-    help="Which main experiment's recipients and targets it takes.",
-)
+
+def _pair_kind_option(*words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        *words,
+        "pair_kind",
+        type=click.Choice(KINDS),
+        default="prosody",
+        show_default=True,
+        help="Which main experiment's recipients and targets it takes.",
+    )
+
+
+pair_kind_option = _pair_kind_option("--pairs")
+own_pair_kind_option = _pair_kind_option("--pairs", "--kind")  # where --kind has no other meaning
 
 
 @experiment_options

@@ -87,28 +87,41 @@ class Engine:
             rows = self.plan(experiment, pair, layers, options)
         except CannotPlan as error:
             return self.as_written(experiment, pair, layers, options, f"{place(error, experiment)}: {error}")
-        logits = run_rows(self._decoder, self.recordings, rows, self.name == "tail", self.max_rows)
-        moved = shifts((row.writes[0].values, row.original) for row in rows)
+        written = [row for row in rows if isinstance(row, Row)]
+        if not written:  # streams that were read out, of the recording
+            return Readouts(torch.cat([self.recordings.of(pair.a).logits, *rows]), _of_nothing(layers, options))
+        logits = run_rows(self._decoder, self.recordings, written, self.name == "tail", self.max_rows)
+        moved = shifts((row.writes[0].values, row.original) for row in written)
         notes = [
             _note(row.layer, row.options, [(write.site, write.positions) for write in row.writes], shift)
-            for row, shift in zip(rows, moved, strict=True)
+            for row, shift in zip(written, moved, strict=True)
         ]
         return Readouts(logits, notes)
 
     def plan(
         self, experiment: Intervention, pair: PairInput, layers: Sequence[int], options: Sequence[Options]
-    ) -> list[Row]:
-        """What each call writes, and what is known of it; `CannotPlan` where one of them must run to be known."""
-        rows = []
+    ) -> list[Row] | list[torch.Tensor]:
+        """What each call writes, and what is known of it; `CannotPlan` where one of them must run to be known.
+
+        Of an experiment that writes nothing and reads a stream out, the logits `[1, vocabulary]` of each call.
+        """
+        rows: list[Row] = []
+        read: list[torch.Tensor] = []
         with torch.inference_mode(False), torch.no_grad():  # so that copies of recordings count their changes
             for chosen, layer in product(options, layers):
                 self._planned.traces = []
                 result = _called(experiment, self._planned, pair, layer, chosen)
                 if result is None:
                     raise gave_no_readout(experiment, result)
-                rows.append(drafted(self._planned, result, pair.a, layer, chosen))
+                traces = self._planned.traces
+                if traces and traces[-1].clip is pair.a and traces[-1].read_out(result):
+                    read.append(result)
+                else:
+                    rows.append(drafted(self._planned, result, pair.a, layer, chosen))
+            if read and rows:
+                raise CannotPlan("some calls patch and some read a stream out")
             settle(rows, self.recordings)
-        return rows
+        return read or rows
 
     def as_written(
         self,
@@ -128,9 +141,12 @@ class Engine:
                 readout = _called(experiment, lm, pair, layer, chosen)
                 logits.append(_checked(experiment, readout, base))
                 writes = lm.writes()
-                if not writes and not lm.went_beyond:
+                if not writes and lm.unembedded:
+                    notes += _of_nothing([layer], [chosen])
+                elif not writes and not lm.went_beyond:
                     raise wrote_nothing(experiment)
-                notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
+                else:
+                    notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
                 moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
             shift = shifts(moved)
             lm.forget()
@@ -160,6 +176,10 @@ def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[i
     positions = {position for _, at in written for position in at}
     sites = " + ".join(dict.fromkeys(site.name for site, _ in written))
     return Note(layer, options, sites or "elsewhere", len(positions), min(positions, default=None), shift)
+
+
+def _of_nothing(layers: Sequence[int], options: Sequence[Options]) -> list[Note]:
+    return [Note(layer, chosen, "nothing", 0, None, 0.0) for chosen, layer in product(options, layers)]
 
 
 def _resolved(llm: nn.Module, engine: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from engine.sites import ATTENTION, BLOCK, MLP, Site
+from errors import UserError
 from models.speech_lm import ClipInput
 
 
@@ -29,7 +30,7 @@ class LM(ABC):
 
     def __init__(self, llm: nn.Module):
         config = llm.config
-        self._blocks = llm.model.layers
+        self._llm, self._blocks = llm, llm.model.layers
         self.n_layers: int = config.num_hidden_layers
         self.n_heads: int = config.num_attention_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.n_heads
@@ -47,6 +48,19 @@ class LM(ABC):
     @abstractmethod
     def logits(self) -> torch.Tensor:
         """The readout: logits at the last position, `[1, vocabulary]` in float32."""
+
+    def unembed(self, stream: torch.Tensor) -> torch.Tensor:
+        """What the final norm and the head make of a residual stream `[1, n, hidden]` at its last position.
+
+        Logits `[1, vocabulary]` in float32, as `logits` are of the last block's output. `UserError` for a model whose
+        final norm is not `model.norm`, or whose head is not `lm_head`.
+        """
+        norm, head = getattr(self._llm.model, "norm", None), getattr(self._llm, "lm_head", None)
+        if not isinstance(norm, nn.Module) or not isinstance(head, nn.Module):
+            missing = "final norm (model.norm)" if not isinstance(norm, nn.Module) else "head (lm_head)"
+            raise UserError(f"{type(self._llm).__name__}: its {missing} is not found, so no stream can be read out")
+        # The modules' functions, not the modules: nnsight would take a call for the forward's own.
+        return head.forward(norm.forward(stream[:, -1:].as_subclass(torch.Tensor)))[:, -1].float()
 
     @property
     @abstractmethod

@@ -72,8 +72,8 @@ def _what(error: Exception, code: CodeType) -> str:
     shaped = any(words in reason for words in ("shape", "size of tensor", "expanded size"))
     if shaped and isinstance(error, (RuntimeError, ValueError)):
         return (
-            f"{reason} (values are [1, positions, width]; pair.a_span and pair.b_span are equally long, "
-            "pair.a.span and pair.b.span need not be)"
+            f"{reason} (values are [1, positions, width]; pair.resampled(value) brings B's values at pair.b_span to "
+            "the length of pair.a_span; pair.a.span and pair.b.span need not be equally long)"
         )
     return f"{type(error).__name__}: {reason}"
 

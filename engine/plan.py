@@ -45,6 +45,14 @@ class PlannedLM(LM):
     def logits(self) -> torch.Tensor:
         return self._now.logits()
 
+    def unembed(self, stream: Any) -> torch.Tensor:
+        if isinstance(stream, _Unreadable):
+            raise CannotPlan(stream._why)
+        with torch.inference_mode():
+            logits = super().unembed(stream)
+        self._now.unembedded.append(logits)
+        return logits
+
     @property
     def model(self) -> Any:
         raise CannotPlan("lm.model reaches outside the blocks")
@@ -80,6 +88,7 @@ class PlannedTrace:
         self.was_written_late = False
         self._lm, self._recordings = lm, lm._recordings
         self.last: tuple[int, int] = (-1, 0)  # rank of what was used last
+        self.unembedded: list[torch.Tensor] = []
         self._logits: Any = None
 
     def __enter__(self) -> "PlannedTrace":
@@ -140,6 +149,10 @@ class PlannedTrace:
                 else self._recordings.of(self.clip).logits.clone()
             )
         return self._logits
+
+    def read_out(self, result: Any) -> bool:
+        """Whether `result` is a stream of this trace read out, with nothing written in it."""
+        return not self.first_written and any(result is logits for logits in self.unembedded)
 
     def gave(self, result: Any) -> bool:
         """Whether `result` is the readout of this trace, patched."""

@@ -44,6 +44,10 @@ class WrittenLM(LM):
     def logits(self) -> torch.Tensor:
         return self._traced.lm_head.output[:, -1].float()
 
+    def unembed(self, stream: torch.Tensor) -> torch.Tensor:
+        self.unembedded = True
+        return super().unembed(stream)
+
     @property
     def model(self) -> Any:
         self.went_beyond = True
@@ -72,10 +76,13 @@ class WrittenLM(LM):
         return getattr(self._envoy(layer, path), name)
 
     def forget(self) -> None:
-        """Forget what was handed out so far; `went_beyond` says whether anything could be written unseen."""
+        """Forget what was handed out so far.
+
+        `went_beyond` says whether anything could be written unseen, `unembedded` whether a stream was read out.
+        """
         self._values: dict[Site, Value] = {}
         self._wholes: dict[Site, Any] = {}
-        self.went_beyond = False
+        self.went_beyond = self.unembedded = False
 
     def writes(self) -> list[tuple[Write, torch.Tensor]]:
         """What the last trace wrote, each with what stood there before, in the order in which it was used."""

@@ -8,7 +8,7 @@ the causal path from the sound to the answer. An experiment is one function for 
     def patch(lm, pair, layer, alpha=1.0):
         \"\"\"B's residual stream over the audio span is written into A's run.\"\"\"
         with lm.trace(pair.b):
-            donor = lm.layers_output[layer][:, pair.b_span].save()
+            donor = pair.resampled(lm.layers_output[layer][:, pair.b_span]).save()
         with lm.trace(pair.a):
             stream = lm.layers_output[layer]
             stream[:, pair.a_span] = torch.lerp(stream[:, pair.a_span], donor, alpha)

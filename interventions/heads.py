@@ -13,7 +13,7 @@ def heads(lm, pair, layer, head, alpha=1.0):
     """
     columns = slice(head * lm.head_dim, (head + 1) * lm.head_dim)
     with lm.trace(pair.b):
-        donor = lm.layers[layer].self_attn.o_proj.input[:, pair.b_span, columns].save()
+        donor = pair.resampled(lm.layers[layer].self_attn.o_proj.input[:, pair.b_span, columns]).save()
     with lm.trace(pair.a):
         mixed = lm.layers[layer].self_attn.o_proj.input
         mixed[:, pair.a_span, columns] = torch.lerp(mixed[:, pair.a_span, columns], donor, alpha)

@@ -9,7 +9,7 @@ from interventions import intervention
 def mlp(lm, pair, layer, alpha=1.0):
     """The MLP's output over the audio span is B's; the residual stream that it is added to stays A's."""
     with lm.trace(pair.b):
-        donor = lm.mlps_output[layer][:, pair.b_span].save()
+        donor = pair.resampled(lm.mlps_output[layer][:, pair.b_span]).save()
     with lm.trace(pair.a):
         output = lm.mlps_output[layer]
         output[:, pair.a_span] = torch.lerp(output[:, pair.a_span], donor, alpha)

@@ -12,7 +12,7 @@ def patch(lm, pair, layer, alpha=1.0):
     alpha: the dose; (1 - alpha) * A + alpha * B is written
     """
     with lm.trace(pair.b):
-        donor = lm.layers_output[layer][:, pair.b_span].save()
+        donor = pair.resampled(lm.layers_output[layer][:, pair.b_span]).save()
     with lm.trace(pair.a):
         stream = lm.layers_output[layer]
         stream[:, pair.a_span] = torch.lerp(stream[:, pair.a_span], donor, alpha)

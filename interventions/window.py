@@ -16,7 +16,7 @@ def window(lm, pair, layer, alpha=1.0, k=3):
     """
     layers = range(layer, min(layer + k, lm.n_layers))
     with lm.trace(pair.b):
-        donor = nnsight.save([lm.layers_output[at][:, pair.b_span] for at in layers])
+        donor = nnsight.save([pair.resampled(lm.layers_output[at][:, pair.b_span]) for at in layers])
     with lm.trace(pair.a):
         for at, value in zip(layers, donor, strict=True):
             stream = lm.layers_output[at]

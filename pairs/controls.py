@@ -20,6 +20,12 @@ def with_itself(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
     return tuple(replace(pair, pair_id=f"self:{pair.pair_id}", b=pair.a) for pair in sample.pairs)
 
 
+def each_clip(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
+    """Every clip of the pairs once, with itself; the target is its own label of the varied factor."""
+    kinds = {clip.clip_id: (clip, pair.kind) for pair in sample.pairs for clip in (pair.a, pair.b)}
+    return tuple(Pair(f"clip:{name}", kind, c, c, getattr(c, f"{kind}_label")) for name, (c, kind) in kinds.items())
+
+
 def with_random_donor(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
     """A random donor with another text and another prosody than A, neither of whose labels is the target."""
 

@@ -58,8 +58,9 @@ ALL = All.ALL
 class Intervention:
     """One experiment: `run(lm, pair, layer, **options)` gives the readout `[1, vocabulary]` of its last trace.
 
-    `over` names options that run over a number that the model has (`{"head": "n_heads"}`), `least` the smallest value
-    of an option (`{"k": 1}`); `silent` experiments may leave every stream as it is.
+    `over` names options that run over a number that the model has (`{"head": "n_heads"}`), or that another option of
+    the experiment gives (`{"part": "slices"}`), `least` the smallest value of an option (`{"k": 1}`); `silent`
+    experiments may leave every stream as it is.
     """
 
     name: str
@@ -144,7 +145,7 @@ def checked_options(
     for option, number in over.items():
         if option not in options or not isinstance(number, str) or not number.isidentifier():
             raise UserError(
-                f"{where}: over= must give for an option of {name} the model's number of values, as in "
+                f"{where}: over= must give for an option of {name} the number of its values, as in "
                 f'over={{"head": "n_heads"}}; it has {option!r}: {number!r}'
             )
     for option, value in least.items():

@@ -20,9 +20,9 @@ from interventions import intervention
 def ATTRIBUTE(lm, pair, layer, alpha=1.0):
     """Say here in one line what is written where; it is the help of `python cli.py NAME`."""
     # Runs for each pair and layer. pair.a is the recipient's clip, pair.b the donor's; pair.a_span and pair.b_span
-    # are the positions of their audio, equally many. A trace's body uses the model's layers in the order they run.
+    # are the positions of their audio that meet. A trace's body uses the model's layers in the order they run.
     with lm.trace(pair.b):  # B's own run; of a trace only what is .save()d can be used after it
-        donor = lm.layers_output[layer][:, pair.b_span].save()  # [1, positions, hidden]
+        donor = pair.resampled(lm.layers_output[layer][:, pair.b_span]).save()  # [1, positions of A, hidden]
     value = donor  # what is written: change it here
     with lm.trace(pair.a):  # A's run, which goes on from the layer with what is written there
         stream = lm.layers_output[layer]  # the residual stream after the block

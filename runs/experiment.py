@@ -55,8 +55,8 @@ def run_experiment(
     if main:
         refuse_otherwise(run, main, experiment, settings.kind, {"dtype": place.dtype})
         settings, sample = _shadowing(main, run, dataset, sample, experiment, settings)
-    task = place.task(experiment, settings, dataset)
     pairs = pairs_of(experiment, sample, dataset.clips)
+    task = place.task(experiment, settings, dataset, pairs)
     run.claim(of_run)
     done = run.begin(name, task.recorded, [pair_row(pair) for pair in pairs], settings.overwrite)
     if run.remark:

@@ -5,6 +5,7 @@ inputs = job.inputs()
 pair_input = inputs.of(pair)                 # the same every time that it is asked for
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from engine.engine import Readouts
 from engine.pair_input import ALIGNMENTS, PairInput, align
 from engine.subject import Subject
 from errors import UserError
+from models.sound import SAMPLE_RATE
 from models.speech_lm import ClipInput
 from pairs import Clip, Pair
 from registry.intervention import Intervention
@@ -44,10 +46,16 @@ class Inputs:
             aligned.b,
             aligned.a_span,
             aligned.b_span,
+            self._seconds(pair.a),
             seed=f"{self.seed}:{self.name}:{pair.pair_id}",
             target_clips=partial(self._target_clips, pair),
             once=partial(self._once, (pair.target, pair.a.speaker)),
         )
+
+    def _seconds(self, clip: Clip) -> float:
+        """As much of the sound as the model hears."""
+        most = self.subject.model.max_samples
+        return min(self.subject.clips.seconds(clip), math.inf if most is None else most / SAMPLE_RATE)
 
     def _target_clips(self, pair: Pair) -> list[ClipInput]:
         label = f"{pair.kind}_label"

@@ -2,7 +2,7 @@
 
     place = Local(load_subject("demo/opens2s-demo"))
     place.expect(dataset.hashes)                                # a clip that has changed ends the run
-    task = place.task(load_intervention("patch"), settings, dataset)
+    task = place.task(load_intervention("patch"), settings, dataset, pairs)
     task.check(pairs, "prosody", run, print)                     # the gates
     for records in task.records(pairs, print, failed, asked): ...
 
@@ -25,6 +25,7 @@ from runs.directory import Row, RunDir
 from runs.gates import check_engine, check_sounds, run_checks
 from runs.job import Job, make_job
 from runs.pair_loop import run_job
+from runs.parts import check_parts
 from runs.say import Say
 from runs.settings import Settings, dtype_of, layers_of, recorded_settings
 
@@ -59,8 +60,10 @@ class Place(Protocol):
     def expect(self, hashes: Mapping[Path, str]) -> None:
         """The sha256 that each clip's file must have when it is decoded; another one ends the run."""
 
-    def task(self, experiment: Intervention, settings: Settings, dataset: Dataset) -> Task:
-        """Make an experiment ready; `UserError` for layers or options that the model does not have."""
+    def task(
+        self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
+    ) -> Task:
+        """Make an experiment ready; `UserError` for layers or options that the model or one of `pairs` has not."""
 
     def notes(self) -> Row:
         """What is noted of an experiment that ran here."""
@@ -92,10 +95,13 @@ class Local:
     def expect(self, hashes: Mapping[Path, str]) -> None:
         self.subject.clips.hashes = hashes
 
-    def task(self, experiment: Intervention, settings: Settings, dataset: Dataset) -> "LocalTask":
+    def task(
+        self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
+    ) -> "LocalTask":
         layers = layers_of(self.subject.engine.n_layers, settings.layers)
         how = {"align_how": settings.align, "seed": settings.seed, "clips": dataset.clips}
         job = make_job(self.subject, experiment, layers, settings.options, **how)
+        check_parts(job, pairs)
         return LocalTask(job, settings, dataset, recorded_settings(job, settings), len(job.combinations), self.passed)
 
     def notes(self) -> Row:

@@ -74,7 +74,8 @@ class Record(Keys):
         float, Meta(description="how far the values moved where they were written: ‖new − old‖ / ‖old‖")
     ]
     patched_from: Annotated[
-        Count | UnsetType, Meta(description="the first position written, in the expanded sequence")
+        Count | None | UnsetType,
+        Meta(description="the first position written, in the expanded sequence; null where nothing was"),
     ] = UNSET
     site: Annotated[
         str | UnsetType,

@@ -14,6 +14,7 @@ from errors import BAD_USAGE, UserError
 from registry.intervention import ALL, Intervention
 
 Values = dict[str, tuple[Any, ...]]
+MOST_VALUES = 1000  # that an option runs over
 
 
 def option_values(experiment: Intervention, given: Mapping[str, Any], lm: LM) -> Values:
@@ -27,12 +28,28 @@ def option_values(experiment: Intervention, given: Mapping[str, Any], lm: LM) ->
     values = {}
     for name, default in experiment.options.items():
         chosen = given.get(name, default)
-        most = getattr(lm, experiment.over[name]) if name in experiment.over else None
+        most = _number_of_values(experiment, name, given, lm)
         if chosen is ALL:
             chosen = range(most)
         values[name] = tuple(chosen) if isinstance(chosen, (tuple, list, range)) else (chosen,)
         _check(experiment, name, values[name], most)
     return values
+
+
+def _number_of_values(experiment: Intervention, name: str, given: Mapping[str, Any], lm: LM) -> int | None:
+    """How many values an option in `over` runs over: as many as the model has, or as another option says."""
+    number = experiment.over.get(name)
+    if number not in experiment.options:
+        return number and getattr(lm, number)
+    chosen = given.get(number, experiment.options[number])
+    chosen = list(chosen) if isinstance(chosen, (tuple, list)) else [chosen]
+    if len(chosen) != 1 or not 1 <= chosen[0] <= MOST_VALUES:
+        raise UserError(
+            f"{option_flag(number)} {','.join(map(str, chosen))}: give one number from 1 to {MOST_VALUES}, since "
+            f"{name} runs over so many values",
+            BAD_USAGE,
+        )
+    return chosen[0]
 
 
 def _check(experiment: Intervention, name: str, values: tuple[Any, ...], most: int | None) -> None:
@@ -44,7 +61,9 @@ def _check(experiment: Intervention, name: str, values: tuple[Any, ...], most: i
         raise UserError(f"{flag} {small[0]:g}: must be at least {experiment.least[name]:g}", BAD_USAGE)
     beyond = [value for value in values if most is not None and value not in range(most)]
     if beyond:
-        raise UserError(f"{flag} {beyond[0]}: the model has 0-{most - 1} ({experiment.over[name]} {most})", BAD_USAGE)
+        number = experiment.over[name]
+        has = f"{option_flag(number)} {most} has" if number in experiment.options else "the model has"
+        raise UserError(f"{flag} {beyond[0]}: {has} 0-{most - 1} ({number} {most})", BAD_USAGE)
     wrong = [value for value in values if name == "alpha" and not 0 < value <= 1]
     if wrong:
         raise UserError(f"{flag} {wrong[0]:g}: a dose is in (0, 1]", BAD_USAGE)

@@ -242,7 +242,7 @@ def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):
     assert "alpha was 1.0, is 0.5" in fails(*words, "--alpha", "0.5", status=2)
     assert "engine was tail, is stepwise" in fails(*words, "--engine", "stepwise", status=2)
     assert "layers_to_patch was" in fails(*words, *LAYERS, status=2)
-    assert "resample_linear: reserved" in fails(*words, "--align", "resample_linear", status=2)
+    assert "align was truncate_to_min, is resample_linear" in fails(*words, "--align", "resample_linear", status=2)
 
 
 def test_check_runs_the_checks_alone(tmp_path):
@@ -347,7 +347,7 @@ def test_a_mistake_in_the_configuration_file_is_named(tmp_path, text, expected):
         (["--device", "cuda:9"], "--device"),
         (["--device", "toaster"], "--device"),
         (["--dtype", "int8"], "--dtype"),
-        (["--align", "resample_linear"], "resample_linear: reserved"),
+        (["--align", "resample"], "--align"),
         (["--config", "missing.yaml"], "missing.yaml"),
         (["--verbose"], "--verbose"),
     ],

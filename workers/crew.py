@@ -133,10 +133,12 @@ class Crew:
             "workers": {"n": len(self.members), "hosts": dict(hosts), "devices": devices, "ray": self.ray.__version__}
         }
 
-    def task(self, experiment: Intervention, settings: Settings, dataset: Dataset) -> "CrewTask":
+    def task(
+        self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
+    ) -> "CrewTask":
         threads = self.members[0].about.threads
         order = Order(experiment.name, experiment.code_hash(), settings, dataset, self.hashes, threads)
-        _, (recorded, n_combinations) = self.first("begin", order)
+        _, (recorded, n_combinations) = self.first("begin", order, pairs)
         return CrewTask(self, order, recorded, n_combinations)
 
     def first(self, method: str, *args: Any) -> tuple[Member, Any]:

@@ -138,8 +138,8 @@ class Worker:
             versions(),
         )
 
-    def begin(self, order: Order) -> tuple[Row, int]:
-        """Make an experiment ready; gives its recorded settings and number of combinations."""
+    def begin(self, order: Order, pairs: Sequence[Pair] = ()) -> tuple[Row, int]:
+        """Make an experiment ready, for `pairs` that it must fit; its recorded settings and number of combinations."""
         import torch
 
         torch.set_num_threads(order.threads)  # one number for all: another would round another way
@@ -147,7 +147,7 @@ class Worker:
         if experiment.code_hash() != order.code_sha256:
             raise UserError(f"{find(order.name).path}: holds another {order.name} than where the command was started")
         self._place.expect(order.hashes)
-        self._task = self._place.task(experiment, order.settings, order.dataset)
+        self._task = self._place.task(experiment, order.settings, order.dataset, pairs)
         return self._task.recorded, self._task.n_combinations
 
     def check(self, order: Order, pairs: Sequence[Pair], name: str, path: Path) -> tuple[list[tuple], UserError | None]:

@@ -19,12 +19,14 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.found_clips import find_clips
 from analysis.report import evidence, overview, words
 from analysis.report.browser import browser_data
 from analysis.report.checks import checks
 from analysis.report.experiments import read_run
-from analysis.report.sounds import find_clips, sounds_of
+from analysis.report.sounds import sounds_of
 from analysis.results import Results
+from analysis.words_and_voice import sentence
 from files import write_whole
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +46,7 @@ def write_report(results: Results) -> Path:
         style=Markup(_read("page.css")),
         scripts=scripts,
         policy=_policy(scripts.values()),
-        question=words.question(content),
+        question=f"{sentence(results)} {words.question(content)}".strip(),
         glance=overview.glance(content),
         checks=checks(content),
         evidence=evidence.by_experiment(content),
@@ -55,7 +57,7 @@ def write_report(results: Results) -> Path:
         pairs=pairs,
         sounds=sounds,
         sound_notes=[note for note in (why_silent, missing) if note],
-        limits=words.LIMITS,
+        limits=words.limits(content),
         terms=words.TERMS,
         simplifications=words.simplifications(content),
         methods=words.methods(content),

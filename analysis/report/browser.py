@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import DOSE, combinations
+from analysis.lens import is_lens
 from analysis.report.experiments import Experiment, Run
+from analysis.report.sounds import seconds_of
+from analysis.timeline import PART, is_map
 from pairs import Clip
 
 # Characters that all experiments share; the pairs that do not fit are counted in `left_out`.
@@ -30,7 +33,7 @@ def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
     shown: list[dict[str, Any]] = []
     experiments: list[dict[str, Any]] = []
     left = BUDGET
-    measured = [experiment for experiment in run.experiments if experiment.records is not None]
+    measured = [e for e in run.experiments if e.records is not None and not is_lens(e.settings)]
     for number, experiment in enumerate(measured):
         pairs = []
         complete = _pairs(experiment, labels)
@@ -55,6 +58,7 @@ def browser_data(run: Run, clips: dict[str, Clip]) -> dict[str, Any]:
                 "site": experiment.site,
                 "rows": rows,
                 "combinations": names,
+                **_map(experiment, names),
                 "pairs": pairs,
                 "left_out": len(complete) - len(pairs),
             }
@@ -72,6 +76,16 @@ def _rows(experiment: Experiment) -> tuple[list[list[int]], list[str]]:
     names = combinations(first, experiment.swept)
     order = names[first[DOSE].sort_values(ascending=False, kind="stable").index].drop_duplicates().tolist()
     return [[int(layer), order.index(name)] for layer, name in zip(first["layer"], names, strict=True)], order
+
+
+def _map(experiment: Experiment, names: list[str]) -> dict[str, Any]:
+    """For a timeline, of which the page draws a map of each pair: how many parts, and the part of each combination."""
+    if not is_map(experiment.settings) or experiment.swept != [PART]:
+        return {}
+    options = experiment.settings["options"]
+    whole = experiment.settings["align"] == "resample_linear"  # the aligned span is all of A's
+    parts = [int(name.removeprefix(f"{PART} ")) for name in names]
+    return {"map": {"slices": options["slices"], "parts": parts, "whole": whole}}
 
 
 def _pairs(experiment: Experiment, labels: list[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -116,5 +130,6 @@ def _clip(row: dict[str, Any], side: str, clip: Clip | None) -> dict[str, Any]:
         "voice": row[f"prosody_label_{side}"],
         "speaker": row.get(f"speaker_{side}") or "",
         "text_type": row.get(f"text_type_{side}") or "",
+        "seconds": (round(seconds_of(clip.path), 2) or "") if clip else "",
     }
     return {key: value for key, value in facts.items() if value != ""}

@@ -58,11 +58,16 @@ const report = (() => {
         if (titled.title) titled.title = titled.title.match(new RegExp(`.{1,${letters}}( +|$)`, "g"));
       }
     }
+    if (key === "color" && copy.type === "quantitative" && copy.legend) {
+      const { orient, gradientLength, ...legend } = copy.legend;
+      copy.legend = legend;
+    }
     return copy;
   }
 
-  // Side by side as many small figures as there is room for.
+  // Side by side as many small figures as there is room for; what stands one above the other as wide as the page.
   function wrapped(spec, width) {
+    if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map((view) => ({ ...view, width: width - 70 })) };
     if (!spec.facet || spec.facet.row) return spec;
     const facet = spec.facet.column ?? spec.facet;
     return { ...spec, facet, columns: Math.max(1, Math.floor((width - 70) / (spec.spec.width + 20))) };

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.lens import is_lens, largest_difference
 from analysis.metrics import near_tie_margin
 from analysis.report.experiments import Experiment, Run
 from pairs.shown import shown
@@ -37,6 +38,7 @@ def checks(run: Run) -> list[Check]:
         *_labels(run),
         *_label_mass(run),
         *(check for experiment in run.experiments for check in _self_control(experiment)),
+        *_lens(run),
         *_near_ties(run),
         *_pairs(run),
         *_lost(run),
@@ -206,6 +208,19 @@ def _self_control(experiment: Experiment) -> list[Check]:
     changed = int(experiment.records["flip_from_base"].sum())
     figures = f"flip from base in {changed} of {len(experiment.records)} patched answers ({experiment.site})"
     return [Check(f"The control {experiment.name} changes no answer", _light(changed == 0), figures)]
+
+
+def _lens(run: Run) -> list[Check]:
+    name, last = "The lens at the last layer is the model's own answer", run.config["model"]["n_layers"] - 1
+    found = {
+        experiment.name: largest_difference(experiment.records)
+        for experiment in run.experiments
+        if is_lens(experiment.settings) and experiment.records is not None and experiment.records["layer"].max() == last
+    }
+    return [
+        Check(name, _light(difference == 0), f"{lens}: largest |Δlogit| {difference:.2g}, must be exactly 0")
+        for lens, difference in found.items()
+    ]
 
 
 def _near_ties(run: Run) -> list[Check]:

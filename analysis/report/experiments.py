@@ -11,16 +11,19 @@ import pandas as pd
 
 from analysis.cells import DOSE, combinations, is_one_curve
 from analysis.charts import charts_of, description, no_interval
+from analysis.contrast_kinds import Contrast
+from analysis.lens import is_lens, leads_of
 from analysis.metrics import near_tie_margin, near_ties
 from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
-from analysis.results import Measured, Results, left_out
+from analysis.results import KINDS, Measured, Results, left_out
 from analysis.sites import site_name
 from analysis.tables import all_tables
+from analysis.words_and_voice import contrast_of
 
 Rows = list[dict[str, Any]]
 MOST_CELLS = 400  # lines of the table of all metrics
-KINDS = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
+VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Experiment:
     @property
     def pairs_differ(self) -> str:
         """What the two clips of a pair have in common, and what not."""
-        return KINDS[self.settings["kind"]]
+        return VARIES[self.settings["kind"]]
 
     @property
     def site(self) -> str:
@@ -170,7 +173,7 @@ def _experiment(results: Results, measured: Measured, album: Album) -> Experimen
         measured.curve,
         measured.swept,
         figures=album.take(charts_of(results, name), name),
-        tables=[_all_metrics(measured.metrics, name, measured.swept), *_tables(results, measured)],
+        tables=_tables(results, measured),
         hand_over=results.hand_over(measured.kind) if measured is results.main(measured.kind) else None,
         near_ties=_near_ties(records, near_tie_margin(measured.settings)),
         no_interval=no_interval(measured),
@@ -194,10 +197,16 @@ def _all_metrics(metrics: pd.DataFrame, name: str, swept: list[str]) -> Table:
 
 
 def _tables(results: Results, measured: Measured) -> list[Table]:
+    if is_lens(measured.settings):
+        return [table_of("Which label leads the lens, by layer", results.once(leads_of, measured.name))]
     found = all_tables(measured.records, measured.pairs, measured.swept)
-    tables = [table_of(caption, table) for caption, table in found.items()]
+    tables = [_all_metrics(measured.metrics, measured.name, measured.swept)]
+    tables += [table_of(caption, table) for caption, table in found.items()]
     if measured is results.main(measured.kind):
         alike, _ = results.controls(measured.kind)
         for control in sorted(alike, key=lambda one: one.name):
             tables.append(table_of(f"Difference from {control.name}, by layer", results.contrast(control)))
+        found = results.once(contrast_of)
+        if isinstance(found, Contrast) and measured.kind == KINDS[0]:
+            tables.append(table_of(f"Difference from {KINDS[1]}, by layer", found.table))
     return tables

@@ -21,6 +21,9 @@ HEADINGS = {
     "pair_heat_map": "Each pair by patched layer",
     "label_matrix": "flip_to_target_rate from label to label",
     "controls": "The main experiment and its controls",
+    "contrast_prosody_vs": "Prosody − semantic by layer",
+    "lens": "Logit lens: which label leads by layer",
+    "timeline": "Map in time",
     "dose_response": "Dose response: flip rate by alpha",
 }
 

@@ -9,6 +9,7 @@ import shlex
 import pandas as pd
 
 from analysis.alike import ranges
+from analysis.lens import is_lens
 from analysis.report.experiments import Experiment, Run
 from analysis.report.table import Table, table_of
 
@@ -30,6 +31,8 @@ def _line(experiment: Experiment) -> dict[str, object]:
     n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
     if experiment.records is None:
         return {**line, "pairs": f"none of {n_pairs}" if experiment.finished else "none yet"}
+    if is_lens(experiment.settings):  # it patches nothing, so nothing flips
+        return {**line, "pairs": f"{n_measured} clips"}
     metrics = experiment.metrics
     rate = metrics["flip_to_target_rate"]
     best = metrics.loc[rate.idxmax()]

@@ -68,6 +68,7 @@
     showClip("a", p.a, answerOfA(p), p.lengths[0]);
     showClip("b", p.b, answerOfB(p), p.lengths[1]);
     at("pair-summary").textContent = summary(p, place);
+    showMap(p);
     showValues(p);
   }
 
@@ -84,7 +85,7 @@
     else audio.removeAttribute("src");
     const facts = {
       "unpatched answer": labels[answer], "prosody label": clip.voice, "semantic label": clip.words,
-      "text type": clip.text_type, speaker: clip.speaker, "audio positions": length, clip: clip.id,
+      "text type": clip.text_type, speaker: clip.speaker, seconds: clip.seconds, "audio positions": length, clip: clip.id,
     };
     const rows = Object.entries(facts).filter(([, value]) => value !== undefined);
     box.querySelector("dl").replaceChildren(...rows.flatMap(([key, value]) => [element("dt", key), element("dd", value)]));
@@ -111,7 +112,8 @@
     const { left_out: leftOut } = experiment();
     const left = leftOut ? ` (${leftOut} more pairs are left out to keep this file small)` : "";
     const can = eligible(p) ? "" : " Not eligible: A unpatched gives the target.";
-    const written = `${p.lengths[2]} positions were written (${experiment().site}).`;
+    const { map, site } = experiment();
+    const written = map ? `One of ${map.slices} parts was written at a time (${site}).` : `${p.lengths[2]} positions were written (${site}).`;
     return `Pair ${total}${left}. Target: ${labels[p.target]}.${can} ${written} Patched at ${said.join("; ")}.`;
   }
 
@@ -136,6 +138,38 @@
     ];
     showTable(columns);
     report.draw(at("pair-chart"), specification(p, columns));
+  }
+
+  function showMap(p) {
+    const { map, rows } = experiment();
+    at("pair-map-box").hidden = !map;
+    at("pair-map").className = map ? "chart" : "";
+    if (!map) return;
+    // Where the sound's length is not known, time is in per cent of A's span.
+    const whole = clips[p.a].seconds ?? 100;
+    const n = map.whole ? p.lengths[0] : Math.min(p.lengths[0], p.lengths[1]);
+    const edge = (part) => (whole * Math.floor((part * n) / map.slices)) / p.lengths[0];
+    const values = rows.map(([layer, of], row) => ({
+      layer, part: map.parts[of], start: edge(map.parts[of]), end: edge(map.parts[of] + 1),
+      moved: logitsAt(p, row)[p.target] - p.base[p.target], answer: labels[answerAt(p, row)],
+    }));
+    const reach = Math.max(...values.map(({ moved }) => Math.abs(moved)), 0.001);
+    const unit = clips[p.a].seconds ? "s" : "% of A's span";
+    const place = (field, title) => ({ field, type: "quantitative", title, scale: { domain: [0, whole], nice: false } });
+    report.draw(at("pair-map"), {
+      width: "container", height: 200, data: { values }, mark: { type: "rect" },
+      encoding: {
+        x: place("start", `time in A's sound, ${unit}`), x2: { field: "end" },
+        y: { field: "layer", type: "ordinal", sort: "descending", title: "patched layer", axis: { labelOverlap: true } },
+        color: {
+          field: "moved", type: "quantitative", title: "Δ logit", scale: { scheme: "redblue", domain: [-reach, reach] },
+        },
+        tooltip: [
+          { field: "layer" }, { field: "part" }, { field: "answer", title: "the answer" },
+          { field: "moved", title: "Δ logit of the target", format: ".3f" },
+        ],
+      },
+    });
   }
 
   function specification(p, columns) {

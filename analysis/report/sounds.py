@@ -1,6 +1,5 @@
 """The sounds of the pairs, small enough to live inside the page.
 
-clips, why_not = find_clips(config["data"])
 sounds, note = sounds_of(shown_clips, experiments, clips)       # number of the clip -> base64 of an MP3
 """
 
@@ -15,26 +14,11 @@ import soundfile
 
 from errors import UserError
 from models.sound import SAMPLE_RATE, read_audio
-from pairs import Clip, dataset_hash, load_dataset
+from pairs import Clip
 
 # Every browser plays MP3. At 16 kHz and mono these levels are 24 and 16 kbit/s; the better one is taken where all fit.
 LEVELS = {0.9: 4_200, 0.95: 2_800}  # compression level -> characters that a second of sound costs here
 BUDGET = 2_200_000
-
-
-def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
-    """The run's clips by id, or none and the reason; the data must be those that the run recorded."""
-    try:
-        dataset = load_dataset(Path(data["source"]), Path(data["texts"]) if "texts" in data else None)
-        same = dataset_hash(dataset) == data["sha256"]
-    except UserError as error:
-        return {}, f"The data could not be read when this page was made, so it has no texts and no sound ({error})."
-    if not same:
-        return {}, (
-            f"What lies at {data['source']} is no longer what this run was made from (its sha256 differs), "
-            "so this page has no texts and no sound."
-        )
-    return {clip.clip_id: clip for clip in dataset.clips}, ""
 
 
 def sounds_of(
@@ -75,15 +59,16 @@ def sounds_of(
 
 def _level(paths: Iterable[Path]) -> float:
     """The best compression level at which everything fits, or the smallest."""
-    seconds = sum(map(_seconds, paths))
+    seconds = sum(map(seconds_of, paths))
     return next((level for level, cost in LEVELS.items() if seconds * cost <= BUDGET), max(LEVELS))
 
 
-def _seconds(path: Path) -> float:
+def seconds_of(path: Path) -> float:
+    """How long a sound lasts; 0 for one that cannot be read."""
     try:
         return soundfile.info(path).duration
     except soundfile.SoundFileError:
-        return 0.0  # it is left out
+        return 0.0
 
 
 @lru_cache(maxsize=1024)  # the page is made again after every experiment of one command

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.curves import NO_UPPER_BOUND
+from analysis.lens import is_lens
 from analysis.metrics import main_rate
 from analysis.report.experiments import Experiment, Run
+from analysis.report.variants import LENS_LIMIT, alignment_in_time, lens_result
 
 LIMITS = (
     "Patching shows that the representation at that layer has a causal effect, not that the information exists only "
@@ -33,6 +35,11 @@ DIFFERS = {
     "prosody": "the same words in another voice; the target is B's prosody label",
     "semantic": "another text in a voice with the same prosody label; the target is B's semantic label",
 }
+
+
+def limits(run: Run) -> list[str]:
+    """What the run does not show."""
+    return [*LIMITS, *([LENS_LIMIT] if any(is_lens(experiment.settings) for experiment in run.experiments) else [])]
 
 
 def question(run: Run) -> str:
@@ -71,14 +78,27 @@ def simplifications(run: Run) -> list[str]:
     for experiment in run.mains:
         if experiment.records is not None:
             lines += [_alignment(experiment), _mass(experiment)]
+    lines += [line for experiment in run.others for line in alignment_in_time(experiment)]
     doses = [f"{e.name} at alpha {_doses(e.doses)}" for e in run.experiments if e.doses != [1]]
     if doses:
         lines.append(f"At alpha below 1 the written value is (1 − alpha) · A + alpha · B: {_list(doses)}.")
     return lines
 
 
+def _is_resampled(experiment: Experiment) -> bool:
+    return experiment.settings["align"] == "resample_linear"
+
+
 def _alignment(experiment: Experiment) -> str:
     first = experiment.records.drop_duplicates("pair_id")
+    if _is_resampled(experiment):
+        apart = (first["len_a"] - first["len_b"]).abs() / first[["len_a", "len_b"]].max(axis=1)
+        differs = f", by up to {apart.max():.0%} of the longer one" if apart.any() else ""
+        return (
+            f"{experiment.name}: B's span is interpolated along time to A's length (resample_linear), an "
+            "approximation: what is written lies between two states of the model and is none that it makes itself. In "
+            f"{(apart > 0).sum()} of {len(first)} pairs the lengths differ{differs}."
+        )
     longer_a, longer_b = first["len_a"] > first["n_patched"], first["len_b"] > first["n_patched"]
     return (
         f"{experiment.name}: spans are aligned at their start ({experiment.settings['align']}). In "
@@ -116,7 +136,9 @@ def methods(run: Run) -> str:
     for experiment in run.mains:
         sentences += [_sampling(run, experiment), *_result(experiment), *_of_how_many(experiment)]
     sentences.append(hand_over_means(run))
-    controls = [_control(experiment) for experiment in run.others if experiment.records is not None]
+    measured = [experiment for experiment in run.others if experiment.records is not None]
+    sentences += [lens_result(experiment) for experiment in measured if is_lens(experiment.settings)]
+    controls = [_control(experiment) for experiment in measured if not is_lens(experiment.settings)]
     if controls:
         sentences.append(f"Controls and variants: {'; '.join(controls)}.")
     sentences += _checks(run)
@@ -129,9 +151,13 @@ def _patching(run: Run) -> list[str]:
         return []
     alphas = sorted({dose for experiment in run.mains for dose in experiment.doses})
     sites = list(dict.fromkeys(experiment.site for experiment in run.mains if experiment.site))
+    cut = "A's first min(len A, len B) audio positions"
+    whole = "A's audio positions, B's values interpolated linearly along time to their number,"
+    where = {whole if _is_resampled(experiment) else cut: _kind(experiment) for experiment in run.mains}
+    places = list(where) if len(where) == 1 else [f"{place} ({kind} pairs)" for place, kind in where.items()]
     return [
-        f"For a recipient A and a donor B, the {_list(sites) or 'residual stream'} of decoder layer l at A's first "
-        f"min(len A, len B) audio positions was set to (1 − α)·A + α·B with α = {_doses(alphas)}."
+        f"For a recipient A and a donor B, the {_list(sites) or 'residual stream'} of decoder layer l at "
+        f"{_list(places)} was set to (1 − α)·A + α·B with α = {_doses(alphas)}."
     ]
 
 

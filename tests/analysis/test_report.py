@@ -415,6 +415,26 @@ def test_the_hand_over_the_intervals_and_the_contrasts_are_shown(tmp_path, monke
     assert "Difference from random-prosody, by layer" in text and "95 % interval" in text
 
 
+def test_an_interpolated_donor_is_reported_as_an_approximation(run):
+    path = run / "patching_records_prosody.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    n_of = {clip: 12 + at for at, clip in enumerate(sorted({one[f"clip_{side}"] for one in records for side in "ab"}))}
+    for one in records:
+        one |= {"len_a": n_of[one["clip_a"]], "len_b": n_of[one["clip_b"]]}
+        one["n_patched"] = min(one["len_a"], one["len_b"])
+    write_lines(path, records)
+    of_pair = {one["pair_id"]: (one["len_a"], one["len_b"]) for one in records}.values()
+    assert f"{sum(b > a for a, b in of_pair)} donors lose their end" in Page(write_report(run)).text
+    change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(align="resample_linear"))
+    write_lines(path, [one | {"n_patched": one["len_a"]} for one in records])
+    text = Page(write_report(run)).text
+    apart = max(abs(a - b) / max(a, b) for a, b in of_pair)
+    assert "interpolated along time to A's length (resample_linear), an approximation" in text
+    assert f"In 6 of 6 pairs the lengths differ, by up to {apart:.0%} of the longer one." in text
+    assert "B's values interpolated linearly along time to their number, was set to" in text
+    assert "lose their end" not in text
+
+
 def light(page, name):
     return re.search(rf'<li class="(\w+)"><span class="light">\1</span><div><strong>{re.escape(name)}', page.source)[1]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -33,6 +34,8 @@ def run(tmp_path_factory, call):
     call("patch", "--kind", "semantic", "--out", out, *FEW)
     for control in ("self", "random"):
         call("control", "--kind", control, "--out", out, *FEW)
+    for variant in ("timeline", "lens"):
+        call(variant, "--out", out, *FEW)
     return out
 
 
@@ -136,8 +139,40 @@ def test_the_pair_browser_switches_by_button_list_search_and_experiment(browser,
     at(browser, "pair-search").send_keys(" no such clip")
     assert text(browser, "#pair-summary") == "No pair matches."
     at(browser, "pair-search").clear()
-    Select(at(browser, "pair-experiment")).select_by_index(2)
+    experiments = Select(at(browser, "pair-experiment"))
+    names = [option.text for option in experiments.options]
+    experiments.select_by_index(next(i for i, name in enumerate(names) if name.startswith("self")))
     assert rows(run / "pair_list_self.jsonl")[0]["clip_a"] in text(browser, "#clip-b")
+
+
+def test_a_timeline_has_a_map_of_each_pair_in_seconds_of_its_sound(browser, page, run):
+    browser.open(page)
+    experiments = Select(at(browser, "pair-experiment"))
+    assert not at(browser, "pair-map-box").is_displayed()
+    assert "lens-prosody" not in [option.text for option in experiments.options]  # it patches no pair
+    names = [option.text for option in experiments.options]
+    experiments.select_by_index(next(i for i, name in enumerate(names) if name.startswith("timeline-prosody")))
+    at(browser, "pair-next").send_keys(Keys.ENTER)
+    browser.draw_everything()
+    assert "One of 10 parts was written at a time" in text(browser, "#pair-summary")
+    cells = browser.run("""
+        return [...document.querySelectorAll("#pair-map .role-mark.mark-rect path")]
+          .map((cell) => cell.getAttribute("aria-label"));
+    """)
+    pair = rows(run / "pair_list_timeline-prosody.jsonl")[1]
+    moved = {
+        (record["layer"], record["part"]): pytest.approx(record["delta_logit_target"], abs=2e-3)
+        for record in rows(run / "patching_records_timeline-prosody.jsonl")
+        if record["pair_id"] == pair["pair_id"]
+    }
+    drawn = [re.search(r"; layer: (\d+); part: (\d+);.* target: (.*)", cell.replace("−", "-")) for cell in cells]
+    assert {(int(cell[1]), int(cell[2])): float(cell[3]) for cell in drawn} == moved and len(cells) == 30
+    file = DEMO_DATA / pair["prosody_label_a"] / f"{pair['text_id_a']}.flac"
+    assert f"{soundfile.info(file).duration:.2f}"[:3] in text(browser, "#clip-a dl")
+    experiments.select_by_index(0)
+    assert not at(browser, "pair-map-box").is_displayed()
+    browser.drain()
+    assert browser.complaints == []
 
 
 def test_probabilities_sum_to_one(browser, page):

@@ -13,7 +13,11 @@ from tests.engine.decoders import make_clip, make_llm, textbook
 
 SWEPT = ("tail", "sweep")
 # What each experiment is run with, beside its defaults.
-OPTIONS = {"heads": [{"head": head} for head in range(4)], "window": [{"k": 2}, {"k": 3, "alpha": 0.5}]}
+OPTIONS = {
+    "heads": [{"head": head} for head in range(4)],
+    "timeline": [{"part": part, "slices": 3} for part in range(3)],
+    "window": [{"k": 2}, {"k": 3, "alpha": 0.5}],
+}
 
 
 def run(llm, engine, pair, layers, name="patch", **options):

@@ -544,7 +544,7 @@ class TestMistakes:
 
         message = error(longer)
         assert f"test_plan.py:{longer.run.__code__.co_firstlineno + 5}:" in message
-        assert "pair.a_span and pair.b_span are equally long" in message
+        assert "pair.resampled(value) brings B's values at pair.b_span to the length of pair.a_span" in message
 
     def test_a_replacement_of_another_shape(self, error):
         @intervention

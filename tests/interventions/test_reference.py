@@ -14,7 +14,17 @@ from tests.engine.decoders import make_llm
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "interventions.md").read_text(encoding="utf-8")
-PLUMBING = {"read", "write", "whole", "beyond", "layer", "writes", "forget", "went_beyond"}  # what the engine uses
+PLUMBING = {
+    "read",
+    "write",
+    "whole",
+    "beyond",
+    "layer",
+    "writes",
+    "forget",
+    "went_beyond",
+    "unembedded",
+}  # what the engine uses
 
 
 def documented(thing):

@@ -122,6 +122,8 @@ ROOM = 5  # clips that the store may hold between two pairs
 class StandIn:
     """Model and input of one decoder layer that hears random frames: a pair costs it a few milliseconds."""
 
+    max_samples = None
+
     def __init__(self):
         self.llm = make_llm(n_layers=1)
 

@@ -122,7 +122,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_its_declaration(words, word)
         (("--seed", "-5"), BAD_USAGE, "--seed"),
         (("--layers", "0-99"), BAD_USAGE, "--layers 10,11,12,... (90 layers): the model has layers 0-9"),
         (("--device", "toaster"), BAD_USAGE, "--device"),
-        (("--align", "resample_linear"), BAD_USAGE, "reserved"),
+        (("--align", "stretch"), BAD_USAGE, "stretch"),
         (("--max-pairs", "1e3"), BAD_USAGE, "is not a valid integer"),
         (("--model", "nowhere"), BAD_INPUT, "--model nowhere: no such folder"),
         (("--model", "."), BAD_INPUT, "config.json: missing"),

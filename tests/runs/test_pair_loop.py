@@ -2,13 +2,11 @@
 
 import pytest
 
-from engine.pair_input import align
 from errors import UserError
 from interventions import load_intervention
 from models.labels import LABELS
 from pairs import PairSample, build_pairs
 from runs.pair_loop import run_pairs
-from tests.engine.decoders import make_clip
 
 FIELDS = [
     *("pair_id", "clip_a", "clip_b", "layer", "target", "pred_base", "pred_patch", "eligible"),
@@ -114,10 +112,21 @@ def test_what_runs_as_it_is_written_is_said_once(demo, pairs):
     assert line.startswith("window runs as it is written, a trace a layer, which is slower: interventions/window.py:")
 
 
-def test_resampling_alignment_is_refused_with_a_sentence():
-    with pytest.raises(UserError, match="resample_linear: reserved") as caught:
-        align(make_clip(3, 1), make_clip(3, 2), "resample_linear")
-    assert caught.value.status == 2
+def test_resampled_pairs_of_equal_length_give_the_records_of_cut_ones(demo, demo_data):
+    pairs = build_pairs(demo_data.clips, "prosody", max_pairs=40).pairs
+    cut, resampled = (
+        [
+            record
+            for records in run_pairs(demo, load_intervention("patch"), pairs, layers=[0, 4], align_how=how)
+            for record in records
+        ]
+        for how in ("truncate_to_min", "resample_linear")
+    )
+    equal = [record["len_a"] == record["len_b"] for record in cut]
+    assert any(equal) and not all(equal)
+    for same, one, other in zip(equal, cut, resampled, strict=True):
+        assert other["n_patched"] == other["len_a"]
+        assert (one == other) == same
 
 
 def test_a_notebook_needs_four_calls_for_a_table(demo):

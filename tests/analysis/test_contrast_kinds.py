@@ -1,0 +1,251 @@
+"""The contrast of two main experiments: right on simulated data, refused where it would compare unlike things."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import words_and_voice
+from analysis.compare import compare
+from analysis.contrast_kinds import ALL, ELIGIBLE, ENOUGH_SPEAKERS, _codes, contrast
+from analysis.contrast_runs import contrast_runs
+from analysis.results import Results
+from analysis.summary import summarise
+from errors import UserError
+from tests.analysis.simulated_kinds import LAYERS, OWN, draw, truth
+from tests.analysis.test_report import Page, change, make_run, write_lines
+
+STATISTICS = "statistics_prosody_vs_semantic.json"
+
+
+def simulated(n, **how):
+    """Of n experiments: coverage by layer, share with any p_max below 0.05, and the same of the hand-over layers."""
+    random, later = np.random.default_rng(5), how.get("later", 0.0)
+    by_layer, of_hand_over = truth(later, how.get("n_speakers", 1))
+    inside, rejected, covered, told_apart = [], [], [], []
+    for seed in range(n):
+        found = contrast(*draw(random, **how), seed=seed, resamples=250)
+        for group, scale in ((ALL, 1), (ELIGIBLE, 1 - OWN)):
+            table = found.table[found.table["pairs"] == group]
+            true = by_layer / scale
+            inside.append(((table["low"] <= true) & (true <= table["high"]))[1:7].mean())
+            rejected.append((table["p_max"] < 0.05).any())
+        of = found.statistics[ALL]
+        if of["p"] is not None:
+            low, high = (limit if of[end] is None else of[end] for end, limit in (("low", -np.inf), ("high", np.inf)))
+            covered.append(low <= of_hand_over <= high)
+            told_apart.append(of["p"] < 0.05)
+    return [np.mean(shares) for shares in (inside, rejected, covered, told_apart)]
+
+
+def test_without_an_effect_the_intervals_cover_and_the_tests_seldom_reject():
+    coverage, rejected, covered, told_apart = simulated(50, n_texts=30)
+    assert 0.92 <= coverage <= 0.98 and covered >= 0.92
+    assert rejected <= 0.10 and told_apart <= 0.08
+
+
+def test_with_ten_texts_they_are_on_the_safe_side():
+    coverage, rejected, covered, told_apart = simulated(30, n_texts=10)
+    assert coverage >= 0.94 and covered >= 0.94 and rejected <= 0.06 and told_apart <= 0.06
+
+
+def test_an_effect_is_found_and_covered():
+    coverage, rejected, covered, told_apart = simulated(24, n_texts=30, later=1.0)
+    assert coverage >= 0.92 and covered >= 0.9 and told_apart >= 0.7 and rejected >= 0.25
+
+
+def test_the_sides_are_independent_of_the_order_of_their_rows_and_signs_follow_their_order():
+    one, other = draw(np.random.default_rng(0), later=1.0)
+    found, mirrored = contrast(one, other), contrast(other, one)
+    np.testing.assert_allclose(found.table["difference"], -mirrored.table["difference"])
+    shuffled = replace(one, records=one.records.sample(frac=1, random_state=1))
+    pd.testing.assert_frame_equal(contrast(shuffled, other).table, found.table)
+    assert found.statistics[ALL]["difference"] == pytest.approx(-mirrored.statistics[ALL]["difference"])
+    assert found.table.columns.tolist()[:7] == ["pairs", "layer", "difference", "low", "high", "p", "p_max"]
+    eligible = int(one.records.drop_duplicates("pair_id")["eligible"].sum())
+    assert found.table.query("pairs == 'eligible'")["n_prosody"].eq(eligible).all()
+
+
+def test_texts_and_speakers_of_one_data_set_are_the_same_in_both_and_of_two_are_not():
+    one, other = draw(np.random.default_rng(0), n_texts=30, n_speakers=ENOUGH_SPEAKERS)
+    codes, n_speakers = _codes([one, other])
+    assert n_speakers == ENOUGH_SPEAKERS and codes.shape == (160, 4) and codes.max() + 1 == 30 + ENOUGH_SPEAKERS
+    assert (codes[:80, 1] == -1).all() and (codes[:, 3] == -1).all()  # one text, one speaker
+    apart, n_speakers = _codes([one, replace(other, within="another corpus")])
+    assert not set(apart[:80].ravel()) & set(apart[80:].ravel()) - {-1} and n_speakers == 2 * ENOUGH_SPEAKERS
+    few, n_speakers = _codes(draw(np.random.default_rng(0), n_speakers=ENOUGH_SPEAKERS - 1))
+    assert n_speakers == 0 and few.shape[1] == 2
+    unnamed = [replace(side, pairs=side.pairs.assign(speaker_a=None, speaker_b="")) for side in (one, other)]
+    assert _codes(unnamed)[1] == 0
+
+
+def test_other_layers_are_refused_in_one_line():
+    one, other = draw(np.random.default_rng(0))
+    fewer = replace(other, records=other.records[other.records["layer"].isin([0, 3])])
+    with pytest.raises(UserError, match="prosody was patched at layers 0-7, semantic at 0,3; run both at the same"):
+        contrast(one, fewer)
+
+
+def test_a_curve_that_hands_nothing_over_has_no_difference_and_a_reason():
+    one, other = draw(np.random.default_rng(0))
+    never = replace(other, records=other.records.assign(flip_to_target=True))
+    found = contrast(one, never).statistics[ALL]
+    assert found["difference"] is None and found["reason"].startswith("the second curve does not fall below")
+    flat = replace(other, records=other.records.assign(flip_to_target=False))
+    assert contrast(one, flat).statistics[ALL]["reason"] == "the second curve starts no higher than A's own rate"
+    two = replace(one, pairs=one.pairs.assign(text_id_a="1", text_id_b="1"))
+    alone = contrast(two, replace(other, pairs=other.pairs.assign(text_id_a="1", text_id_b="1"))).statistics[ALL]
+    assert alone["low"] is None and alone["p"] is None and "too few texts" in alone["reason"]
+
+
+def test_models_of_other_depths_are_compared_on_relative_depth_and_not_layer_by_layer():
+    one, other = draw(np.random.default_rng(0))
+    deeper = replace(other, records=other.records.assign(layer=2 * other.records["layer"]), depth=2 * LAYERS[-1])
+    found = contrast(replace(one, depth=LAYERS[-1]), deeper)
+    same = contrast(one, other).statistics[ALL]["difference"]
+    assert found.table.empty and found.statistics[ALL]["difference"] == pytest.approx(same / LAYERS[-1])
+
+
+def as_simulated(run, seed=0, **how):
+    """The pairs of both kinds are of simulated texts, each with clips of its own, and flip as the simulated ones."""
+    for side in draw(np.random.default_rng(seed), n_pairs=30, n_texts=12, **how):
+        pairs, records = (run / f"{stem}_{side.name}.jsonl" for stem in ("pair_list", "patching_records"))
+        rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+        clips = {row["pair_id"]: {f"clip_{of}": f"{number}{of}" for of in "ab"} for number, row in enumerate(rows)}
+        texts = side.pairs[["text_id_a", "text_id_b"]].astype(str).to_dict("records")
+        write(pairs, [row | text | clips[row["pair_id"]] for row, text in zip(rows, texts, strict=True)])
+        simulated = side.records[["eligible", "flip_to_target"]].itertuples(index=False)
+        rows = [json.loads(line) for line in records.read_text().splitlines()]
+        write(records, [_as(row, *one) | clips[row["pair_id"]] for row, one in zip(rows, simulated, strict=True)])
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _as(row, eligible, flips):
+    target = row["target"]
+    base = "happy" if target == "sad" else "sad"
+    base = base if eligible else target
+    patch = target if flips else base
+    logits = {key: dict.fromkeys(row["logits_base"], 0.0) for key in ("logits_base", "logits_patch", "logits_donor")}
+    for key, answer in zip(logits, (base, patch, target), strict=True):
+        logits[key][answer] = 4.0
+    answers = {"pred_base": base, "pred_patch": patch, "eligible": bool(eligible), "flip_to_target": bool(flips)}
+    moved = logits["logits_patch"][target] - logits["logits_base"][target]
+    return row | logits | answers | {"flip_from_base": base != patch, "delta_logit_target": moved}
+
+
+@pytest.fixture(scope="module")
+def two_kinds(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("both") / "run", ("prosody", "semantic"), n_pairs=30, n_layers=8)
+    as_simulated(run, later=2.0)
+    return run
+
+
+@pytest.fixture
+def run(two_kinds, tmp_path):
+    return shutil.copytree(two_kinds, tmp_path / "run")
+
+
+def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkeypatch):
+    from analysis.charts import charts_of
+    from analysis.report import write_report
+
+    monkeypatch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
+    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    results = Results(run)
+    summarise(results, "semantic")
+    sentence = words_and_voice.sentence(results)
+    whole = json.loads((run / STATISTICS).read_text())["contrast"][ALL]
+    expected = (
+        f"{whole['difference']:.2g} layers (95 % interval {whole['low']:.2g} to {whole['high']:.2g}) before the voice"
+    )
+    assert sentence.startswith(f"The words leave the audio span {expected}") and "p = " in sentence
+    page = Page(write_report(results))
+    assert page.text.index(sentence) < page.text.index("toy hears clip A")
+    assert "Difference from semantic, by layer" in page.text
+    charts = charts_of(results, "semantic")
+    for stem in ("prosody_and_semantic", "contrast_prosody_vs_semantic"):
+        assert sentence in "".join(charts[stem].to_dict()["title"]["subtitle"]), stem
+    table = pd.read_csv(run / "contrast_prosody_vs_semantic.csv")
+    assert table.groupby("pairs")["layer"].apply(list).to_dict() == {ALL: list(range(8)), ELIGIBLE: list(range(8))}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            (0.5, 0.1, 0.9, 0.01),
+            "The words leave the audio span 0.5 layers (95 % interval 0.1 to 0.9) before the voice",
+        ),
+        (
+            (-0.5, -0.9, 0.1, 0.2),
+            "The voice leaves the audio span 0.5 layers (95 % interval −0.1 to 0.9) before the words",
+        ),
+        (
+            (0.5, -0.1, None, 0.2),
+            "(95 % interval −0.1 to beyond the layers patched) before the voice; p = 0.2. The interval",
+        ),
+    ],
+)
+def test_the_sentence_counts_in_its_own_direction(found, said):
+    one = dict(zip(("difference", "low", "high", "p"), found, strict=True)) | {"reason": None}
+    assert said in words_and_voice.said({ALL: one, ELIGIBLE: one})
+
+
+def test_a_run_with_one_kind_has_no_such_sentence(run):
+    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(finished=False))
+    assert words_and_voice.sentence(Results(run)) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"align": "resample_linear"}, "semantic ran with align resample_linear, not truncate_to_min"),
+        ({"dtype": "bfloat16"}, "semantic ran with dtype bfloat16, not float32"),
+        ({"patch_alpha": 0.5}, "semantic ran with alpha 0.5, not 1"),
+    ],
+)
+def test_what_ran_otherwise_is_not_contrasted_and_the_report_says_why(run, settings, said, monkeypatch):
+    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    (run / "contrast_prosody_vs_semantic.csv").write_text("of another time")
+    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(settings))
+    records = run / "patching_records_semantic.jsonl"
+    dose = {key: value for key, value in settings.items() if key == "patch_alpha"}
+    write_lines(records, [json.loads(line) | dose for line in records.read_text().splitlines()])
+    results = Results(run)
+    summarise(results, "semantic")
+    assert words_and_voice.sentence(results).startswith(f"Words and voice are not contrasted: {said}")
+    assert json.loads((run / STATISTICS).read_text())["contrast"] is None
+    assert not (run / "contrast_prosody_vs_semantic.csv").exists()
+
+
+def test_layers_that_differ_are_no_contrast_but_a_reason(run):
+    path = run / "patching_records_semantic.jsonl"
+    path.write_text(
+        "".join(line + "\n" for line in path.read_text().splitlines() if json.loads(line)["layer"] in (0, 3))
+    )
+    layers = {"layers_to_patch": [0, 3], "patch_all_layers": False}
+    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(layers))
+    assert "semantic ran with layers 0,3, not 0-7, as prosody did" in words_and_voice.sentence(Results(run))
+
+
+def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    out = tmp_path / "comparison"
+    table, _ = compare([two_kinds, run], out)
+    assert len(table.attrs["contrasts"]) == 2 and all(
+        "hand-over +0 layers" in line for line in table.attrs["contrasts"]
+    )
+    statistics = json.loads((out / "contrasts.json").read_text())
+    assert all(entry[ALL]["difference"] == 0 and entry[ALL]["p"] > 0.9 for entry in statistics.values())
+    assert len(list(out.glob("contrast_*_vs_*.csv"))) == 2
+    change(run, "patching_config.json", lambda c: c["model"].update(n_layers=20))
+    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(patch_all_layers=False))
+    prosody, semantic = contrast_runs({"A": Results(two_kinds), "B": Results(run)}, out)
+    assert "of the relative depth" in prosody
+    assert "not contrasted: B was not patched at all layers, and the models have different numbers" in semantic
