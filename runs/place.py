@@ -60,9 +60,7 @@ class Place(Protocol):
     def expect(self, hashes: Mapping[Path, str]) -> None:
         """The sha256 that each clip's file must have when it is decoded; another one ends the run."""
 
-    def task(
-        self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
-    ) -> Task:
+    def task(self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()) -> Task:
         """Make an experiment ready; `UserError` for layers or options that the model or one of `pairs` has not."""
 
     def notes(self) -> Row:

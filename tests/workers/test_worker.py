@@ -67,6 +67,15 @@ def test_the_code_of_an_experiment_must_be_the_drivers(demo_data, at_work):
         at_work.begin(Order("patch", "0" * 64, SETTINGS, demo_data, {}, threads=1))
 
 
+def test_pairs_that_an_option_does_not_fit_are_refused_before_anything_is_written(demo_data, sample, at_work):
+    timeline = load_intervention("timeline")
+    settings = replace(SETTINGS, options={"slices": 500})
+    order = Order("timeline", timeline.code_hash(), settings, demo_data, {}, threads=1)
+    at_work.begin(order)  # of no pairs yet
+    with pytest.raises(UserError, match="--slices 500: the span of pair"):
+        at_work.begin(order, sample.pairs)
+
+
 def test_a_model_that_a_machine_does_not_see_is_named_with_it(tmp_path):
     with pytest.raises(UserError, match=re.escape(f"(on {platform.node()})")) as caught:
         Worker(Load(str(tmp_path / "none"), {"device": "cpu"}, threads=1, settled=True)).load()
