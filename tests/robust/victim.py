@@ -96,6 +96,7 @@ def serve():
     import analysis.summary  # noqa: F401
     import cli
     import engine.subject  # noqa: F401
+    import models.opens2s_io  # noqa: F401
     import runs.checks
     import runs.gates
 
