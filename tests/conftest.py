@@ -43,6 +43,25 @@ def encoded_once():
         yield
 
 
+@pytest.fixture(scope="module")
+def few_checks():
+    """The checks before a run are made on one clip and one pair."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runs.gates.N_CHECK_CLIPS", 1)
+        patch.setattr("runs.checks.N_ENGINE_PAIRS", 1)
+        yield
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Figures are written as always, with nothing drawn in them."""
+
+    def save(chart, file, **_):
+        file.write('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>')
+
+    monkeypatch.setattr("altair.TopLevelMixin.save", save)
+
+
 @pytest.fixture
 def llm():
     from tests.engine.decoders import make_llm

@@ -18,6 +18,7 @@ from engine.pair_input import ALIGNMENTS
 from models.devices import DTYPES
 from tests.unpainted import without_figures
 
+pytestmark = pytest.mark.usefixtures("few_checks")
 FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")
 
@@ -40,6 +41,13 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     call("patch", "--kind", "prosody", "--out", out, *FEW)
     return out
+
+
+@pytest.fixture(autouse=True)
+def drawn_where_it_is_compared(request):
+    """Figures are drawn where they are held against those of `run`, and else blank."""
+    if "run" not in request.fixturenames:
+        request.getfixturevalue("blank_figures")
 
 
 def rows(path):

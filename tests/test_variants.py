@@ -29,18 +29,14 @@ def first_half(lm, pair, layer, share=0.5):
     return logits
 '''
 
+pytestmark = pytest.mark.usefixtures("few_checks", "blank_figures")
+
 
 @pytest.fixture(autouse=True)
 def no_plugins_left():
     yield
     registry._plugins.clear()
     catalogue.cache_clear()
-
-
-@pytest.fixture
-def few_checks(monkeypatch):
-    monkeypatch.setattr("runs.gates.N_CHECK_CLIPS", 1)
-    monkeypatch.setattr("runs.checks.N_ENGINE_PAIRS", 1)
 
 
 @pytest.fixture
@@ -192,7 +188,7 @@ MAKER = "def make(sample, clips):\n    return {}\n\n" + HALF.replace("control=Tr
         (HALF.replace("    n = max", "    raise SystemExit(5)\n    n = max"), "idea.py:9: ends the program"),
     ],
 )
-def test_code_of_a_plugin_that_fails_is_named_and_nothing_is_measured(plugin, tmp_path, text, expected, few_checks):
+def test_code_of_a_plugin_that_fails_is_named_and_nothing_is_measured(plugin, tmp_path, text, expected):
     plugin.write_text(text)
     line = fails("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW, status=1)
     assert "idea.py:" in line and expected in line
