@@ -15,8 +15,8 @@ from analysis.contrast_runs import contrast_runs
 from analysis.results import Results
 from analysis.summary import summarise
 from errors import UserError
+from tests.analysis.made_run import Page, change, make_run, write_lines
 from tests.analysis.simulated_kinds import LAYERS, OWN, draw, truth
-from tests.analysis.test_report import Page, change, make_run, write_lines
 
 STATISTICS = "statistics_prosody_vs_semantic.json"
 

@@ -14,7 +14,7 @@ from msgspec.json import schema
 import cli
 from runs.document_types import DOCUMENTS
 from runs.row_types import FailedPair, PairRow, record_type
-from tests.analysis.test_report import Page, change, engine_found, lose, make_run, sounds_found, write_json
+from tests.analysis.made_run import Page, change, engine_found, lose, make_run, sounds_found, write_json
 
 LINE = 2  # of a file of rows, that is harmed
 ROWS = {

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cli import cli
 from errors import UserError
 from runs.lock import LOCK, NOTE, only_user
-from tests.analysis.test_report import make_run
+from tests.analysis.made_run import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = "import sys; from pathlib import Path; from runs.lock import only_user\n"

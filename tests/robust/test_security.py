@@ -17,7 +17,7 @@ from files import append, write_whole
 from pairs import load_dataset
 from runs.directory import RunDir
 from runs.lock import LOCK, NOTE, only_user
-from tests.analysis.test_report import Page, make_run, write_report
+from tests.analysis.made_run import Page, make_run, write_report
 from tests.runs.made import IDENTITY, PAIRS, SETTINGS, records
 
 ROOT = Path(__file__).resolve().parents[2]

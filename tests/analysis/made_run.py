@@ -1,0 +1,245 @@
+"""Run directories that were made and not run, and their report as a browser would see it.
+
+run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=6)
+page = Page(write_report(run))
+light(page, ENGINE), figures(page, ENGINE)      # what the card of a check shows
+"""
+
+import json
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from analysis import report
+from analysis.results import Results
+from pairs import build_pairs, dataset_identity, load_dataset, pair_row
+
+ENGINE = "The engine gives the logits of the reference"
+LAST_LAYER = "Patching the last layer changes no logit of the readout"
+SOUNDS = "Every clip can be read and holds sound"
+LOST = "Every pair gave its records"
+NEAR_TIES = "No answer is a near-tie"
+ALIKE = "Controls ran as the main experiment did"
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "synthetic-clips"
+LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
+VERSIONS = {"python": "3.11.7", "torch": "2.13.0", "nnsight": "0.8.1"}
+
+
+def write_report(run):
+    return report.write_report(Results(run))
+
+
+def records_in(run, name):
+    return Results(run).experiment(name).records
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: its text, its scripts, its embedded data, and every address in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.text, self.scripts, self.data, self.addresses, self.tags = "", [], {}, [], []
+        self._in = None
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.addresses += [attributes[name] for name in ("src", "href", "action", "data") if name in attributes]
+        if tag in ("script", "style"):
+            self._in = attributes.get("id", tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self._in = None
+
+    def handle_data(self, data):
+        if self._in is None:
+            self.text += data
+        elif self._in == "script":
+            self.scripts.append(data)
+        elif self._in != "style":
+            self.data[self._in] = json.loads(data)
+
+
+def experiment(name, n_layers, n_pairs, finished=True):
+    intervention, _, kind = name.rpartition("-")
+    return {
+        "intervention": intervention or "patch",
+        "control": bool(intervention),
+        "kind": kind,
+        "layers_to_patch": list(range(n_layers)),
+        "patch_all_layers": True,
+        "patch_alpha": 1.0,
+        "options": {},
+        "swept": [],
+        "align": "truncate_to_min",
+        f"max_pairs_{kind}": n_pairs,
+        "pair_sampling_seed": 42,
+        "same_speaker": True,
+        "both_directions": False,
+        "engine": "sweep",
+        "device": "cpu",
+        "dtype": "float32",
+        "use_cache": False,
+        "versions": VERSIONS,
+        "finished": finished,
+    }
+
+
+def records_of(row, n_layers, draw):
+    """B's answer up to a layer of the pair's own, A's from there on; a clip answers what its voice says."""
+    base, donor = (dict.fromkeys(LABELS, 0.0) | {row[f"prosody_label_{side}"]: 12.123456} for side in "ab")
+    turn = draw.randrange(n_layers)
+    for layer in range(n_layers):
+        patch = {label: value + draw.gauss(0, 0.1) for label, value in (donor if layer < turn else base).items()}
+        answer = max(patch, key=patch.get)
+        before = max(base, key=base.get)
+        yield {
+            "pair_id": row["pair_id"],
+            "clip_a": row["clip_a"],
+            "clip_b": row["clip_b"],
+            "layer": layer,
+            "target": row["target"],
+            "pred_base": before,
+            "pred_patch": answer,
+            "eligible": before != row["target"],
+            "flip_to_target": answer == row["target"],
+            "flip_from_base": answer != before,
+            "delta_logit_target": patch[row["target"]] - base[row["target"]],
+            "logits_base": base,
+            "logits_patch": patch,
+            "logits_donor": donor,
+            "len_a": 12,
+            "len_b": 12,
+            "n_patched": 12,
+            "patch_alpha": 1.0,
+            "semantic_label_b": row["semantic_label_b"],
+            "prosody_label_b": row["prosody_label_b"],
+            "label_mass_base": 0.9,
+            "label_mass_patch": 0.8,
+            "stream_shift": 1.0,
+        }
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=None):
+    """A run directory with synthetic records of real pairs."""
+    run.mkdir()
+    dataset, draw = load_dataset(data, texts), random.Random(0)
+    construction = {}
+    for name in names:
+        kind = name.rpartition("-")[2]
+        sample = build_pairs(dataset.clips, kind, n_pairs)
+        construction[kind] = sample.report
+        rows = [pair_row(pair) for pair in sample.pairs]
+        write_lines(run / f"pair_list_{name}.jsonl", rows)
+        write_lines(
+            run / f"patching_records_{name}.jsonl", [r for row in rows for r in records_of(row, n_layers, draw)]
+        )
+    write_json(run / "pair_construction_report.json", construction)
+    write_json(
+        run / "patching_config.json",
+        {
+            "model": {"name": "toy", "sha256": "0123456789abcdef", "n_layers": n_layers, "hidden_size": 8},
+            "data": dataset_identity(dataset),
+            "prompt": {"system": "Be kind.", "user": "Which emotion?", "text": "<|im_start|>"},
+            "labels": {"order": LABELS, "token_ids": [1, 2, 3, 4, 5]},
+            "experiments": {name: experiment(name, n_layers, n_pairs) for name in names},
+        },
+    )
+    entries = {
+        label: {
+            "text": label,
+            "token_ids": [1, 2] if label == "angry" else [1],
+            "tokens": [label[:3], label[3:]] if label == "angry" else [label],
+            "id_used": 1,
+            "multi_token": label == "angry",
+        }
+        for label in LABELS
+    }
+    collision = {"found": False, "labels": []}
+    write_json(
+        run / "tokenization_report.json",
+        {"labels": entries, "first_token_collision": collision, "note": "The first token stands for a label."},
+    )
+    spans = [
+        {
+            "clip_id": clip,
+            "seconds": 2.5,
+            "n_input_ids": 40,
+            "span_start": 15,
+            "span_end": 15 + n,
+            "n_audio": n,
+            "n_audio_expected": n,
+            "tokens_before": ["<|im_audio_start|>"],
+            "ids_in_span": [-200],
+            "tokens_after": ["<|im_audio_end|>"],
+            "ok": True,
+        }
+        for clip, n in (("a", 12), ("b", 19))
+    ]
+    write_json(run / "sanity_check_audio_span.json", {"passed": True, "clips": spans})
+    write_json(
+        run / "sanity_check_self_patch.json",
+        {
+            "passed": True,
+            "clips": ["a", "b"],
+            "layers": list(range(n_layers)),
+            "n_predictions": 8,
+            "prediction_agreement": 1.0,
+            "max_abs_delta_logit": 2e-5,
+            "tolerance": 1e-3,
+            "last_layer_max_abs_delta_logit": 0.0,
+            "embeddings_max_abs_difference_from_donor": 3e-5,
+        },
+    )
+    return run
+
+
+def change(run, filename, edit):
+    content = json.loads((run / filename).read_text())
+    edit(content)
+    write_json(run / filename, content)
+
+
+def light(page, name):
+    return re.search(rf'<li class="(\w+)"><span class="light">\1</span><div><strong>{re.escape(name)}', page.source)[1]
+
+
+def engine_found(**changes):
+    found = {"passed": True, "engine": "tail", "reference": "stepwise", "pairs": ["p", "q"], "layers": [0, 1, 2, 3]}
+    found |= {"n_predictions": 10, "n_differing_predictions": 0, "differing_predictions": []}
+    return found | {"max_abs_logit_difference": 2e-6, "tolerance": 1e-3} | changes
+
+
+def sounds_found(unreadable=(), silent=()):
+    entries = [{"clip_id": clip, "reason": reason} for clip, reason in unreadable]
+    return {"passed": not entries, "n_clips": 12, "unreadable": entries, "silent": list(silent)}
+
+
+def figures(page, name):
+    """What the card of a check says."""
+    return re.search(rf"{re.escape(name)}(.*)", page.text)[1]
+
+
+def lose(run, name="prosody", pairs=(1,), reasons=True):
+    """Take the records of some pairs away; gives their ids, which failed_pairs_NAME.jsonl lists with a reason."""
+    ids = [json.loads(line)["pair_id"] for line in (run / f"pair_list_{name}.jsonl").read_text().splitlines()]
+    ids = [ids[number] for number in pairs]
+    path = run / f"patching_records_{name}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write_lines(path, [row for row in rows if row["pair_id"] not in ids])
+    if reasons:
+        failed = [{"pair_id": one, "reason": f"reason {n}: not finite", "skipped": False} for n, one in enumerate(ids)]
+        write_lines(run / f"failed_pairs_{name}.jsonl", failed)
+    return ids
