@@ -1,8 +1,8 @@
 # make demo: patch the demo model with both kinds of pair and say where the pictures are
 # make test: lint, format and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
-# make tutorial: execute docs/tutorial.ipynb and keep its outputs in it
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
 # make ray-test: experiments on two real workers, which Ray starts
+# make tutorial-test: docs/tutorial.ipynb is executed and held against what it shows; make tutorial writes that anew
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test tutorial ray-test browser-test format clean
+.PHONY: demo test tutorial tutorial-test ray-test browser-test format clean
 demo: $(VENV)/run.done
 	$(BIN)/python cli.py patch --kind prosody
 	$(BIN)/python cli.py patch --kind semantic
@@ -23,6 +23,9 @@ test: $(VENV)/dev.done
 
 tutorial: $(VENV)/dev.done
 	$(BIN)/python -m tests.tutorial
+
+tutorial-test: $(VENV)/dev.done
+	$(BIN)/python -m pytest -m tutorial tests/test_tutorial.py
 
 ray-test: $(VENV)/ray.done
 	$(BIN)/python -m pytest -m ray tests/workers
