@@ -9,7 +9,15 @@ import torch
 torch.set_num_threads(1)
 
 # Files that take longest, which go first, so that none of several processes is left alone with one at the end.
-LONGEST = ("test_cli.py", "test_killed.py", "test_interrupt.py", "test_report.py", "test_tutorial.py", "test_demo.py")
+LONGEST = (
+    "test_cli.py",
+    "test_killed.py",
+    "test_interrupt.py",
+    "test_report.py",
+    "test_charts.py",
+    "test_uncertainty.py",
+    "test_demo.py",
+)
 GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.tutorial import NOTEBOOK, executed
 
+pytestmark = pytest.mark.tutorial
 SOUND = re.compile(r"base64,[A-Za-z0-9+/=]+")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.<:/])(?:/[\w.+-]+){2,}|[A-Z]:\\\w")
 
