@@ -53,10 +53,21 @@ def encoded_once():
 
 @pytest.fixture(scope="module")
 def few_checks():
-    """The checks before a run are made on one clip and one pair."""
+    """The checks before a run are made on one clip and one pair, and self-patching once for each model and layers."""
+    import runs.gates
+
+    found, check = {}, runs.gates.self_patch_check
+
+    def once(subject, clips, layers):
+        key = (subject.sha256, subject.model.llm.dtype, subject.engine.name, clips[0].path, tuple(layers))
+        if key not in found:
+            found[key] = check(subject, clips, layers)
+        return found[key]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("runs.gates.N_CHECK_CLIPS", 1)
         patch.setattr("runs.checks.N_ENGINE_PAIRS", 1)
+        patch.setattr("runs.gates.self_patch_check", once)
         yield
 
 
