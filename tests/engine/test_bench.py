@@ -39,7 +39,7 @@ def case():
 
 @pytest.fixture(scope="module")
 def result(case):
-    return bench.run_bench(case, rounds=2)
+    return bench.run_bench(case, rounds=1)
 
 
 def test_it_names_every_procedure_and_what_it_ran_on(result):

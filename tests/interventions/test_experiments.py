@@ -152,7 +152,7 @@ def test_steering_moves_the_mean_of_a_by_the_scaled_difference_and_keeps_its_cou
 @pytest.fixture(scope="module")
 def tables(demo, demo_data):
     """Records on the demo: the main experiment and its controls."""
-    sample = build_pairs(demo_data.clips, "prosody", max_pairs=24)
+    sample = build_pairs(demo_data.clips, "prosody", max_pairs=16)
     tables = {}
     for name in ("patch", "self", "same-label", "random", "non-audio", "suffix"):
         experiment = load_intervention(name)

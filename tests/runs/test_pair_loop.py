@@ -113,7 +113,7 @@ def test_what_runs_as_it_is_written_is_said_once(demo, pairs):
 
 
 def test_resampled_pairs_of_equal_length_give_the_records_of_cut_ones(demo, demo_data):
-    pairs = build_pairs(demo_data.clips, "prosody", max_pairs=40).pairs
+    pairs = build_pairs(demo_data.clips, "prosody", max_pairs=12).pairs
     cut, resampled = (
         [
             record
