@@ -9,27 +9,19 @@ if __name__ == "__main__":  # before the imports below, which take a moment
 
     quiet_from_the_start()
 
-import gc
 import json
-import os
-import sys
-from dataclasses import replace
-from functools import partial
-from os.path import relpath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from commandline.config_file import max_pairs, told_options
+from commandline import running, showing
 from commandline.families import family_table
 from commandline.options import (
     DTYPES,
     RESULTS,
     alpha_option,
     check_plugin,
-    check_workers,
     experiment_options,
     intervention_options,
     kind_option,
@@ -37,28 +29,20 @@ from commandline.options import (
     pair_kind_option,
     pair_options,
     plugin_option,
-    run_path,
-    wants_workers,
     worker_options,
 )
 from commandline.program import Program, debug_option, starting
 from commandline.words import SEED, DeviceName, InterventionName, ModelName, Place, Whole, controls
-from errors import BAD_INPUT, BAD_USAGE, UserError
+from errors import BAD_USAGE, UserError
 from files import write_whole
 from models.families import family_of
-from models.folder import check_layers, checkpoint_folder, is_hub_id, n_layers_of, read_config
-from pairs import Dataset, PairSample, build_pairs, dataset_identity, load_dataset, pair_row
+from models.folder import checkpoint_folder, read_config
+from pairs import dataset_identity, pair_row
 from pairs.corpora import listed
-from registry.catalogue import MAIN, Entry, catalogue, load_intervention
+from registry.catalogue import MAIN, Entry, catalogue
 from registry.intervention import command_name
 from registry.template import write_template
 from runs.directory import RunDir
-from runs.shadow import main_of, refuse_otherwise
-
-if TYPE_CHECKING:
-    from analysis.results import Results
-    from engine.subject import Subject
-    from runs.place import Place as Computing
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -88,7 +72,7 @@ def control(kind: str, pair_kind: str, **options: Any) -> None:
 
     `python cli.py NAME --help` says what it does and which options of its own it takes.
     """
-    _run(controls() if kind == "all" else [kind], pair_kind, options)
+    running.run_each(controls() if kind == "all" else [kind], pair_kind, options)
 
 
 PATCH_HELP = """Run the main experiment: patch the audio span at every layer, count the flips, draw the curves.
@@ -108,7 +92,7 @@ def intervention_command(entry: Entry) -> click.Command:
     @experiment_options
     @worker_options
     def command(**options: Any) -> None:
-        _run([entry.name], options.pop("kind" if is_main else "pair_kind"), options)
+        running.run_each([entry.name], options.pop("kind" if is_main else "pair_kind"), options)
 
     return command
 
@@ -156,11 +140,11 @@ def new(name: str, folder: Path | None) -> None:
 @experiment_options
 def check(**options: Any) -> None:
     """Run the checks alone: where the audio span lies, and that patching a clip with itself changes nothing."""
-    dataset = _load_data(options)
-    run = _run_dir(options, dataset)
-    _check_model(options)
+    dataset = running.load_data(options)
+    run = running.run_dir(options, dataset)
+    running.check_model(options)
     with starting():
-        subject = _load_model(options)
+        subject = running.load_model(options)
 
         from runs.experiment import identity
         from runs.gates import run_checks
@@ -178,9 +162,9 @@ def check(**options: Any) -> None:
 @pair_options
 def pairs(kind: str, **options: Any) -> None:
     """Build the pairs and report on them, without a model."""
-    dataset = _load_data(options)
-    sample = _sample(dataset, kind, options)
-    run = _run_dir(options, dataset)
+    dataset = running.load_data(options)
+    sample = running.sample_pairs(dataset, kind, options)
+    run = running.run_dir(options, dataset)
     run.check({"data": dataset_identity(dataset)})
     ran = kind in run.experiments()  # then the files there say what it ran with
     if not ran:
@@ -211,10 +195,10 @@ def report(run_dir: Path) -> None:
             if not one.finished:
                 click.echo(f"{one.name} is not finished: {one.n_measured} of {n_pairs} pairs are in")
             if one.records is not None:
-                _summarise(results, one.name)
+                showing.summary(results, one.name)
         if results.believed:
-            _report(results)
-    _tell_refused(results)
+            showing.report(results)
+    showing.refused(results)
 
 
 @cli.command()
@@ -233,7 +217,7 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     for kind, mine in table.groupby("kind"):
         for line in differing(mine):
             click.echo(f"warning: {kind} pairs: {line}")
-    _show_figures(figures)
+    showing.figures(figures)
 
 
 @cli.command()
@@ -270,183 +254,6 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     if json_file:
         write_whole(json_file, json.dumps(result, indent=2) + "\n")
         click.echo(f"written: {json_file}")
-
-
-def _run(names: list[str], kind: str, options: dict[str, Any]) -> None:
-    check_workers(options)
-    own = {name: _options_of(catalogue()[name], options) for name in names}
-    dataset = _load_data(options)
-    sample = _sample(dataset, kind, options)
-    run = _run_dir(options, dataset)
-    options |= _as_the_main_experiment(run, names, kind, options)
-    _check_model(options)
-    with starting():
-        experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
-
-        from runs.experiment import refuse_early, run_experiment
-        from runs.settings import Settings
-
-        of_all = Settings(
-            kind=kind,
-            max_pairs=max_pairs(kind, options["max_pairs"]),
-            **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
-            **{key: options[key] for key in ("layers", "align", "overwrite", "max_failed")},
-            skip_bad_clips=options["on_bad_clip"] == "skip",
-        )
-        settings = [replace(of_all, options=own[experiment.name]) for experiment in experiments]
-        for experiment, chosen in zip(experiments, settings, strict=True):
-            refuse_early(run, dataset, experiment, chosen, options)
-        place = _place(options)
-    results = None
-    for experiment, chosen in zip(experiments, settings, strict=True):
-        done = run_experiment(place, dataset, run, experiment, sample, chosen, click.echo)
-        results = _results_after(done, run, results)
-        _summarise(results, done)
-    results = results or _results_after("", run, None)
-    _report(results)
-    _tell_refused(results)
-
-
-def _as_the_main_experiment(run: RunDir, names: list[str], kind: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that a control takes over before a model is there; `UserError` for one that was given otherwise."""
-    told = told_options(kind, options)
-    taken = {}
-    for entry in (catalogue()[name] for name in names):
-        if main := main_of(run, entry.name, kind):
-            refuse_otherwise(run, main, entry, kind, told)
-            taken |= {"layers": tuple(main["layers_to_patch"]), "dtype": main["dtype"]} if entry.control else {}
-    return taken
-
-
-def _stands_already(run: RunDir, name: str, kind: str, names: list[str]) -> bool:
-    """Whether it is one of several and the run has it for the other kind of pair, as `self`, which has one name."""
-    before = run.config().get("experiments", {}).get(name, {})
-    if len(names) == 1 or not before.get("finished") or before["kind"] == kind:
-        return False
-    click.echo(
-        f"{name}: is there already, with {before['kind']} pairs; "
-        f"`control --kind {name} --pairs {kind} --overwrite` replaces it"
-    )
-    return True
-
-
-def _options_of(entry: Entry, options: dict[str, Any]) -> dict[str, Any]:
-    """The experiment's own options that were given; `--alpha` of `control` must reach whatever it runs."""
-    source = click.get_current_context().get_parameter_source("alpha")
-    # A settings file may say 1, which is what runs without an alpha.
-    matters = options.get("alpha") not in (None, (1.0,)) or source is ParameterSource.COMMANDLINE
-    if matters and "alpha" not in entry.options:
-        raise UserError(f"--alpha: {entry.name} takes no alpha; leave it out", BAD_USAGE)
-    return {name: options[name] for name in entry.options if options.get(name) is not None}
-
-
-def _run_dir(options: dict[str, Any], dataset: Dataset) -> RunDir:
-    """The run directory, in which no other process writes until this command ends."""
-    run = RunDir(run_path(options["out"], options["model"], dataset.name))
-    click.get_current_context().with_resource(run.in_use())
-    return run
-
-
-def _load_data(options: dict[str, Any]) -> Dataset:
-    dataset = load_dataset(options["data"], options["texts"])
-    for line in dataset.corpus.lines() if dataset.corpus else ():
-        click.echo(f"data: {line}", err=True)
-    for warning in dataset.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    return dataset
-
-
-def _sample(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSample:
-    chosen = {key: options[key] for key in ("seed", "same_speaker", "both_directions")}
-    sample = build_pairs(dataset.clips, kind, max_pairs(kind, options["max_pairs"]), **chosen)
-    for warning in sample.report["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
-    return sample
-
-
-def _check_model(options: dict[str, Any]) -> None:
-    """`UserError` for what a model's folder and configuration show to be wrong, before torch is waited for."""
-    if os.path.exists(options["model"]) or not is_hub_id(options["model"]):
-        config = read_config(checkpoint_folder(options["model"]))
-        family_of(config)
-        if n_layers := n_layers_of(config):
-            check_layers(options["layers"], n_layers)
-
-
-def _place(options: dict[str, Any]) -> "Computing":
-    """Where pairs are computed: workers, which end with this command, or this process."""
-    if not wants_workers(options):
-        from runs.place import Local
-
-        return Local(_load_model(options))
-    from tqdm import tqdm
-
-    from workers.crew import crew
-    from workers.places import Request
-
-    click.echo(f"loading {options['model']} in workers ...", err=True)
-    workers = None if options["workers"] in (None, "auto") else options["workers"]
-    request, how = Request(workers, options["ray"]), _how_to_load(options)
-    say = partial(tqdm.write, file=sys.stderr)  # it may come while the progress is drawn
-    return click.get_current_context().with_resource(crew(options["model"], how, request, say))
-
-
-def _load_model(options: dict[str, Any]) -> "Subject":
-    click.echo(f"loading {options['model']} ...", err=True)
-    from engine.subject import load_subject
-
-    subject = load_subject(options["model"], **_how_to_load(options))
-    # Before anything has run: what is there by now stays, and need not be looked through for garbage again.
-    gc.freeze()
-    return subject
-
-
-def _how_to_load(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: options[key] for key in ("device", "dtype", "engine", "max_rows", "store_mb")}
-
-
-def _results_after(done: str, run: RunDir, before: "Results | None") -> "Results":
-    """What the run holds now that experiment `done` has ended; what was read of the others before is kept."""
-    with starting():
-        from analysis.results import Results
-
-    return Results(run.path, before, done)
-
-
-def _summarise(results: "Results", name: str) -> None:
-    with starting():
-        from analysis.summary import shown, summarise
-
-    metrics, figures = summarise(results, name)
-    click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
-    _show_figures(figures)
-
-
-def _report(results: "Results") -> None:
-    with starting():
-        from analysis.report import write_report
-        from analysis.results import left_out
-
-    for line in left_out(results):
-        click.echo(f"left out: {line}")
-    click.echo(f"report: {_shown(write_report(results))}")
-
-
-def _tell_refused(results: "Results") -> None:
-    """End with status 1 where experiments do not hold together, which are in no table and figure; a line for each."""
-    for error in results.refused.values():
-        click.echo(f"error: {error}", err=True)
-    if results.refused:
-        click.get_current_context().exit(BAD_INPUT)
-
-
-def _show_figures(figures: list[Path]) -> None:
-    for figure in figures:
-        click.echo(f"figure: {_shown(figure)}")
-
-
-def _shown(path: Path) -> str:
-    return relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def test_another_experiment_that_does_not_hold_together_is_told_at_the_end(run, 
     config["experiments"]["semantic"] = settings
     (out / "patching_config.json").write_text(json.dumps(config))
     shown = []
-    monkeypatch.setattr("cli._summarise", lambda results, name: shown.append(name))
+    monkeypatch.setattr("commandline.showing.summary", lambda results, name: shown.append(name))
     line = fails("patch", "--kind", "prosody", "--out", out, *FEW, status=1)
     assert shown == ["prosody"] and "pair_list_semantic.jsonl: is not there" in line
     assert "semantic cannot be shown" in (out / "report.html").read_text(encoding="utf-8")
@@ -178,7 +178,7 @@ def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
     ],
 )
 def test_a_control_that_is_told_otherwise_is_refused_by_name(run, monkeypatch, words, flag):
-    monkeypatch.setattr("cli._load_model", lambda options: 1 / 0)
+    monkeypatch.setattr("commandline.running.load_model", lambda options: 1 / 0)
     before = {path: path.read_bytes() for path in run.iterdir()}
     for control in (["suffix"], ["control", "--kind", "random"], ["control", "--kind", "all"]):
         line = fails(*control, "--out", run, *words, status=2)
@@ -187,8 +187,8 @@ def test_a_control_that_is_told_otherwise_is_refused_by_name(run, monkeypatch, w
 
 
 def test_a_control_takes_dose_layers_and_dtype_of_the_main_experiment(tmp_path, monkeypatch):
-    for what in ("_summarise", "_report"):
-        monkeypatch.setattr(f"cli.{what}", lambda *_: None)
+    for what in ("summary", "report"):
+        monkeypatch.setattr(f"commandline.showing.{what}", lambda *_: None)
     out, device = tmp_path / "run", ("--device", "cpu")
     how = ("--seed", "3", "--alpha", "0.5,1", "--dtype", "bfloat16", "--max-pairs", "2")
     first = call("random", "--out", out, *device, "--max-pairs", "2", *LAYERS)
@@ -245,7 +245,7 @@ def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path)
 
 
 def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):
-    monkeypatch.setattr("cli._load_model", lambda options: 1 / 0)
+    monkeypatch.setattr("commandline.running.load_model", lambda options: 1 / 0)
     words = ("patch", "--kind", "prosody", "--out", run, *FEW)
     assert "alpha was 1.0, is 0.5" in fails(*words, "--alpha", "0.5", status=2)
     assert "engine was tail, is stepwise" in fails(*words, "--engine", "stepwise", status=2)

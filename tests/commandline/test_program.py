@@ -8,8 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import cli as program
 from cli import cli
+from commandline import running
 from commandline.options import ROOT
 from commandline.program import starting
 from registry import catalogue as module
@@ -46,9 +46,9 @@ def ran(monkeypatch):
     found = []
 
     def note(names, kind, options):
-        found.extend((name, kind, program._options_of(catalogue()[name], options)) for name in names)
+        found.extend((name, kind, running._options_of(catalogue()[name], options)) for name in names)
 
-    monkeypatch.setattr(program, "_run", note)
+    monkeypatch.setattr("commandline.running.run_each", note)
     return found
 
 

@@ -52,8 +52,8 @@ def run(whole, tmp_path_factory):
 def drawn(monkeypatch):
     """Names of the experiments that were summarised, and "report"; nothing is drawn."""
     names = []
-    monkeypatch.setattr(cli, "_summarise", lambda results, name: names.append(name))
-    monkeypatch.setattr(cli, "_report", lambda results: names.append("report"))
+    monkeypatch.setattr("commandline.showing.summary", lambda results, name: names.append(name))
+    monkeypatch.setattr("commandline.showing.report", lambda results: names.append("report"))
     return names
 
 
@@ -413,7 +413,7 @@ def two(tmp_path):
 def test_the_other_experiments_are_reported_and_the_status_is_1(two, monkeypatch):
     """It was once otherwise: a sweep with duplicates blocked the report of the whole run from then on."""
     names = []
-    monkeypatch.setattr(cli, "_summarise", lambda results, name: names.append(name))
+    monkeypatch.setattr("commandline.showing.summary", lambda results, name: names.append(name))
     status, errors, _ = report(two)
     assert status == 1 and names == ["semantic", "random-prosody"]
     assert len(errors) == 1 and "line 4: gives layer 0 of its pair a second time" in errors[0]

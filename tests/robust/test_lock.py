@@ -115,7 +115,9 @@ def test_every_command_that_writes_a_run_is_refused_before_it_loads_anything(oth
 
 
 def test_a_report_is_made_beside_a_run_that_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("cli._summarise", lambda *_: None)  # figures are read as they are; none are drawn for this
+    monkeypatch.setattr(
+        "commandline.showing.summary", lambda *_: None
+    )  # figures are read as they are; none are drawn for this
     run = make_run(tmp_path / "made")
     with only_user(run):
         result = CliRunner().invoke(cli, ["report", str(run)])
@@ -135,8 +137,8 @@ def test_a_report_that_was_overtaken_by_the_end_of_the_run_is_made_again(tmp_pat
         seen.append(json.loads(config.read_text(encoding="utf-8"))["experiments"]["prosody"]["finished"])
         config.write_text(json.dumps(ended), encoding="utf-8")
 
-    monkeypatch.setattr("cli._summarise", lambda *_: None)
-    monkeypatch.setattr("cli._report", end_meanwhile)
+    monkeypatch.setattr("commandline.showing.summary", lambda *_: None)
+    monkeypatch.setattr("commandline.showing.report", end_meanwhile)
     assert CliRunner().invoke(cli, ["report", str(run)]).exit_code == 0
     assert seen == [False, True]
 

@@ -94,7 +94,7 @@ def test_a_value_that_an_option_does_not_take_is_refused(tmp_path, monkeypatch, 
     ],
 )
 def test_a_path_that_is_empty_or_none_is_refused_before_anything_is_loaded(monkeypatch, words):
-    monkeypatch.setattr("cli._run", lambda *_: pytest.fail("it was run"))
+    monkeypatch.setattr("commandline.running.run_each", lambda *_: pytest.fail("it was run"))
     line = refused(*words)
     assert "--help" in line or "--plugin" in line
 

@@ -44,7 +44,7 @@ LONG_RUN = {"max_pairs": LONG, "layers": (0,)}
 PAUSE = {"TEST_PAUSE": "0.15"}  # seconds a pair of the experiment `slow`, in workers
 PATIENCE = 180  # seconds, on a busy machine
 # A command without what follows the records.
-COMMAND = "import cli; cli._summarise = cli._report = lambda *_: None; cli.cli()"
+COMMAND = "import cli; from commandline import showing; showing.summary = showing.report = lambda *_: None; cli.cli()"
 ONE_LAYER = ("--plugin", PLUGIN, "--layers", "0", "--device", "cpu")
 SLOW = ("slow", "--max-pairs", LONG, *ONE_LAYER)
 SLOW_RECORDS = "patching_records_slow-prosody.jsonl"

@@ -94,8 +94,10 @@ def call(*args, status=0):
 
 @pytest.mark.parametrize("name", ["Voxtral", "Qwen2-Audio"])
 def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(made, clips, tmp_path, monkeypatch, name):
-    monkeypatch.setattr("cli._summarise", lambda *args: None)  # figures of two pairs are no concern of this test
-    monkeypatch.setattr("cli._report", lambda *args: None)
+    monkeypatch.setattr(
+        "commandline.showing.summary", lambda *args: None
+    )  # figures of two pairs are no concern of this test
+    monkeypatch.setattr("commandline.showing.report", lambda *args: None)
     speech, run = made(name).speech, tmp_path / "run"
     options = ("patch", "--kind", "prosody", "--model", made(name).tiny.folder, "--data", clips, "--device", "cpu")
     output = call(*options, "--out", run)

@@ -1,0 +1,57 @@
+"""What a command says of its results: metrics and figures as they are written, and the report.
+
+showing.summary(results, "prosody")
+showing.report(results)
+showing.refused(results)                      # ends with status 1 where an experiment does not hold together
+"""
+
+from os.path import relpath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commandline.program import starting
+from errors import BAD_INPUT
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+
+def summary(results: "Results", name: str) -> None:
+    """Write an experiment's tables and figures, and say its metrics and where the figures are."""
+    with starting():
+        from analysis.summary import shown, summarise
+
+    metrics, drawn = summarise(results, name)
+    click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
+    figures(drawn)
+
+
+def report(results: "Results") -> None:
+    """Write report.html, and say where, and what was left out of it."""
+    with starting():
+        from analysis.report import write_report
+        from analysis.results import left_out
+
+    for line in left_out(results):
+        click.echo(f"left out: {line}")
+    click.echo(f"report: {_shown(write_report(results))}")
+
+
+def refused(results: "Results") -> None:
+    """End with status 1 where experiments do not hold together, which are in no table and figure; a line for each."""
+    for error in results.refused.values():
+        click.echo(f"error: {error}", err=True)
+    if results.refused:
+        click.get_current_context().exit(BAD_INPUT)
+
+
+def figures(paths: list[Path]) -> None:
+    """Say where figures are."""
+    for figure in paths:
+        click.echo(f"figure: {_shown(figure)}")
+
+
+def _shown(path: Path) -> str:
+    return relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
