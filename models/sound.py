@@ -4,7 +4,13 @@
     is_silent(waveform)
 
 libsndfile gives what it finds of a file that was cut short, and makes room for what a header claims. Here a file is
-read in blocks, so memory follows what is there, and each container's own word on its length is held against it.
+read in blocks, so memory follows what is there, and each container's own word on its length is held against it. That
+libsndfile does not do, nor a reader of tags; one promise needs one look at the file:
+
+FLAC: frames lost in its midst leave another MD5 sum than the header's.
+Ogg: an end that was cut off, or a page lost in its midst, is a gap in the numbers of the pages.
+WAV: a length beyond the end of the file is corrected without a word, but in libsndfile's log.
+MP3: a length that is no header's is an estimate, which refuses nothing; what goes on after the length is seen.
 """
 
 import hashlib

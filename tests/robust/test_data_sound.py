@@ -170,6 +170,17 @@ def test_an_mp3_of_which_the_decoder_leaves_the_end_is_refused(tmp_path):
     assert "goes on after the length" in message(path)
 
 
+def test_an_mp3_whose_length_is_an_estimate_that_is_too_long_is_read(tmp_path):
+    """Its first frame, with the length, is cut off; the next ones are silence, from which more is expected to come."""
+    path, sound = tmp_path / "quiet.mp3", np.concatenate([np.zeros((48_000, 1)), noise(4), np.zeros((80_000, 1))])
+    how = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": 0.5}
+    soundfile.write(path, sound, SAMPLE_RATE, **how)
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(content[:2], 100) :])
+    assert soundfile.info(path).frames > 1.5 * len(sound)
+    assert len(read_audio(path)) == pytest.approx(len(sound), abs=2 * module.MP3_FRAME)
+
+
 def test_tags_before_and_after_an_mp3_do_not_matter(write):
     path = write("mpeg.mp3")
     whole = read_audio(path)
