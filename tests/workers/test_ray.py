@@ -43,8 +43,14 @@ N, LONG = 12, 40  # pairs; of the long list, some are not begun when the first a
 LONG_RUN = {"max_pairs": LONG, "layers": (0,)}
 PAUSE = {"TEST_PAUSE": "0.15"}  # seconds a pair of the experiment `slow`, in workers
 PATIENCE = 180  # seconds, on a busy machine
-# A command without what follows the records.
-COMMAND = "import cli; from commandline import showing; showing.summary = showing.report = lambda *_: None; cli.cli()"
+# A command without what follows the records; what runs these tests may ignore SIGINT.
+COMMAND = """
+import signal, cli
+from commandline import showing
+signal.signal(signal.SIGINT, signal.default_int_handler)
+showing.summary = showing.report = lambda *_: None
+cli.cli()
+"""
 ONE_LAYER = ("--plugin", PLUGIN, "--layers", "0", "--device", "cpu")
 SLOW = ("slow", "--max-pairs", LONG, *ONE_LAYER)
 SLOW_RECORDS = "patching_records_slow-prosody.jsonl"
