@@ -16,6 +16,7 @@ from pairs.shown import shown
 # Below this share of the model's probability on the five labels, a restricted 5-way answer says little.
 ENOUGH_MASS = 0.5
 SELF_PATCH = "Self-patching (output of the block) changes nothing"
+LIKE = 0.5  # of the longer span; a shorter one is another sound rather than the same words at another tempo
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def checks(run: Run) -> list[Check]:
         *(check for experiment in run.experiments for check in _self_control(experiment)),
         *_lens(run),
         *_near_ties(run),
+        *(check for experiment in run.mains for check in _lengths(experiment)),
         *_pairs(run),
         *_lost(run),
         *_alike(run),
@@ -241,6 +243,24 @@ def _near_ties(run: Run) -> list[Check]:
             "choose between the two",
         )
     ]
+
+
+def _lengths(experiment: Experiment) -> list[Check]:
+    """Whether the two spans of each pair are of a size; a pair of which a sliver was written counts like any other."""
+    if experiment.records is None:
+        return []
+    pairs = experiment.records.drop_duplicates("pair_id")
+    longer, shorter = (getattr(pairs[["len_a", "len_b"]], end)(axis=1) for end in ("max", "min"))
+    unlike = shorter < LIKE * longer
+    figures = f"{unlike.sum()} of {len(pairs)} {experiment.name} pairs have a span less than half as long as the other"
+    if unlike.any():
+        worst = pairs.loc[(shorter / longer).idxmin()]
+        figures += (
+            f", {shown(worst['clip_a'])} ← {shown(worst['clip_b'])} the least alike ({worst['len_a']} and "
+            f"{worst['len_b']} positions), and count like any other: see the table by difference in length, and leave "
+            "such clips out"
+        )
+    return [Check(f"The spans of {experiment.name} pairs are of a size", _light(not unlike.any(), "note"), figures)]
 
 
 def _lost(run: Run) -> list[Check]:

@@ -201,6 +201,23 @@ def test_what_a_failure_says_stays_short_text(run, words):
     assert "\u2028" not in page.text and "x" * 401 not in page.text
 
 
+def test_pairs_of_which_a_sliver_was_written_are_counted(run):
+    name = "The spans of prosody pairs are of a size"
+    assert light(Page(write_report(run)), name) == "passed"
+    path = run / "patching_records_prosody.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    short = rows[0]["clip_b"]
+    for row in rows:
+        row |= {f"len_{side}": 1 for side in "ab" if row[f"clip_{side}"] == short}
+        row["n_patched"] = min(row["len_a"], row["len_b"])
+    write_lines(path, rows)
+    page = Page(write_report(run))
+    assert light(page, name) == "note"
+    n = sum(short in clips for clips in {(row["clip_a"], row["clip_b"]) for row in rows})
+    assert f"{n} of 6 prosody pairs have a span less than half as long" in figures(page, name)
+    assert "positions), and count like any other" in figures(page, name) and short in figures(page, name)
+
+
 def test_a_clip_sounds_on_the_page_as_the_model_hears_it(tmp_path, monkeypatch):
     heard = []
     write = soundfile.write
