@@ -55,7 +55,7 @@ def resample(codes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     return counts[:, codes].prod(2).astype(float)
 
 
-def _texts_touched(codes: np.ndarray, n_texts: int | None = None) -> np.ndarray:
+def texts_touched(codes: np.ndarray, n_texts: int | None = None) -> np.ndarray:
     """[rows, texts]: 1 where the row hangs on the text."""
     touched = np.zeros((len(codes), (codes.max() + 1 if n_texts is None else n_texts) + 1))
     touched[np.arange(len(codes))[:, None], codes] = 1
@@ -79,7 +79,7 @@ def mean_of(values: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> Mean:
     """Column means of values [rows, cells], where a missing value is NaN.
 
     With product weights the resamples' variance counts what is particular to a pair 2^texts − 1 times (three times for
-    two texts, Owen 2007). The ratio takes it back to once: that of `_variance` to the sum which such weights estimate.
+    two texts, Owen 2007). The ratio of `variance_of` to the sum that such weights estimate is that of once.
     """
     there = ~np.isnan(values)
     count = there.sum(0)
@@ -88,9 +88,9 @@ def mean_of(values: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> Mean:
         value = np.nan_to_num(values).sum(0) / count
         influence = shares * np.nan_to_num(values - value)
         replicates = weights @ np.nan_to_num(values) / (weights @ there)
-        common = _texts_touched(codes) @ _texts_touched(codes).T
+        common = texts_touched(codes) @ texts_touched(codes).T
         counted = _products(influence, 2.0**common - 1)
-        variance, dof = _variance(influence, shares, codes)
+        variance, dof = variance_of(influence, shares, codes)
         ratio = np.where(counted > 0, variance / counted, 1)
         usable = ~np.isnan(replicates)
         centred = np.where(usable, replicates - (np.nan_to_num(replicates).sum(0) / usable.sum(0)), 0)
@@ -102,7 +102,7 @@ def _products(influence: np.ndarray, over: np.ndarray) -> np.ndarray:
     return np.einsum("il,il->l", influence, over @ influence)
 
 
-def _variance(influence: np.ndarray, shares: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def variance_of(influence: np.ndarray, shares: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The variance of a sum of influences, and the degrees of freedom of that estimate.
 
     It is the sum of their products over all pairs of rows that have a text in common (Aronow, Samii & Assenova 2015,
@@ -112,7 +112,7 @@ def _variance(influence: np.ndarray, shares: np.ndarray, codes: np.ndarray) -> t
     or below 0; the sum of the texts' squares, which counts a pair once for each text, is never negative, and a quarter
     of it is the least.
     """
-    touched = _texts_touched(codes)
+    touched = texts_touched(codes)
     common = touched @ touched.T
     shared, working = (common > 0).astype(float), common + np.eye(len(codes))
     distinct, which = np.unique(shares.T, axis=0, return_inverse=True)
@@ -179,7 +179,7 @@ def limits_of_difference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """95 % limits of one − other, whose rows hang on `codes` and `other_codes`, numbers of the same texts."""
     n_texts = max(codes.max(), other_codes.max()) + 1
-    shared = (_texts_touched(codes, n_texts) @ _texts_touched(other_codes, n_texts).T > 0).astype(float)
+    shared = (texts_touched(codes, n_texts) @ texts_touched(other_codes, n_texts).T > 0).astype(float)
     together = np.einsum("il,il->l", one.influence, shared @ other.influence)
     spreads = one.error * other.error
     r = np.clip(np.divide(together, spreads, out=np.zeros(len(spreads)), where=spreads > 0), -1, 1)
@@ -209,23 +209,36 @@ def sign_flips(
     `scores` are not centred: flipped by text they are an exact test where each row has one text. With several, flipping
     them would count the effect as spread, so the centred `deviations` are flipped.
     """
-    touched = _texts_touched(codes)
+    touched = texts_touched(codes)
     total = np.where(np.abs(scores.sum(0)) > _ROUNDING, np.abs(scores.sum(0)), 0)
     one_way = (touched.sum(1) == 1).all()
     flipped = touched.T @ (scores if one_way else deviations)
-    size = np.sqrt((flipped**2).sum(0))
     if one_way:
+        size = np.sqrt((flipped**2).sum(0))
         observed = np.divide(total, size, out=np.zeros(len(size)), where=size > _ROUNDING)
     else:
-        variance, dof = _variance(deviations, shares, codes)
+        variance, dof = variance_of(deviations, shares, codes)
         t = np.divide(total, np.sqrt(variance), out=np.where(total > 0, np.inf, 0.0), where=variance > _ROUNDING**2)
         # Calibrated by simulation: with fewer than 6 the test rejects in 1 to 2 % of experiments where 5 % are due.
         dof = np.maximum(dof, min(6, touched.shape[1] - 1))
-        # Student's t as the normal deviate of the same probability (Wallace 1959, Ann. Math. Stat. 30:1124).
-        observed = (8 * dof + 1) / (8 * dof + 3) * np.sqrt(dof * np.log1p(t**2 / dof))
+        observed = normal_deviate(t, dof)
+    least = 2.0 ** (1 - len(flipped))  # so many signs cannot tell more
+    p, p_max = against_random_signs(observed, flipped, resamples, seed)
+    return np.maximum(p, least), np.maximum(p_max, least)
+
+
+def normal_deviate(t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+    """The normal deviate of the same probability as Student's t (Wallace 1959, Ann. Math. Stat. 30:1124)."""
+    return (8 * dof + 1) / (8 * dof + 3) * np.sqrt(dof * np.log1p(t**2 / dof))
+
+
+def against_random_signs(
+    observed: np.ndarray, flipped: np.ndarray, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """p of each column's `observed` deviate, and of the largest of all: its rows, one a text, get random signs."""
+    size = np.sqrt((flipped**2).sum(0))
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, len(flipped)))
     drawn = np.abs(signs @ np.divide(flipped, size, out=np.zeros_like(flipped), where=size > _ROUNDING))
     reached = observed * (1 - 1e-9)  # equal sums that differ in the last bit
-    least = 2.0 ** (1 - len(flipped))  # so many signs cannot tell more
-    p = [(1 + (by_chance >= reached).sum(0)) / (1 + resamples) for by_chance in (drawn, drawn.max(1, keepdims=True))]
-    return np.maximum(p[0], least), np.maximum(p[1], least)
+    p, p_max = ((1 + (chance >= reached).sum(0)) / (1 + resamples) for chance in (drawn, drawn.max(1, keepdims=True)))
+    return p, p_max

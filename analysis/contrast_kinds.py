@@ -20,14 +20,17 @@ from analysis.clusters import (
     RESAMPLES,
     Mean,
     Z,
-    _texts_touched,
-    _variance,
+    against_random_signs,
     codes_of,
     limits_of_difference,
     mean_of,
+    normal_deviate,
     resample,
     student_t,
+    texts_touched,
+    variance_of,
 )
+from analysis.hand_over import first_below
 from errors import UserError
 
 ALL, ELIGIBLE = "all", "eligible"
@@ -164,15 +167,11 @@ def _p_values(
     of freedom are those of the variance and have no least, unlike in `sign_flips`: here pairs of one text meet pairs of
     two, and with ten texts a least of 6 rejected in a quarter of simulated experiments without an effect.
     """
-    variance, dof = _variance(deviations, shares, codes)
+    variance, dof = variance_of(deviations, shares, codes)
     t = np.divide(np.abs(difference), np.sqrt(variance), out=np.zeros(len(difference)), where=variance > 1e-20)
-    observed = normal_deviate(t, np.maximum(dof, 1)) * (1 - 1e-9)
-    flipped = _texts_touched(codes).T @ deviations
-    size = np.sqrt((flipped**2).sum(0))
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, len(flipped)))
-    drawn = np.abs(signs @ np.divide(flipped, size, out=np.zeros_like(flipped), where=size > 1e-12))
-    p, p_max = ((1 + (chance >= observed).sum(0)) / (1 + resamples) for chance in (drawn, drawn.max(1, keepdims=True)))
-    return p, p_max
+    return against_random_signs(
+        normal_deviate(t, np.maximum(dof, 1)), texts_touched(codes).T @ deviations, resamples, seed
+    )
 
 
 def _hand_over_difference(
@@ -195,7 +194,7 @@ def _hand_over_difference(
     known = differences[~np.isnan(differences)]
     stacked = np.concatenate([influence, -other_influence])
     shares = np.concatenate([np.full(split, 1 / split), np.full(len(stacked) - split, -1 / (len(stacked) - split))])
-    variance, dof = _variance(stacked[:, None], shares[:, None], codes)
+    variance, dof = variance_of(stacked[:, None], shares[:, None], codes)
     spread = np.nanstd(counted)
     if undefined > MOST_UNDEFINED or not dof[0] > 0:
         why = f"in {undefined:.0%} of the resamples there is no hand-over layer" if dof[0] > 0 else "too few texts"
@@ -219,7 +218,7 @@ def _crossing(curve: _Curve) -> tuple[float, np.ndarray, np.ndarray, str | None]
     if not top > floor:
         return *nothing, "starts no higher than A's own rate"
     level = (top + floor) / 2
-    at = _first_below(rates[None], np.array([level]), curve.layers)[0]
+    at = first_below(rates[None], np.array([level]), curve.layers)[0]
     if not np.isfinite(at):
         return *nothing, f"does not fall below {level:.3g}"
     tops, floors = curve.flips.replicates[:, 0], curve.floor.replicates[:, 0]
@@ -231,22 +230,4 @@ def _crossing(curve: _Curve) -> tuple[float, np.ndarray, np.ndarray, str | None]
     slope = (rates[behind] - rates[before]) / step if step else -1.0
     there = (1 - way) * curve.flips.influence[:, before] + way * curve.flips.influence[:, behind]
     middle = (curve.flips.influence[:, 0] + curve.floor.influence[:, 0]) / 2
-    return float(at), _first_below(curve.flips.replicates, levels, curve.layers), (middle - there) / slope, None
-
-
-def normal_deviate(t: np.ndarray, dof: np.ndarray) -> np.ndarray:
-    """The normal deviate of the same probability as Student's t (Wallace 1959, Ann. Math. Stat. 30:1124)."""
-    return (8 * dof + 1) / (8 * dof + 3) * np.sqrt(dof * np.log1p(t**2 / dof))
-
-
-def _first_below(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """[curves]: where each first falls below its level, between two layers as a straight line."""
-    below = curves < levels[:, None]
-    to, rows = below.argmax(1), np.arange(len(curves))
-    before = np.maximum(to - 1, 0)
-    start, end = curves[rows, before], curves[rows, to]
-    way = np.divide(levels - start, end - start, out=np.ones(len(curves)), where=end != start)
-    at = np.where(to > 0, layers[before] + way * (layers[to] - layers[before]), -np.inf)
-    at[~below.any(1)] = np.inf
-    at[np.isnan(levels)] = np.nan
-    return at
+    return float(at), first_below(curve.flips.replicates, levels, curve.layers), (middle - there) / slope, None

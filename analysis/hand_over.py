@@ -102,21 +102,20 @@ def _crossing(
     rising: bool,
 ) -> Found:
     """Where a rate first crosses the level; `low` and `high` are the limits of rate − level at each of the `places`."""
-    sign = 1 if rising else -1
-    rates, layers = sign * (np.nanmean(flips.to_numpy(), axis=0) - level), flips.columns.to_numpy(float)
-    to = int((rates > 0).argmax())
-    if not (rates > 0).any():
+    sign = -1 if rising else 1
+    rates, layers = sign * np.nanmean(flips.to_numpy(), axis=0), flips.columns.to_numpy(float)
+    at = float(first_below(rates[None], np.array([sign * level]), layers)[0])
+    if at == np.inf:
         return _nothing(f"the rate does not {'rise above' if rising else 'fall below'} {level:.3g}")
-    if to == 0:
+    if at == -np.inf:
         return _nothing(f"the rate is above {level:.3g} at the first layer patched already")
-    way = rates[to - 1] / (rates[to - 1] - rates[to])
-    at = float(layers[to - 1] + way * (layers[to] - layers[to - 1]))
     if few:
         return _nothing(f"the pairs have fewer than {LEAST_TEXTS} texts, too few for an interval", at)
     inside = np.flatnonzero((low <= 0) & (high >= 0))
     if not len(inside) or not np.ptp(places[inside]) > 0:
         # All pairs agree on the two layers. That six texts or more do so while the rate crosses elsewhere happens in
         # at most 2 of 2^6 experiments, so these layers are the limits.
+        to = int((rates < sign * level).argmax())
         return _nothing(None, at) | {"low": float(layers[to - 1]), "high": float(layers[to])}
     first, last = inside[[0, -1]]
     reach = np.maximum(low, -high)  # below 0 inside, and 0 at a limit
@@ -133,3 +132,19 @@ def _crossing(
 def _zero(places: np.ndarray, values: np.ndarray, before: int) -> float:
     one, other = values[before], values[before + 1]
     return float(places[before] + (places[before + 1] - places[before]) * one / (one - other))
+
+
+def first_below(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """[curves]: where each first falls below its level, between two layers as a straight line.
+
+    ∞ where it never does, -∞ where it is below at the first layer already, NaN without a level.
+    """
+    below = curves < levels[:, None]
+    to, rows = below.argmax(1), np.arange(len(curves))
+    before = np.maximum(to - 1, 0)
+    start, end = curves[rows, before], curves[rows, to]
+    way = np.divide(levels - start, end - start, out=np.ones(len(curves)), where=end != start)
+    at = np.where(to > 0, layers[before] + way * (layers[to] - layers[before]), -np.inf)
+    at[~below.any(1)] = np.inf
+    at[np.isnan(levels)] = np.nan
+    return at

@@ -14,7 +14,6 @@ import pandas as pd
 from analysis.cells import DOSE, at_highest_dose
 
 SHOWN_LAYERS = 6
-# (len_b − len_a) / the longer of the two: what part of B is cut off, or what part of A stays behind it.
 LENGTH_BINS = [-1, -0.25, -0.05, 0.05, 0.25, 1]
 LENGTHS = [
     "B shorter by over 25 %",
@@ -23,6 +22,11 @@ LENGTHS = [
     "B longer by 5 to 25 %",
     "B longer by over 25 %",
 ]
+
+
+def lengths_apart(records: pd.DataFrame) -> pd.Series:
+    """(len_b − len_a) / the longer of the two: what part of B is cut off, or what part of A stays behind it."""
+    return (records["len_b"] - records["len_a"]) / records[["len_a", "len_b"]].max(axis=1)
 
 
 def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
@@ -40,15 +44,13 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] 
     labels = list(records["logits_base"].iloc[0])
     kind = frame["kind"].iloc[0]
     ordered = pd.CategoricalDtype(labels, ordered=True)
-    longer = frame[["len_a", "len_b"]].max(axis=1)
-    difference = frame["len_b"] - frame["len_a"]
     frame = frame.assign(
         **{
             "target": frame["target"].astype(ordered),
             "A": frame[f"{kind}_label_a"].astype(ordered),
             "B": frame[f"{kind}_label_b"].astype(ordered),
-            "length": pd.cut(difference / longer, LENGTH_BINS, labels=LENGTHS, include_lowest=True),
-            "positions": difference,
+            "length": pd.cut(lengths_apart(frame), LENGTH_BINS, labels=LENGTHS, include_lowest=True),
+            "positions": frame["len_b"] - frame["len_a"],
         }
     )
     by_length = _by_pair(frame, ["length"], others)

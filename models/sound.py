@@ -75,6 +75,14 @@ def read_audio(path: Path) -> np.ndarray:
     return waveform
 
 
+def seconds_of(path: Path) -> float:
+    """How long a sound lasts by its header; 0 for one that cannot be read."""
+    try:
+        return soundfile.info(path).duration
+    except (soundfile.SoundFileError, OSError):
+        return 0.0
+
+
 def is_silent(waveform: np.ndarray) -> bool:
     """Whether the samples, at least one, stay within -80 dB of full scale around a constant: no recording is as quiet.
 

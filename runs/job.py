@@ -8,7 +8,7 @@ pair_input = inputs.of(pair)                 # the same every time that it is as
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -40,13 +40,9 @@ class Inputs:
     def of(self, pair: Pair) -> PairInput:
         """The pair as an intervention gets it."""
         store = self.subject.clips
-        aligned = align(store.get(pair.a), store.get(pair.b), self.align_how)
-        return PairInput(
-            aligned.a,
-            aligned.b,
-            aligned.a_span,
-            aligned.b_span,
-            self._seconds(pair.a),
+        return replace(
+            align(store.get(pair.a), store.get(pair.b), self.align_how),
+            a_seconds=self._seconds(pair.a),
             seed=f"{self.seed}:{self.name}:{pair.pair_id}",
             target_clips=partial(self._target_clips, pair),
             once=partial(self._once, (pair.target, pair.a.speaker)),

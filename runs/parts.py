@@ -7,11 +7,9 @@ Lengths are taken from the headers of the sounds, so no clip is decoded for it.
 
 from collections.abc import Sequence
 
-import soundfile
-
 from engine.subject import Subject
 from errors import BAD_USAGE, UserError
-from models.sound import SAMPLE_RATE
+from models.sound import SAMPLE_RATE, seconds_of
 from pairs import Clip, Pair
 from pairs.shown import shown
 from runs.job import Job
@@ -44,9 +42,7 @@ def _aligned(job: Job, lengths: dict[str, int | None], pair: Pair) -> int | None
 
 def _positions(subject: Subject, clip: Clip) -> int | None:
     """None for a sound that cannot be read, of which the check of the sounds tells."""
-    try:
-        n_samples = round(soundfile.info(clip.path).duration * SAMPLE_RATE)
-    except (soundfile.SoundFileError, OSError):
+    n_samples, most = round(seconds_of(clip.path) * SAMPLE_RATE), subject.model.max_samples
+    if not n_samples:
         return None
-    most = subject.model.max_samples
     return subject.model.n_audio(n_samples if most is None else min(n_samples, most))

@@ -12,8 +12,8 @@ import pandas as pd
 from analysis.cells import DOSE, combinations
 from analysis.lens import is_lens
 from analysis.report.experiments import Experiment, Run
-from analysis.report.sounds import seconds_of
 from analysis.timeline import PART, is_map
+from models.sound import seconds_of
 from pairs import Clip
 
 # Characters that all experiments share; the pairs that do not fit are counted in `left_out`.

@@ -11,12 +11,13 @@ from typing import Any
 from analysis.lens import is_lens, largest_difference
 from analysis.metrics import near_tie_margin
 from analysis.report.experiments import Experiment, Run
+from analysis.tables import lengths_apart
 from pairs.shown import shown
 
 # Below this share of the model's probability on the five labels, a restricted 5-way answer says little.
 ENOUGH_MASS = 0.5
 SELF_PATCH = "Self-patching (output of the block) changes nothing"
-LIKE = 0.5  # of the longer span; a shorter one is another sound rather than the same words at another tempo
+MOST_APART = 0.5  # of the longer span; a shorter other one is another sound rather than the same words at another tempo
 
 
 @dataclass(frozen=True)
@@ -250,11 +251,11 @@ def _lengths(experiment: Experiment) -> list[Check]:
     if experiment.records is None:
         return []
     pairs = experiment.records.drop_duplicates("pair_id")
-    longer, shorter = (getattr(pairs[["len_a", "len_b"]], end)(axis=1) for end in ("max", "min"))
-    unlike = shorter < LIKE * longer
+    apart = lengths_apart(pairs).abs()
+    unlike = apart > MOST_APART
     figures = f"{unlike.sum()} of {len(pairs)} {experiment.name} pairs have a span less than half as long as the other"
     if unlike.any():
-        worst = pairs.loc[(shorter / longer).idxmin()]
+        worst = pairs.loc[apart.idxmax()]
         figures += (
             f", {shown(worst['clip_a'])} ← {shown(worst['clip_b'])} the least alike ({worst['len_a']} and "
             f"{worst['len_b']} positions), and count like any other: see the table by difference in length, and leave "

@@ -13,7 +13,7 @@ from typing import Any
 import soundfile
 
 from errors import UserError
-from models.sound import SAMPLE_RATE, read_audio
+from models.sound import SAMPLE_RATE, read_audio, seconds_of
 from pairs import Clip
 
 # Every browser plays MP3. At 16 kHz and mono these levels are 24 and 16 kbit/s; the better one is taken where all fit.
@@ -61,14 +61,6 @@ def _level(paths: Iterable[Path]) -> float:
     """The best compression level at which everything fits, or the smallest."""
     seconds = sum(map(seconds_of, paths))
     return next((level for level, cost in LEVELS.items() if seconds * cost <= BUDGET), max(LEVELS))
-
-
-def seconds_of(path: Path) -> float:
-    """How long a sound lasts; 0 for one that cannot be read."""
-    try:
-        return soundfile.info(path).duration
-    except soundfile.SoundFileError:
-        return 0.0
 
 
 @lru_cache(maxsize=1024)  # the page is made again after every experiment of one command

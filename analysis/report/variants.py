@@ -4,6 +4,7 @@ alignment_in_time(experiment), lens_result(experiment)
 """
 
 from analysis.report.experiments import Experiment
+from analysis.tables import lengths_apart
 from analysis.timeline import INTERVENTION
 
 LENS_LIMIT = (
@@ -19,7 +20,7 @@ def alignment_in_time(experiment: Experiment) -> list[str]:
     if experiment.settings["intervention"] != INTERVENTION or experiment.records is None:
         return []
     first = experiment.records.drop_duplicates("pair_id")
-    apart = (first["len_a"] - first["len_b"]).abs() / first[["len_a", "len_b"]].max(axis=1)
+    apart = lengths_apart(first).abs()
     if experiment.settings["align"] == "resample_linear":
         how = "B's span is interpolated to A's length, so that a part of A meets the same part of B's course"
     else:

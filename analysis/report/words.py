@@ -12,6 +12,7 @@ from analysis.lens import is_lens
 from analysis.metrics import main_rate
 from analysis.report.experiments import Experiment, Run
 from analysis.report.variants import LENS_LIMIT, alignment_in_time, lens_result
+from analysis.tables import lengths_apart
 
 LIMITS = (
     "Patching shows that the representation at that layer has a causal effect, not that the information exists only "
@@ -92,7 +93,7 @@ def _is_resampled(experiment: Experiment) -> bool:
 def _alignment(experiment: Experiment) -> str:
     first = experiment.records.drop_duplicates("pair_id")
     if _is_resampled(experiment):
-        apart = (first["len_a"] - first["len_b"]).abs() / first[["len_a", "len_b"]].max(axis=1)
+        apart = lengths_apart(first).abs()
         differs = f", by up to {apart.max():.0%} of the longer one" if apart.any() else ""
         return (
             f"{experiment.name}: B's span is interpolated along time to A's length (resample_linear), an "
