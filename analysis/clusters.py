@@ -79,7 +79,7 @@ def mean_of(values: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> Mean:
     """Column means of values [rows, cells], where a missing value is NaN.
 
     With product weights the resamples' variance counts what is particular to a pair 2^texts − 1 times (three times for
-    two texts, Owen 2007). The ratio of `variance_of` to the sum that such weights estimate is that of once.
+    two texts, Owen 2007). The ratio takes it back to once: `variance_of` over what such weights estimate.
     """
     there = ~np.isnan(values)
     count = there.sum(0)

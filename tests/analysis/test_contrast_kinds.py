@@ -244,6 +244,11 @@ def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch)
     statistics = json.loads((out / "contrasts.json").read_text())
     assert all(entry[ALL]["difference"] == 0 and entry[ALL]["p"] > 0.9 for entry in statistics.values())
     assert len(list(out.glob("contrast_*_vs_*.csv"))) == 2
+    assert all(entry[ALL]["low"] == entry[ALL]["high"] == 0 for entry in statistics.values())  # of the same texts
+    change(run, "patching_config.json", lambda c: c["data"].update(sha256="0" * 64))
+    contrast_runs({"A": Results(two_kinds), "B": Results(run)}, out)
+    statistics = json.loads((out / "contrasts.json").read_text())
+    assert all(entry[ALL]["low"] < 0 < entry[ALL]["high"] for entry in statistics.values())  # of other texts
     change(run, "patching_config.json", lambda c: c["model"].update(n_layers=20))
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(patch_all_layers=False))
     prosody, semantic = contrast_runs({"A": Results(two_kinds), "B": Results(run)}, out)

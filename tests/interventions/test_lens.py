@@ -46,6 +46,24 @@ def test_a_lens_behind_a_patch_runs_as_it_is_written(llm):
 
 
 @pytest.mark.parametrize("engine", ["tail", "stepwise"])
+def test_a_stream_that_was_written_and_then_read_out_counts_as_written(llm, engine):
+    @intervention
+    def written_lens(lm, pair, layer):
+        with lm.trace(pair.a):
+            stream = lm.layers_output[layer]
+            stream[:, pair.a.span.start :] = 0
+            logits = lm.unembed(stream).save()
+        return logits
+
+    pair = align(make_clip(6, 1), make_clip(6, 2))
+    found = Engine(llm, engine).readouts(written_lens, pair, [1], [{}])
+    with torch.inference_mode():
+        expected = llm.lm_head(llm.model.norm(torch.zeros(1, llm.config.hidden_size)))[0]
+    torch.testing.assert_close(found.logits[1], expected, atol=1e-5, rtol=0)
+    assert (found.notes[0].site, found.notes[0].start) == ("output", pair.a.span.start)
+
+
+@pytest.mark.parametrize("engine", ["tail", "stepwise"])
 @pytest.mark.parametrize(("part", "said"), [("norm", r"final norm \(model.norm\)"), ("lm_head", r"head \(lm_head\)")])
 def test_a_model_without_norm_or_head_is_named(engine, part, said):
     llm = make_llm()

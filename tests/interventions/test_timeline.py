@@ -1,6 +1,7 @@
 """A map in time: which positions a part is, that every engine writes B's there, and what comes of it in a run."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from engine.engine import Engine
 from engine.pair_input import align
 from errors import UserError
 from interventions import load_intervention
+from models.sound import SAMPLE_RATE
 from pairs import build_pairs
 from runs.job import make_job
 from runs.parts import check_parts
@@ -106,6 +108,29 @@ def test_more_slices_than_the_shortest_span_has_are_refused_before_anything_runs
     line = fails(*words, "--slices", str(min(lengths) + 1), status=2)
     assert f"has {min(lengths)} audio positions; use at most {min(lengths)}" in line
     assert not list((tmp_path / "run").glob("pair_list*"))
+
+
+def test_what_the_model_does_not_hear_has_no_parts_and_no_seconds(demo, demo_data, monkeypatch):
+    pairs = build_pairs(demo_data.clips, "prosody", max_pairs=1).pairs
+    monkeypatch.setattr(demo.model, "max_samples", SAMPLE_RATE)
+    n = demo.model.n_audio(SAMPLE_RATE)
+    assert n < len(demo.clips.frames(pairs[0].a))
+    job = make_job(demo, load_intervention("timeline"), options={"slices": n + 1})
+    with pytest.raises(UserError, match=f"has {n} audio positions; use at most {n}"):
+        check_parts(job, pairs)
+    assert job.inputs().of(pairs[0]).a_seconds == 1
+
+
+@pytest.mark.parametrize(("how", "lengths"), [("truncate_to_min", [500, 1000]), ("resample_linear", [1000, 1000])])
+def test_the_level_is_over_the_aligned_span(monkeypatch, how, lengths):
+    heard = []
+    monkeypatch.setattr(maps, "find_clips", lambda data: ({}, ""))
+    monkeypatch.setattr(maps, "_sound", lambda held, clips, clip_id: np.ones(1000))
+    monkeypatch.setattr(maps, "level", lambda sound: heard.append(len(sound)) or np.zeros(maps.BINS))
+    records = pd.DataFrame([{"pair_id": "p", "clip_a": "a", "clip_b": "b", "len_a": 20, "len_b": 10}])
+    one = SimpleNamespace(records=records, settings={"align": how})
+    maps.levels_of(SimpleNamespace(experiment=lambda name: one, config={"data": {}}), "timeline-prosody")
+    assert heard == lengths
 
 
 def test_the_level_is_of_each_part_of_the_sound():
