@@ -1,5 +1,6 @@
 """Settings for every test, and the decoders to experiment on: random ones, the golden checkpoint, and the demo."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,17 @@ LONGEST = (
 GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
 
 
+# What collecting the tests makes stays to the end, so that looking through it for garbage only takes time.
+gc.disable()
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 _frames = {}
