@@ -1,13 +1,14 @@
 """Settings for every test, and the decoders to experiment on: random ones, the golden checkpoint, and the demo."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
-import torch
 
-# The models here are so small that a second thread only waits for the first, most of all on a busy machine.
-torch.set_num_threads(1)
+# The models here are so small that a second thread only waits for the first, most of all on a busy machine. Torch reads
+# this when it is imported, which the process that only hands tests out need not wait for.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Files that take longest, which go first, so that none of several processes is left alone with one at the end.
 LONGEST = (

@@ -7,11 +7,22 @@ import sys
 
 import pytest
 
-from tests.robust.victim import COMMAND, PATIENCE, RECORDS, ROOT, assert_same, files, finished, has_records, until
+from tests.robust.victim import (
+    COMMAND,
+    MOST_PAIRS,
+    PATIENCE,
+    RECORDS,
+    ROOT,
+    assert_same,
+    files,
+    finished,
+    has_records,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the program is stopped in forked processes")
 
-LONG = ("patch", "--kind", "prosody", "--max-pairs", "12", "--layers", "0-2")
+LONG = ("patch", "--kind", "prosody", "--max-pairs", str(MOST_PAIRS), "--layers", "0-2")
 
 
 def whole_pairs(run):
@@ -45,7 +56,7 @@ def test_asked_to_stop_it_ends_the_pair_and_says_how_to_go_on(victims, tmp_path,
     assert victims.wait(pid) == 130
     text = said.read_text(encoding="utf-8")
     assert "stopping after this pair" in text and "interrupted: the same command goes on" in text.splitlines()[-1]
-    assert 0 < whole_pairs(out) < 12 and not finished(out)
+    assert 0 < whole_pairs(out) < MOST_PAIRS and not finished(out)
     assert not list(out.glob("*.partial")) and not (out / "in_use.json").exists()
 
 
@@ -119,9 +130,9 @@ def test_an_output_that_closes_loses_nothing(victims, tmp_path, kind, status):
     os.close(reader)
     assert victims.wait(pid) == status
     assert finished(out) == (status == 0)
-    assert 0 < whole_pairs(out) <= 12
+    assert 0 < whole_pairs(out) <= MOST_PAIRS
     assert victims.run(*LONG, out=out) == 0
-    assert whole_pairs(out) == 12 and finished(out)
+    assert whole_pairs(out) == MOST_PAIRS and finished(out)
 
 
 @pytest.mark.parametrize(("limit", "figures"), [(9_000, False), (100_000, True)], ids=["records", "figures"])

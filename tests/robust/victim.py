@@ -1,4 +1,5 @@
-"""Commands of the program in processes that may be killed: imported once, then forked, so that each starts at once.
+"""Commands of the program in processes that may be killed, which are forked so that each starts at once: what they
+import, the demo's model and the encoded clips are there already.
 
 with Victims() as victims:
     pid = victims.start("patch", "--kind", "prosody", "--out", out)
@@ -13,11 +14,13 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ("patch", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
+MOST_PAIRS = 12  # that a command of theirs may have
 RECORDS = "patching_records_prosody.jsonl"
 PATIENCE = 60  # seconds, on a busy machine
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -92,14 +95,23 @@ def finished(out):
 
 
 def serve():
+    from tqdm import tqdm
+
     import analysis.report
     import analysis.summary  # noqa: F401
     import cli
-    import engine.subject  # noqa: F401
-    import models.opens2s_io  # noqa: F401
+    import engine.subject
     import runs.checks
     import runs.gates
+    from commandline.options import DEMO_DATA, DEMO_MODEL
+    from pairs import build_pairs, load_dataset
 
+    tqdm.set_lock(threading.RLock())  # its own is shared by all forked processes: a killed one may hold it for ever
+    subject = engine.subject.load_subject(DEMO_MODEL, device="cpu")
+    for pair in build_pairs(load_dataset(DEMO_DATA).clips, "prosody", MOST_PAIRS).pairs:
+        for clip in (pair.a, pair.b):
+            subject.clips.frames(clip)
+    engine.subject.load_subject = lambda *_, **__: subject
     # The checks are gone through, but what they compute is not what is tried here.
     runs.gates.N_CHECK_CLIPS = runs.checks.N_ENGINE_PAIRS = 1
     for line in sys.stdin:
