@@ -82,6 +82,26 @@ def few_checks():
         yield
 
 
+@pytest.fixture(scope="module")
+def loaded_once():
+    """The demo's weights are read once for all commands of a file; what each builds around them is its own."""
+    import engine.subject
+    from commandline.options import DEMO_MODEL
+
+    load, loaded = engine.subject.load_speech_lm, {}
+
+    def once(folder, *how):
+        if folder != DEMO_MODEL:
+            return load(folder, *how)
+        if how not in loaded:
+            loaded[how] = load(folder, *how)
+        return loaded[how]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.subject.load_speech_lm", once)
+        yield
+
+
 @pytest.fixture
 def blank_figures(monkeypatch):
     """Figures are written as always, with nothing drawn in them."""

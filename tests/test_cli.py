@@ -18,7 +18,7 @@ from engine.pair_input import ALIGNMENTS
 from models.devices import DTYPES
 from tests.unpainted import without_figures
 
-pytestmark = pytest.mark.usefixtures("few_checks")
+pytestmark = pytest.mark.usefixtures("few_checks", "loaded_once")
 FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")
 

@@ -29,7 +29,7 @@ def first_half(lm, pair, layer, share=0.5):
     return logits
 '''
 
-pytestmark = pytest.mark.usefixtures("few_checks", "blank_figures")
+pytestmark = pytest.mark.usefixtures("few_checks", "loaded_once", "blank_figures")
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from tests.robust.victim import COMMAND, ENVIRONMENT, ROOT, assert_same, files, 
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the program is killed in forked processes")
 
-KILLS = 10
+KILLS = 12
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_the_same(victims, calm, tmp_path):

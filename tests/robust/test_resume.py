@@ -37,7 +37,7 @@ def files(run):
 
 
 @pytest.fixture(scope="module")
-def made(few_checks, no_figures, tmp_path_factory):
+def made(few_checks, loaded_once, no_figures, tmp_path_factory):
     """A run of which the last pair is missing."""
     out = tmp_path_factory.mktemp("runs") / "run"
     call(out)
