@@ -11,9 +11,6 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-# Of each process, since they run side by side.
-test ray-test browser-test tutorial-test: export OMP_NUM_THREADS = 1
-
 .PHONY: demo test tutorial tutorial-test ray-test browser-test format clean
 demo: $(VENV)/run.done
 	$(BIN)/python cli.py patch --kind prosody

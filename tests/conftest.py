@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# The models here are so small that a second thread only waits for the first, most of all on a busy machine. Torch reads
-# this when it is imported, which the process that only hands tests out need not wait for.
+# The models here are so small that a second thread only waits for the first, most of all where processes run side by
+# side. Torch reads this when it is imported, which the process that only hands tests out need not wait for.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # Files that take longest, which go first, so that none of several processes is left alone with one at the end.

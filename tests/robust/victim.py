@@ -23,7 +23,7 @@ COMMAND = ("patch", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
 MOST_PAIRS = 12  # that a command of theirs may have
 RECORDS = "patching_records_prosody.jsonl"
 PATIENCE = 60  # seconds, on a busy machine
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 class Victims:
