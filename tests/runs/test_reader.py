@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from errors import UserError
@@ -182,6 +182,7 @@ KEYS = list(Record.__struct_fields__)
 
 
 @given(number=st.integers(0, 5), key=st.sampled_from(KEYS), value=VALUES | st.sampled_from(LABELS))
+@example(number=1, key="delta_logit_target", value=1e-300)
 @settings(max_examples=400, deadline=None)
 def test_a_record_with_any_other_value_is_refused_or_says_the_same(made, number, key, value):
     """But for what nothing else of a run says: the mass, the shift, the place and number of the positions."""
@@ -194,8 +195,10 @@ def test_a_record_with_any_other_value_is_refused_or_says_the_same(made, number,
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         try:
             read(Path(run))
-            # 1 is 1.0 in JSON, and a target's logit may move by less than it is written with
-            assert same or free or rows[number][key] == records(number // 2)[number % 2][key], (key, value)
+            true = records(number // 2)[number % 2][key]
+            # A difference may be off by less than it is written with, which no other number may, and 1 is 1.0 in JSON.
+            near = key == "delta_logit_target" and abs(value - true) < 4e-6
+            assert same or free or near or value == true, (key, value)
         except UserError as error:
             is_one_line(error, path)
             assert not same
