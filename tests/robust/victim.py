@@ -165,12 +165,14 @@ class Crash:
             Path(f"{self.out}.changes").write_text(str(self.count), encoding="utf-8", newline="\n")
 
     def audit(self, event, args):
-        """Before a file is made, renamed or removed."""
+        """Before a file is made, renamed or removed; one that would be written anew is emptied before the kill."""
         if event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"):
             return
         if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
             return
         if isinstance(args[0], (str, os.PathLike)) and os.path.realpath(args[0]).startswith(self.out):
+            if event == "open" and args[2] & os.O_TRUNC and self.count + 1 == self.at and os.path.exists(args[0]):
+                os.truncate(args[0], 0)
             self.tick()
 
     def synchronise(self, file):

@@ -183,6 +183,7 @@ KEYS = list(Record.__struct_fields__)
 
 @given(number=st.integers(0, 5), key=st.sampled_from(KEYS), value=VALUES | st.sampled_from(LABELS))
 @example(number=1, key="delta_logit_target", value=1e-300)
+@example(number=1, key="delta_logit_target", value=1e-5)
 @settings(max_examples=400, deadline=None)
 def test_a_record_with_any_other_value_is_refused_or_says_the_same(made, number, key, value):
     """But for what nothing else of a run says: the mass, the shift, the place and number of the positions."""
