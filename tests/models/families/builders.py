@@ -21,6 +21,7 @@ from models.granite_speech import log_mel_pairs
 from models.speech_lm import ClipInput
 from tests.models.families.tiny import (
     HIDDEN,
+    N_LAYERS,
     TEXT,
     WHISPER,
     write_extractor,
@@ -226,13 +227,13 @@ def granite_speech(folder, lora=True):
     return Tiny(folder, outer, inputs, ids["<|audio|>"], scale=8.0)
 
 
-def phi4_multimodal(folder):
+def phi4_multimodal(folder, n_layers=N_LAYERS):
     ids = write_tokenizer(folder, ["<|user|>", "<|end|>", "<|assistant|>", "<|endoftext10|>", "<|endoftext11|>"])
     hf.Phi4MultimodalFeatureExtractor().save_pretrained(folder)
     small = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
     conformer = {"ext_pw_out_channel": 32, "depthwise_separable_out_channel": 32, "nemo_conv_channels": 16}
     config = hf.Phi4MultimodalConfig(
-        **TEXT,
+        **TEXT | {"num_hidden_layers": n_layers},
         audio_config=small | conformer | {"num_blocks": 2, "audio_token_id": ids["<|endoftext11|>"]},
         vision_config=small | {"num_hidden_layers": 3, "image_token_id": ids["<|endoftext10|>"]},
         bos_token_id=0,
