@@ -2,7 +2,7 @@
 
     found = contrast(Side("prosody", records, pairs), Side("semantic", other_records, other_pairs))
     found.table                    # contrast_prosody_vs_semantic.csv
-    found.statistics["all"]        # difference of the hand-over layers with low, high and p; None with a reason
+    found.statistics["all"]        # difference of the hand-over layers with low and high; None with a reason
 
 The two share texts, clips and speakers, within and between them, so both are resampled together: whole texts, and whole
 speakers where there are enough to tell speakers apart from chance.
@@ -20,17 +20,13 @@ from analysis.clusters import (
     RESAMPLES,
     Mean,
     Z,
-    against_random_signs,
-    codes_of,
     limits_of_difference,
     mean_of,
-    normal_deviate,
-    resample,
+    p_values,
     student_t,
-    texts_touched,
-    variance_of,
 )
-from analysis.hand_over import first_below
+from analysis.hand_over import LEAST_TEXTS, are_few, first_below, no_height
+from analysis.sharing import Draws, Sharing, codes_of, texts_of, variance_of
 from errors import UserError
 
 ALL, ELIGIBLE = "all", "eligible"
@@ -39,8 +35,7 @@ MOST_UNDEFINED = 0.05  # of the resamples may have no hand-over layer
 DEFINITION = (
     "Hand-over layer of the first − that of the second: of each, where the rate of flips to the target first falls "
     "below the middle between its value at the first layer patched and A's own rate. 95 % limits from a bootstrap of "
-    "whole texts{speakers} in both together, stretched to the standard error that is right for pairs that share texts; "
-    "p from random signs of what each of them adds to the difference."
+    "whole texts{speakers} in both together, stretched to the standard error that is right for pairs that share texts."
 )
 
 
@@ -84,17 +79,15 @@ def contrast(one: Side, other: Side, seed: int = 42, resamples: int = RESAMPLES)
         )
     sides = [_of_measured(side) for side in (one, other)]
     codes, n_speakers = _codes(sides)
-    split = len(sides[0].pairs)
-    weights = resample(codes, resamples, seed)
+    sharing, split = Sharing.of(codes), len(sides[0].pairs)
+    draws = Draws(sharing.n_codes, resamples, seed)
+    parts = sharing.part(slice(split)), sharing.part(slice(split, None))
+    of_sides = [_curves(side, part, draws) for side, part in zip(sides, parts, strict=True)]
     tables, statistics = [], {}
-    for group in (ALL, ELIGIBLE):
-        curves = [
-            _curve(side, group, codes[rows], weights[:, rows])
-            for side, rows in zip(sides, (slice(split), slice(split, None)), strict=True)
-        ]
+    for group, curves in zip((ALL, ELIGIBLE), zip(*of_sides, strict=True), strict=True):
         if comparable:
-            tables.append(_by_layer(group, sides, curves, codes, split, resamples, seed))
-        statistics[group] = _hand_over_difference(curves, codes, weights, split, seed)
+            tables.append(_by_layer(group, sides, curves, sharing, resamples, seed))
+        statistics[group] = _hand_over_difference(curves, sharing, draws)
     speakers = " and whole speakers" if n_speakers else ""
     statistics |= {"definition": DEFINITION.format(speakers=speakers), "speakers_resampled": n_speakers, "seed": seed}
     return Contrast(pd.concat(tables) if tables else pd.DataFrame(), statistics)
@@ -110,8 +103,7 @@ def _codes(sides: list[Side]) -> tuple[np.ndarray, int]:
     """Texts, and speakers where there are enough, that each pair hangs on; and how many speakers those are."""
     texts, speakers = [], []
     for side in sides:
-        two = side.pairs[["text_id_a", "text_id_b"]].astype(str).to_numpy(object)
-        texts.append(np.char.add(f"text {side.within} ", two.astype(str)))
+        texts.append(np.char.add(f"text {side.within} ", texts_of(side.pairs).astype(str)))
         has = [column for column in ("speaker_a", "speaker_b") if column in side.pairs]
         named = side.pairs[has].reindex(columns=["speaker_a", "speaker_b"]).to_numpy(object)
         full = np.char.add(f"speaker {side.within} ", named.astype(str))
@@ -129,83 +121,79 @@ class _Curve:
     layers: np.ndarray  # in units of depth
     flips: Mean
     floor: Mean  # A's own rate, one cell
-    values: np.ndarray
+    height: Mean  # rate at the first layer less A's own, one cell
+    few: bool  # whether its pairs have too few texts for an interval
 
 
-def _curve(side: Side, group: str, codes: np.ndarray, weights: np.ndarray) -> _Curve:
-    counted = side.records["eligible"].astype(bool) | (group == ALL)
-    frame = side.records.assign(
-        flips=side.records["flip_to_target"].astype(float).where(counted),
-        floor=(~side.records["eligible"].astype(bool)).astype(float).where(counted),
-    )
-    flips = by_cell(frame, side.pairs, "flips")
-    floor = by_cell(frame, side.pairs, "floor").to_numpy()[:, :1]
-    values = flips.to_numpy()
+def _curves(side: Side, sharing: Sharing, draws: Draws) -> list[_Curve]:
+    """The curves of all pairs and of the eligible ones."""
+    eligible = side.records["eligible"].astype(bool)
+    frame = side.records.assign(flips=side.records["flip_to_target"].astype(float), floor=(~eligible).astype(float))
+    values, starts = [], []
+    for counted in (eligible | True, eligible):
+        flips = by_cell(frame.assign(flips=frame["flips"].where(counted)), side.pairs, "flips")
+        floor = by_cell(frame.assign(floor=frame["floor"].where(counted)), side.pairs, "floor").to_numpy()[:, :1]
+        starts.append(flips.to_numpy()[:, :1])
+        values += [flips.to_numpy(), floor, starts[-1] - floor]
+    means, n = mean_of(np.hstack(values), sharing, draws), len(flips.columns)
     layers = flips.columns.to_numpy(float) / side.depth
-    return _Curve(layers, mean_of(values, codes, weights), mean_of(floor, codes, weights), values)
+    return [
+        _Curve(
+            layers,
+            means.cells(slice(at, at + n)),
+            means.cells(slice(at + n, at + n + 1)),
+            means.cells(slice(at + n + 1, at + n + 2)),
+            are_few(side.pairs, start),
+        )
+        for at, start in zip((0, n + 2), starts, strict=True)
+    ]
 
 
 def _by_layer(
-    group: str, sides: list[Side], curves: list[_Curve], codes: np.ndarray, split: int, resamples: int, seed: int
+    group: str, sides: list[Side], curves: tuple[_Curve, ...], sharing: Sharing, resamples: int, seed: int
 ) -> pd.DataFrame:
     one, other = (curve.flips for curve in curves)
-    low, high = limits_of_difference(one, other, codes[:split], codes[split:], is_rate=True)
+    low, high = limits_of_difference(one, other, is_rate=True)
     shares, deviations = np.vstack([one.shares, -other.shares]), np.vstack([one.influence, -other.influence])
-    p, p_max = _p_values(one.value - other.value, deviations, shares, codes, resamples, seed)
+    p, p_max = p_values(one.value - other.value, deviations, shares, sharing, resamples, seed)
     table = {"pairs": group, "layer": sides[0].layers, "difference": one.value - other.value, "low": low, "high": high}
     return pd.DataFrame(
         table | {"p": p, "p_max": p_max, f"n_{sides[0].name}": one.count, f"n_{sides[1].name}": other.count}
     )
 
 
-def _p_values(
-    difference: np.ndarray, deviations: np.ndarray, shares: np.ndarray, codes: np.ndarray, resamples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Two-sided p of each column's difference, and of the largest of all columns.
-
-    Each is the normal deviate of Student's t, held against the deviations of whole texts with random signs. The degrees
-    of freedom are those of the variance and have no least, unlike in `sign_flips`: here pairs of one text meet pairs of
-    two, and with ten texts a least of 6 rejected in a quarter of simulated experiments without an effect.
-    """
-    variance, dof = variance_of(deviations, shares, codes)
-    t = np.divide(np.abs(difference), np.sqrt(variance), out=np.zeros(len(difference)), where=variance > 1e-20)
-    return against_random_signs(
-        normal_deviate(t, np.maximum(dof, 1)), texts_touched(codes).T @ deviations, resamples, seed
-    )
-
-
-def _hand_over_difference(
-    curves: list[_Curve], codes: np.ndarray, weights: np.ndarray, split: int, seed: int
-) -> dict[str, float | str | None]:
-    nothing = {"difference": None, "low": None, "high": None, "p": None}
+def _hand_over_difference(curves: tuple[_Curve, ...], sharing: Sharing, draws: Draws) -> dict[str, float | str | None]:
+    nothing = {"difference": None, "low": None, "high": None}
     found = [_crossing(curve) for curve in curves]
     named = zip(("first", "second"), found, strict=True)
     reasons = [f"the {which} curve {reason}" for which, (*_, reason) in named if reason]
     if reasons:
         return nothing | {"reason": "; ".join(reasons)}
     (at, replicates, influence, _), (other_at, other_replicates, other_influence, _) = found
-    difference = at - other_at
+    difference = float(at - other_at)
+    if any(curve.few for curve in curves):
+        why = f"too few texts, an interval needs {LEAST_TEXTS} in each of both"
+        return nothing | {"difference": difference, "reason": f"no limits: {why}"}
     with np.errstate(invalid="ignore"):
         differences = replicates - other_replicates
-        counted = (weights[:, :split] @ influence / weights[:, :split].mean(1)) - (
-            weights[:, split:] @ other_influence / weights[:, split:].mean(1)
-        )
-    undefined = np.isnan(differences).mean()
-    known = differences[~np.isnan(differences)]
-    stacked = np.concatenate([influence, -other_influence])
-    shares = np.concatenate([np.full(split, 1 / split), np.full(len(stacked) - split, -1 / (len(stacked) - split))])
-    variance, dof = variance_of(stacked[:, None], shares[:, None], codes)
-    spread = np.nanstd(counted)
-    if undefined > MOST_UNDEFINED or not dof[0] > 0:
-        why = f"in {undefined:.0%} of the resamples there is no hand-over layer" if dof[0] > 0 else "too few texts"
+    undefined, known = np.isnan(differences).mean(), differences[~np.isnan(differences)]
+    if undefined > MOST_UNDEFINED:
+        why = f"in {undefined:.0%} of the resamples there is no hand-over layer"
         return nothing | {"difference": difference, "reason": f"no limits: {why}"}
+    is_first = np.arange(len(influence) + len(other_influence)) < len(influence)
+    sides = np.column_stack([is_first, ~is_first]).astype(float)
+    stacked = np.concatenate([influence, -other_influence])[:, None]
+    shares = sides / sides.sum(0) @ np.array([[1.0], [-1.0]])
+    variance, dof = variance_of(stacked, shares, sharing)
+    moved, counts = np.hsplit(draws.sums(np.hstack([sides * stacked, sides]), sharing), 2)
+    with np.errstate(invalid="ignore"):
+        spread = np.nanstd((moved / (counts / sides.sum(0))).sum(1))
     stretch = float(np.sqrt(variance[0]) / spread * student_t(dof)[0] / Z) if spread > 0 else 1.0
     with np.errstate(invalid="ignore"):
-        moved = difference + stretch * (known - difference)
-    low, high = np.quantile(moved, [0.025, 0.975], method="nearest")
+        stretched = difference + stretch * (known - difference)
+    low, high = np.quantile(stretched, [0.025, 0.975], method="nearest")
     low, high = (float(limit) if np.isfinite(limit) else None for limit in (low, high))
-    p, _ = _p_values(np.array([difference]), stacked[:, None], shares[:, None], codes, len(weights), seed)
-    return {"difference": float(difference), "low": low, "high": high, "p": float(p[0]), "reason": None}
+    return {"difference": difference, "low": low, "high": high, "reason": None}
 
 
 def _crossing(curve: _Curve) -> tuple[float, np.ndarray, np.ndarray, str | None]:
@@ -215,8 +203,8 @@ def _crossing(curve: _Curve) -> tuple[float, np.ndarray, np.ndarray, str | None]
     """
     top, floor, rates = curve.flips.value[0], curve.floor.value[0], curve.flips.value
     nothing = (np.nan, np.array([]), np.array([]))
-    if not top > floor:
-        return *nothing, "starts no higher than A's own rate"
+    if why := no_height(curve.height, curve.few):
+        return *nothing, f"starts {why}"
     level = (top + floor) / 2
     at = first_below(rates[None], np.array([level]), curve.layers)[0]
     if not np.isfinite(at):

@@ -68,9 +68,8 @@ def _difference(found: dict[str, Any], relative: bool) -> str:
         return f"no difference of the hand-over layers: {found['reason']}"
     unit = "of the relative depth" if relative else "layers"
     ends = ["beyond the layers" if found[end] is None else f"{found[end]:+.2g}" for end in ("low", "high")]
-    interval = f" (95 % interval {ends[0]} to {ends[1]})" if found["p"] is not None else f" ({found['reason']})"
-    p = f", p = {found['p']:.2g}" if found["p"] is not None else ""
-    return f"hand-over {found['difference']:+.2g} {unit}{interval}{p}"
+    interval = found["reason"] or f"95 % interval {ends[0]} to {ends[1]}"
+    return f"hand-over {found['difference']:+.2g} {unit} ({interval})"
 
 
 def _safe(name: str) -> str:

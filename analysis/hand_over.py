@@ -9,22 +9,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import at_highest_dose, by_cell
-from analysis.clusters import (
-    RESAMPLES,
-    codes_of,
-    limits,
-    limits_of_difference,
-    mean_of,
-    resample,
-    texts_of,
-)
+from analysis.clusters import RESAMPLES, Mean, limits, limits_of_difference, mean_of
+from analysis.sharing import Draws, Sharing, codes_of, texts_of
 
 HAND_OVER = (
     "The layer, interpolated between the layers patched, at which the rate of flips to the target first falls below "
     "the middle between its value at the first layer patched and A's own rate, how often A unpatched gives the target; "
     "for the suffix, the layer at which its own rate first rises above that same middle."
 )
-# With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/reading.md has the numbers.
+# With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/statistics.md has the numbers.
 LEAST_TEXTS = 6
 STEPS = 8  # places looked at between two layers; limits between those are interpolated
 Found = dict[str, Any]
@@ -41,37 +34,59 @@ def hand_over(
 
     `layer`, `low`, `high` (95 %), `reason`, `suffix` with the same four or None, `level` (the rate that is crossed) and
     `definition`, which is HAND_OVER. `layer` is None where there is no such layer, both limits where none can be given;
-    `reason` then says why. One limit is None where it lies beyond the layers patched. At the highest dose, over all
-    pairs. Where all pairs agree, the limits are the two layers patched between which they cross.
+    `reason` then says why. There is none unless the height, the rate at the first layer less A's own, is above 0 with
+    its 95 % interval. One limit is None where it lies beyond the layers patched. At the highest dose, over all pairs.
+    Where all pairs agree, the limits are the two layers patched between which they cross.
 
     The limits enclose the places at which the rate does not differ from the level: Student's interval around their
     difference, which hangs on the same texts, holds 0 there (Fieller 1954, J. R. Statist. Soc. B 16:175).
     """
     experiments = [(records, pairs)] if suffix is None else [(records, pairs), suffix]
-    codes = codes_of(np.vstack([texts_of(its_pairs) for _, its_pairs in experiments]))
-    weights = resample(codes, resamples, seed)
-    span, rows = _flips(records, pairs), slice(len(pairs))
+    sharing = Sharing.of(codes_of(np.vstack([texts_of(its_pairs) for _, its_pairs in experiments])))
+    draws, of_span = Draws(sharing.n_codes, resamples, seed), sharing.part(slice(len(pairs)))
+    span = _flips(records, pairs)
+    start = span.to_numpy()[:, :1]
     own = 1 - by_cell(at_highest_dose(records), pairs, "eligible").to_numpy()[:, :1]
-    levels = (span.to_numpy()[:, :1] + own) / 2  # by pair; their mean is the level
-    level, is_high = np.nanmean(levels), np.nanmean(span.to_numpy()[:, 0]) > np.nanmean(own)
-    few = len(np.unique(codes[rows][codes[rows] >= 0])) < LEAST_TEXTS
-    if not is_high:
-        why = "at the first layer patched the rate is not above A's own rate, so there is no height to lose half of"
-        nothing = _nothing(why)
+    levels = (start + own) / 2  # by pair; their mean is the level
+    level, few = np.nanmean(levels), are_few(pairs, start)
+    places, rates = _between_layers(span)
+    means = mean_of(np.hstack([rates - levels, levels, start - own]), of_span, draws)
+    gap, middle, height = (means.cells(which) for which in (slice(-2), slice(-2, -1), slice(-1, None)))
+    if why := no_height(height, few):
+        nothing = _nothing(f"at the first layer patched the rate is {why}")
         return nothing | {"suffix": nothing if suffix else None, "level": float(level), "definition": HAND_OVER}
 
-    places, rates = _between_layers(span)
-    gap = mean_of(rates - levels, codes[rows], weights[:, rows])
     found = _crossing(span, level, places, *limits(gap, False, np.nan), few, rising=False)
     reached = None
     if suffix is not None:
-        behind, its_rows = _flips(*suffix), slice(len(pairs), None)
+        behind = _flips(*suffix)
         places, rates = _between_layers(behind)
-        one = mean_of(rates, codes[its_rows], weights[:, its_rows])
-        other = mean_of(np.repeat(levels, len(places), axis=1), codes[rows], weights[:, rows])
-        low, high = limits_of_difference(one, other, codes[its_rows], codes[rows], is_rate=False)
+        one = mean_of(rates, sharing.part(slice(len(pairs), None)), draws)
+        low, high = limits_of_difference(one, middle, is_rate=False)
         reached = _crossing(behind, level, places, low, high, few, rising=True)
     return found | {"suffix": reached, "level": float(level), "definition": HAND_OVER}
+
+
+def are_few(pairs: pd.DataFrame, values: np.ndarray) -> bool:
+    """Whether the pairs with a value, [pairs, 1], have fewer texts than an interval needs."""
+    return len(np.unique(texts_of(pairs)[~np.isnan(values[:, 0])].astype(str))) < LEAST_TEXTS
+
+
+def no_height(height: Mean, few: bool) -> str | None:
+    """Why a curve has no height to lose half of, None where it has one.
+
+    `height` is of the rate at the first layer less A's own. With few texts there is no interval around it, and the
+    height itself decides.
+    """
+    value, (low, high) = height.value[0], (limit[0] for limit in limits(height, False, np.nan))
+    if not value > 0:
+        return "not above A's own rate, so there is no height to lose half of"
+    if few or low > 0:
+        return None
+    return (
+        f"{value:.2g} above A's own rate (95 % interval {low:.2g} to {high:.2g}), so that there may be no height to "
+        "lose half of"
+    )
 
 
 def _flips(records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

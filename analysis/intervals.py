@@ -12,17 +12,15 @@ import pandas as pd
 from analysis.cells import at_highest_dose, by_cell, swept_columns
 from analysis.clusters import (
     RESAMPLES,
-    cluster_weights,
-    codes_of,
     design_effect,
     limits,
     limits_of_difference,
     mean_of,
-    resample,
-    sign_flips,
-    texts_of,
+    p_of_one_text_a_row,
+    p_values,
 )
 from analysis.metrics import derived
+from analysis.sharing import Draws, Sharing, codes_of, texts_of
 from errors import UserError
 
 # What gets an interval: the column it is the mean of, and whether over eligible pairs alone.
@@ -52,16 +50,19 @@ def layer_intervals(
     than two texts have a say.
     """
     pairs = pairs.sort_values("pair_id")
-    weights = cluster_weights(pairs, resamples, seed)
+    sharing = Sharing.of(codes_of(texts_of(pairs)))
     records = records.assign(recovery=derived(records)["recovery"])
     cell = ["layer", *(swept_columns({}, records) if swept is None else swept)]
-    table = {}
-    for metric, (column, eligible_only) in INTERVALS.items():
-        counted = records["eligible"] | (not eligible_only)
-        values = by_cell(records.assign(counted=records[column].astype(float).where(counted)), pairs, "counted", cell)
-        mean = mean_of(values.to_numpy(), codes_of(texts_of(pairs)), weights)
+    values = []
+    for column, eligible_only in INTERVALS.values():
+        counted = records[column].astype(float).where(records["eligible"] | (not eligible_only))
+        values.append(by_cell(records[["pair_id", *cell]].assign(counted=counted), pairs, "counted", cell))
+    means = mean_of(np.hstack(values), sharing, Draws(sharing.n_codes, resamples, seed))
+    table, cells = {}, values[0].columns
+    for i, (metric, (column, _)) in enumerate(INTERVALS.items()):
+        mean = means.cells(slice(i * len(cells), (i + 1) * len(cells)))
         table[f"{metric}_low"], table[f"{metric}_high"] = limits(mean, column.startswith("flip"), design_effect(mean))
-    return pd.DataFrame(table, index=values.columns).reset_index()
+    return pd.DataFrame(table, index=cells).reset_index()
 
 
 def contrast(
@@ -81,8 +82,8 @@ def contrast(
 
     The limits join each curve's own, less what the curves share through common texts (Newcombe 1998, Statistics in
     Medicine 17:2635; Zou & Donner 2008, ibid. 27:1693). For p the sign of a text's whole contribution is flipped at
-    random; p_max compares with the largest of all layers, so that p_max < 0.05 at any layer happens in 5 % of runs
-    without an effect (Nichols & Holmes 2002, Human Brain Mapping 15:1). With one text a pair this is a permutation
+    random; p_max compares with the largest of all layers, so that p_max < 0.05 at any layer happens in at most 5 % of
+    runs without an effect (Nichols & Holmes 2002, Human Brain Mapping 15:1). With one text a pair this is a permutation
     test; with several it is its analogue, a multiplier bootstrap of deviations from the mean.
     UserError where the two have no layer in common.
     """
@@ -99,14 +100,18 @@ def contrast(
     if shadows:
         x, y = (np.where(np.isnan(x - y), np.nan, values) for values in (x, y))
 
-    codes = codes_of(np.vstack([texts, other_texts]))
-    first, second = np.split(codes, [len(x)])
-    weights = np.split(resample(codes, resamples, seed), [len(x)], axis=1)
-    one, other = mean_of(x, first, weights[0]), mean_of(y, second, weights[1])
-    low, high = limits_of_difference(one, other, first, second, is_rate=column.startswith("flip"))
+    sharing = Sharing.of(codes_of(np.vstack([texts, other_texts])))
+    draws = Draws(sharing.n_codes, resamples, seed)
+    one = mean_of(x, sharing.part(slice(len(x))), draws)
+    other = mean_of(y, sharing.part(slice(len(x), None)), draws)
+    low, high = limits_of_difference(one, other, is_rate=column.startswith("flip"))
 
-    shares, deviations = np.vstack([one.shares, -other.shares]), np.vstack([one.influence, -other.influence])
-    scores = shares * np.nan_to_num(np.vstack([x, y]) - (one.value + other.value) / 2)
-    p, p_max = sign_flips(scores, deviations, shares, codes, resamples, seed)
-    table = {"layer": layers, "difference": one.value - other.value, "low": low, "high": high, "p": p, "p_max": p_max}
+    shares, difference = np.vstack([one.shares, -other.shares]), one.value - other.value
+    if (sharing.touches.sum(1) == 1).all():
+        scores = shares * np.nan_to_num(np.vstack([x, y]) - (one.value + other.value) / 2)
+        p, p_max = p_of_one_text_a_row(scores, sharing, resamples, seed)
+    else:
+        deviations = np.vstack([one.influence, -other.influence])
+        p, p_max = p_values(difference, deviations, shares, sharing, resamples, seed)
+    table = {"layer": layers, "difference": difference, "low": low, "high": high, "p": p, "p_max": p_max}
     return pd.DataFrame(table | {"n_pairs": one.count})

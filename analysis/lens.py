@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import by_cell
-from analysis.clusters import RESAMPLES, codes_of, design_effect, limits, mean_of, resample, texts_of
+from analysis.clusters import RESAMPLES, design_effect, limits, mean_of
 from analysis.curves import KIND_COLOURS, TO_TARGET
 from analysis.figure_style import BLUE, GREY, finished, layer_axis, share
 from analysis.results import Measured, Results
+from analysis.sharing import Draws, Sharing, codes_of, texts_of
 
 INTERVENTION = "lens"
 WORDS, VOICE, ANSWER = "words_lead", "voice_leads", "answer_leads"
@@ -59,14 +60,15 @@ def leads(records: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42, resamples:
     for group, members in ((DIFFER, pairs[pairs["semantic_label_b"] != pairs["prosody_label_b"]]), (ALL, pairs)):
         if not len(members):
             continue
-        codes = codes_of(texts_of(members))
-        weights = resample(codes, resamples, seed)
-        table: dict[str, Any] = {}
-        for column in NAMES:
-            values = by_cell(frame, members, column)
-            mean = mean_of(values.to_numpy(), codes, weights)
+        sharing = Sharing.of(codes_of(texts_of(members)))
+        values = [by_cell(frame, members, column) for column in NAMES]
+        means = mean_of(np.hstack(values), sharing, Draws(sharing.n_codes, resamples, seed))
+        layers = values[0].columns
+        table: dict[str, Any] = {"layer": layers}
+        for i, column in enumerate(NAMES):
+            mean = means.cells(slice(i * len(layers), (i + 1) * len(layers)))
             low, high = limits(mean, True, design_effect(mean))
-            table |= {"layer": values.columns, column: mean.value, f"{column}_low": low, f"{column}_high": high}
+            table |= {column: mean.value, f"{column}_low": low, f"{column}_high": high}
         mine = frame[frame["pair_id"].isin(set(members["pair_id"]))]
         final = {column: mine[column].mean() for column in ("words_final", "voice_final")}
         tables.append(pd.DataFrame({"clips": group, "n_clips": len(members), **table, **final}))

@@ -49,13 +49,13 @@ def said(statistics: dict[str, Any]) -> str:
     number = abs(whole["difference"])
     leave = "leave" if first == "words" else "leaves"
     text = f"The {first} {leave} the audio span {number:.2g} layers{_between(whole)} before the {second}"
-    if whole["p"] is None:
+    if whole["reason"]:
         return f"{text} ({_named(whole['reason'])})."
     if eligible["difference"] is not None and abs(eligible["difference"] - whole["difference"]) > 0.005:
         signed = eligible["difference"] * (1 if whole["difference"] >= 0 else -1)
         text += f"; among eligible pairs {signed:.2g}{_between(eligible, flip=whole['difference'] < 0)}"
     low, high = (whole[end] is None or whole[end] * sign <= 0 for end, sign in (("low", 1), ("high", -1)))
-    return f"{text}; p = {whole['p']:.2g}." + (" The interval includes no difference." if low and high else "")
+    return f"{text}." + (" The interval includes no difference." if low and high else "")
 
 
 def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:

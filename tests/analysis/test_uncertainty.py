@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.clusters import RESAMPLES, cluster_weights, student_t
+from analysis.clusters import RESAMPLES, student_t
 from analysis.hand_over import hand_over
 from analysis.intervals import INTERVALS, contrast, layer_intervals
 from analysis.metrics import layer_metrics
+from analysis.sharing import Draws, Sharing, codes_of, texts_of
 from errors import UserError
 
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
@@ -105,7 +106,7 @@ def test_limits_hold_the_truth_in_95_percent_of_experiments_and_those_of_indepen
 
 
 @pytest.mark.parametrize("kind", ["prosody", "semantic"])
-def test_without_an_effect_one_run_in_twenty_has_a_layer_that_is_significant(kind):
+def test_without_an_effect_at_most_one_run_in_twenty_has_a_layer_that_is_significant(kind):
     rng = np.random.default_rng(2)
     thresholds = [THRESHOLD(rate) for rate in np.linspace(0.6, 0.2, 8)]
     found, single = [], []
@@ -123,8 +124,37 @@ def test_without_an_effect_one_run_in_twenty_has_a_layer_that_is_significant(kin
         table = contrast(main, control, pairs, control_pairs, seed=seed, resamples=199)
         found.append(table["p_max"].min() <= 0.05)
         single.append(table["p"].min() <= 0.05)
-    assert 0.03 <= np.mean(found) <= 0.07
+    assert np.mean(found) <= 0.07
+    assert np.mean(found) >= 0.03 or kind == "semantic"  # with one text a pair the test is exact
     assert np.mean(single) > 0.1  # eight looks, each at its own 5 %
+
+
+def other_texts(rng, a, texts):
+    return (a + rng.integers(1, texts, len(a))) % texts
+
+
+@pytest.mark.parametrize("texts", [6, 8])
+@pytest.mark.parametrize(
+    ("kind", "control"),
+    [("semantic", "same pairs"), ("semantic", "random donor"), ("semantic", "own pairs"), ("prosody", "random donor")],
+)
+def test_with_few_texts_an_effect_is_not_found_where_there_is_none(kind, control, texts):
+    """The variance's own degrees of freedom decide; with a least of 6 this finds one in 22 to 60 % of experiments."""
+    rng, found = np.random.default_rng(11), []
+    for seed in range(25):
+        a = rng.permutation(np.arange(24) % texts)
+        b = a if kind == "prosody" else other_texts(rng, a, texts)
+        c = rng.permutation(a) if control == "own pairs" else a
+        d = b if control == "same pairs" else other_texts(rng, c, texts)
+        sides = [pair_list(a, b), pair_list(c, d)]
+        if control == "own pairs":
+            sides[1]["clip_a"] += "'"
+        main, other = (
+            flips_of(pairs, effects(rng, *codes, 8, share=0.6, texts=texts) < 0)
+            for pairs, codes in zip(sides, ((a, b), (c, d)), strict=True)
+        )
+        found.append(contrast(main, other, *sides, seed=seed, resamples=99)["p_max"].min() <= 0.05)
+    assert np.mean(found) <= 0.08
 
 
 def test_a_difference_lies_within_its_limits_in_95_percent_of_experiments():
@@ -213,12 +243,18 @@ def experiment():
     return records_of(pairs, latent < np.linspace(1, -3, 10), rng.random(60) < 0.9), pairs
 
 
+def drawn_weights(pairs, resamples, seed):
+    """How often each pair counts in each resample, [resamples, pairs]."""
+    sharing = Sharing.of(codes_of(texts_of(pairs)))
+    return Draws(sharing.n_codes, resamples, seed).sums(np.eye(len(pairs)), sharing)
+
+
 def test_a_pair_counts_as_often_as_its_text_is_drawn_and_as_the_product_where_it_has_two():
-    weights = cluster_weights(pair_list(["t1", "t2", "t2"]), 50, seed=1)
+    weights = drawn_weights(pair_list(["t1", "t2", "t2"]), 50, seed=1)
     assert (weights[:, 1] == weights[:, 2]).all() and (weights[:, 0] + weights[:, 1] == 2).all()
-    crossed = cluster_weights(pair_list(["t1", "t1", "t3"], ["t2", "t3", "t2"]), 50, seed=1)
+    crossed = drawn_weights(pair_list(["t1", "t1", "t3"], ["t2", "t3", "t2"]), 50, seed=1)
     assert (crossed >= 0).all() and crossed.max() > 1
-    alone = cluster_weights(pair_list(["t1", "t2", "t3"]), 50, seed=1)  # the same texts, hence the same draw
+    alone = drawn_weights(pair_list(["t1", "t2", "t3"]), 50, seed=1)  # the same texts, hence the same draw
     np.testing.assert_array_equal(crossed, alone[:, [0, 0, 2]] * alone[:, [1, 2, 1]])
 
 
@@ -329,6 +365,31 @@ def test_the_hand_over_is_halfway_between_the_first_layer_and_the_floor():
     assert found["low"] < 2.5 < found["high"] and found["reason"] is None
     doses = pd.concat([flips_of(pairs, flips, eligible), flips_of(pairs, flips & False, eligible, alpha=0.5)])
     assert hand_over(doses, pairs)["layer"] == found["layer"]
+
+
+def test_a_hand_over_layer_needs_a_height_whose_interval_is_above_0():
+    """Random weights: 22 of 100 pairs give the target at the first layer, and 21 of them without a patch as well."""
+    pairs = pair_list(np.arange(100) % 30)
+    own = np.arange(100) < 21
+    flips = np.column_stack([np.arange(100) < 22, own, own])
+    found = hand_over(flips_of(pairs, flips, ~own), pairs)
+    assert (found["layer"], found["low"], found["high"]) == (None, None, None)
+    assert found["reason"].startswith(
+        "at the first layer patched the rate is 0.01 above A's own rate (95 % interval -0.01"
+    )
+    many = np.column_stack([np.arange(100) < 45, own, own])
+    assert hand_over(flips_of(pairs, many, ~own), pairs)["layer"] == pytest.approx(0.5)
+    few = pair_list(np.arange(100) % 5)  # no interval around the height either
+    found = hand_over(flips_of(few, flips, ~own), few)
+    assert found["layer"] == pytest.approx(0.5) and "fewer than 6 texts" in found["reason"]
+
+
+def test_texts_of_pairs_without_a_record_are_not_counted():
+    """Ten texts are listed, and the pairs of five of them failed."""
+    pairs = pair_list(np.arange(20) % 10)
+    measured = pairs[np.arange(20) % 10 < 5]
+    found = hand_over(flips_of(measured, [[True, True, False]] * 10), pairs)
+    assert found["layer"] == 1.5 and found["low"] is None and "fewer than 6 texts" in found["reason"]
 
 
 def test_where_there_is_no_hand_over_layer_the_reason_is_given():
