@@ -10,6 +10,7 @@ nothing is written through a symbolic link, and a name that would lead elsewhere
 import errno
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,19 +30,21 @@ OTHER_WAY_OUT = "see to its folder and permissions, or pass another --out"
 FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
 
 
-def write_whole(path: Path, content: str | bytes) -> Path:
+def write_whole(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
     """Write a file as a whole or not at all, and give its path; a link of that name is replaced, not followed.
 
-    Text is UTF-8, its line ends as they are. Raises `UserError` where it cannot be written.
+    Text is UTF-8, its line ends as they are. What is large comes in parts. Raises `UserError` where it cannot be
+    written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    content = content.encode() if isinstance(content, str) else content
+    parts = [content] if isinstance(content, bytes) else content
     # Of this process alone: `report` may write beside a run that goes on.
     temporary = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -64,10 +67,22 @@ def append(path: Path, text: str) -> None:
         raise cannot_be_written(path, error) from None
 
 
+def cut(path: Path, size: int) -> None:
+    """Make a file `size` bytes long, down to the disk, unless it is; `UserError` as `append`."""
+    try:
+        with open(path, "r+b", opener=_open_no_link) as file:
+            if os.fstat(file.fileno()).st_size != size:
+                file.truncate(size)
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+
+
 def _open_no_link(path: str, flags: int) -> int:
     if os.path.islink(path):  # for a system without O_NOFOLLOW
         raise OSError(errno.ELOOP, "it is a symbolic link", path)
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    # A pipe without a reader is an error then, and is not waited for.
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def cannot_be_written(path: Path, error: OSError) -> UserError:

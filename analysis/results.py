@@ -19,10 +19,12 @@ from analysis.alike import differences
 from analysis.cells import at_highest_dose, is_one_curve, swept_columns
 from analysis.hand_over import hand_over
 from analysis.intervals import contrast, layer_intervals
+from analysis.logits import Logits
 from analysis.metrics import layer_metrics, main_rate, near_tie_margin
 from errors import UserError
 from runs.kept import Kept, read_experiment
 from runs.reader import read_config, read_document
+from runs.record_blocks import LOGITS, Columns
 
 Made = TypeVar("Made")
 KINDS = ("prosody", "semantic")
@@ -47,7 +49,7 @@ class Measured:
         self.name, self.settings, self.lost = kept.name, kept.settings, kept.failed
         self.n_measured = kept.n_measured
         self.pairs = pd.DataFrame([msgspec.structs.asdict(pair) for pair in kept.pairs])
-        self.records = pd.DataFrame(kept.columns) if kept.columns else None
+        self.records = _table(kept.columns) if kept.columns else None
         self.swept = [] if self.records is None else swept_columns(self.settings, self.records)
 
     @property
@@ -186,6 +188,11 @@ class Results:
             suffix = next(((c.records, c.pairs) for c in alike if c.settings["intervention"] == SUFFIX), None)
             self._hand_over[kind] = hand_over(main.records, main.pairs, suffix, main.seed)
         return self._hand_over.get(kind)
+
+
+def _table(columns: Columns) -> pd.DataFrame:
+    """The records; the columns are taken over and not copied."""
+    return pd.DataFrame({n: Logits(values) if n in LOGITS else values for n, values in columns.items()}, copy=False)
 
 
 def left_out(results: Results) -> list[str]:

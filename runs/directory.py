@@ -21,16 +21,17 @@ from typing import Any
 import msgspec
 
 from errors import BAD_USAGE, UserError
-from files import CONFIG, append, cannot_be_written, check_name, write_whole
+from files import CONFIG, append, cannot_be_written, check_name, cut, write_whole
 from runs.changes import NO_MATTER, PLACES, changes, lasting
 from runs.document_types import DOCUMENTS
 from runs.kept import files_of, read_experiment, read_failures, read_pair_list, whole_pairs
 from runs.lock import only_user
-from runs.reader import as_written, read_config, read_document
+from runs.reader import as_written, has_line, offset_of_line, read_chunks, read_config, read_document
 from runs.row_types import FailedPair, Keys, PairRow, record_type
 
 REPORT = "report.html"
 Row = dict[str, Any]
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class RunDir:
@@ -56,7 +57,7 @@ class RunDir:
 
     def has_records(self, name: str) -> bool:
         """Whether an experiment has a whole record."""
-        return _has_line(self.records_file(name))
+        return has_line(self.records_file(name))
 
     def config(self) -> Row:
         """`patching_config.json`, or `{}` before the first experiment."""
@@ -113,7 +114,7 @@ class RunDir:
             return 0
         if before["finished"]:
             try:
-                read_experiment(self.path, config, name)
+                read_experiment(self.path, config, name, columns=False)
                 return len(pair_rows)
             except UserError as error:  # what is missing or damaged is done again
                 self._reopen(name, config, error)
@@ -153,7 +154,7 @@ class RunDir:
         if config["experiments"][name]["finished"]:
             return
         config["experiments"][name] |= {"finished": True, **notes}
-        read_experiment(self.path, config, name)
+        read_experiment(self.path, config, name, columns=False)
         # `report` may have made it from the first pairs; as that of a finished experiment it would mislead.
         self._remove(self.file("patching_metrics", name, ".csv"))
         self.write_json(CONFIG, config)
@@ -179,7 +180,7 @@ class RunDir:
     def _begun(self, name: str, config: Row) -> Row | None:
         """What an experiment was begun with. One that gave nothing yet may begin anew with other ones."""
         before = config.get("experiments", {}).get(name)
-        gave_nothing = not self.has_records(name) and not _has_line(self.failures_file(name))
+        gave_nothing = not self.has_records(name) and not has_line(self.failures_file(name))
         return None if before and gave_nothing and not before["finished"] else before
 
     def _other_settings(self, name: str, changed: Sequence[str]) -> UserError:
@@ -225,7 +226,7 @@ class RunDir:
         if self.has_records(name):
             aside = self._new_folder()
             write_whole(aside / CONFIG, _document(config))
-            write_whole(aside / records.name, records.read_bytes())
+            write_whole(aside / records.name, read_chunks(records))
             self.remark = f"{name} was finished but goes on, with a copy of its records in {aside.name}: {why}"
         for note in ("n_pairs", "n_failed", "workers"):
             config["experiments"][name].pop(note, None)
@@ -238,16 +239,13 @@ class RunDir:
         failures = self.failures(name)
         n_done, n_lines = whole_pairs(self.path, name, settings, pairs, {row["pair_id"] for row in failures})
         _, records, failed = files_of(self.path, name)
-        content = records.read_bytes() if records.exists() else b""
-        self._cut(records, content, b"".join(line + b"\n" for line in content.split(b"\n")[:n_lines]))
+        if records.exists():
+            cut(records, offset_of_line(records, n_lines))
         done = {pair.pair_id for pair in pairs[:n_done]}
-        kept = _lines([row for row in failures if row["pair_id"] in done], FailedPair)
-        self._cut(failed, failed.read_bytes() if failed.exists() else b"", kept.encode())
+        kept = _lines([row for row in failures if row["pair_id"] in done], FailedPair).encode()
+        if failed.exists() and kept != failed.read_bytes():
+            write_whole(failed, kept)
         return n_done
-
-    def _cut(self, path: Path, content: bytes, kept: bytes) -> None:
-        if kept != content:
-            write_whole(path, kept)
 
     def _move_aside(self, name: str) -> None:
         """Move an experiment's files, and what was drawn and computed with it, to `replaced-N/` with its settings."""
@@ -283,14 +281,10 @@ class RunDir:
             raise cannot_be_written(path, error) from None
 
 
-def _has_line(path: Path) -> bool:
-    return path.exists() and b"\n" in path.read_bytes()
-
-
 def _document(content: Row) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _lines(rows: Sequence[Row], declared: type[Keys]) -> str:
     msgspec.convert(rows, list[declared])
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    return "".join(f"{_encode(row)}\n" for row in rows)
