@@ -22,7 +22,9 @@ from analysis.intervals import contrast, layer_intervals
 from analysis.logits import Logits
 from analysis.metrics import layer_metrics, main_rate, near_tie_margin
 from errors import UserError
+from files import REPLACING
 from runs.kept import Kept, read_experiment
+from runs.lock import writer
 from runs.reader import read_config, read_document
 from runs.record_blocks import LOGITS, Columns
 
@@ -103,7 +105,7 @@ class Results:
     def __init__(self, run: Path, before: "Results | None" = None, done: str = ""):
         self.run, self.config = run, read_config(run)
         if not self.config.get("experiments"):
-            raise UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
+            raise _holds_nothing(run)
         self.documents = {part: read_document(run / file) for part, file in REPORTS.items()}
         self._read: dict[str, Measured | UserError] = {}
         for name, one in (before._read if before else {}).items():
@@ -188,6 +190,16 @@ class Results:
             suffix = next(((c.records, c.pairs) for c in alike if c.settings["intervention"] == SUFFIX), None)
             self._hand_over[kind] = hand_over(main.records, main.pairs, suffix, main.seed)
         return self._hand_over.get(kind)
+
+
+def _holds_nothing(run: Path) -> UserError:
+    by, replaced = writer(run), [path.name.removeprefix(REPLACING) for path in sorted(run.glob(f"{REPLACING}*"))]
+    if by:
+        return UserError(f"{run}: holds no experiment yet; {by} is writing there, try again when it has begun")
+    if replaced:
+        what = f"experiment {replaced[0]} was being replaced when that was interrupted"
+        return UserError(f"{run}: holds no experiment, since {what}; run the same command again")
+    return UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
 
 
 def _table(columns: Columns) -> pd.DataFrame:

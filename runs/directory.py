@@ -10,18 +10,19 @@
 This module alone writes there, and it needs neither torch nor pandas.
 """
 
+import errno
 import itertools
 import json
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from errors import BAD_USAGE, UserError
-from files import CONFIG, append, cannot_be_written, check_name, cut, write_whole
+from files import CONFIG, REPLACED, REPLACING, append, cannot_be_written, check_name, cut, write_whole
 from runs.changes import NO_MATTER, PLACES, changes, lasting
 from runs.document_types import DOCUMENTS
 from runs.kept import files_of, read_experiment, read_failures, read_pair_list, whole_pairs
@@ -102,6 +103,8 @@ class RunDir:
         self.remark = ""
         config = self.config()
         self._refuse_twin(name, config)
+        if name in config["experiments"]:
+            self._end_copying(name, config["experiments"][name]["finished"])
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
         self._record_types[name] = record_type(tuple(settings.get("swept", ())))
         before = self._begun(name, config)
@@ -211,7 +214,7 @@ class RunDir:
 
     def _begin_anew(self, name: str, settings: Row, pair_rows: Sequence[Row]) -> None:
         config = self.config()
-        if self._begun(name, config) or self.has_records(name):
+        if self._begun(name, config) or self.has_records(name) or self._replacing(name).exists():
             self._move_aside(name)
         for torn in (self.records_file(name), self.failures_file(name)):
             self._remove(torn)
@@ -222,16 +225,18 @@ class RunDir:
 
     def _reopen(self, name: str, config: Row, why: UserError) -> None:
         """Take the mark "finished" back, and keep a copy of the records, of which only the head may be trusted."""
-        records = self.records_file(name)
-        if self.has_records(name):
-            aside = self._new_folder()
-            write_whole(aside / CONFIG, _document(config))
-            write_whole(aside / records.name, read_chunks(records))
-            self.remark = f"{name} was finished but goes on, with a copy of its records in {aside.name}: {why}"
+        records, copies = self.records_file(name), self._replacing(name)
+        has_records = self.has_records(name)
+        if has_records:
+            write_whole(copies / CONFIG, _document(config))
+            write_whole(copies / records.name, read_chunks(records))
         for note in ("n_pairs", "n_failed", "workers"):
             config["experiments"][name].pop(note, None)
         config["experiments"][name]["finished"] = False
         self.write_json(CONFIG, config)
+        if has_records:
+            aside = self._name_aside(copies)
+            self.remark = f"{name} was finished but goes on, with a copy of its records in {aside.name}: {why}"
 
     def _complete_pairs(self, name: str, settings: Row) -> int:
         """Pairs at the head of the list that are whole or have failed; what comes after them is cut off."""
@@ -247,32 +252,53 @@ class RunDir:
             write_whole(failed, kept)
         return n_done
 
+    def _replacing(self, name: str) -> Path:
+        """Where an experiment's files are gathered before their folder is called `replaced-N`."""
+        folder = self.path / f"{REPLACING}{name}"
+        if folder.is_symlink():
+            raise cannot_be_written(folder, OSError(errno.ELOOP, "it is a symbolic link"))
+        return folder
+
     def _move_aside(self, name: str) -> None:
-        """Move an experiment's files, and what was drawn and computed with it, to `replaced-N/` with its settings."""
-        aside = self._new_folder()
-        config = self.config()
-        write_whole(aside / CONFIG, _document(config))
-        # Interrupted from here on, the experiment is unknown but its records are there, and are moved the next time.
+        """Move an experiment's files, and what was drawn and computed with it, to `replaced-N/` with its settings.
+
+        Interrupted, it is completed the next time: the configuration no longer has the experiment, but its folder is
+        there.
+        """
+        aside, config = self._replacing(name), self.config()
+        if name in config["experiments"] or not (aside / CONFIG).exists():
+            write_whole(aside / CONFIG, _document(config))
         config["experiments"].pop(name, None)
         self.write_json(CONFIG, config)
         records = self.records_file(name)
         mine = {*self.path.glob(f"*_{name}.*"), *self.path.glob(f"contrast_{name}_vs_*")} - {records}
         for path in [*sorted(mine), *([records] if records.exists() else [])]:
-            try:
-                path.rename(aside / path.name)
-            except OSError as error:
-                raise cannot_be_written(aside / path.name, error) from None
+            self._rename(path, aside / path.name)
+        self._name_aside(aside)
 
-    def _new_folder(self) -> Path:
-        for number in itertools.count(1):
-            aside = self.path / f"replaced-{number}"
-            try:
-                aside.mkdir()
-                return aside
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise cannot_be_written(aside, error) from None
+    def _end_copying(self, name: str, finished: bool) -> None:
+        """Keep the copies of an experiment that was reopened; remove those of one that was not, nor replaced."""
+        copies = self._replacing(name)
+        if not finished and (copies / self.records_file(name).name).exists():
+            self._name_aside(copies)
+        for path in copies.glob("*"):
+            if (self.path / path.name).exists():
+                self._remove(path)
+        with suppress(OSError):
+            copies.rmdir()
+
+    def _name_aside(self, gathered: Path) -> Path:
+        """Call a folder `replaced-N`, with the first free number."""
+        names = (self.path / f"{REPLACED}{number}" for number in itertools.count(1))
+        aside = next(path for path in names if not os.path.lexists(path))
+        self._rename(gathered, aside)
+        return aside
+
+    def _rename(self, path: Path, new: Path) -> None:
+        try:
+            path.rename(new)
+        except OSError as error:
+            raise cannot_be_written(new, error) from None
 
     def _remove(self, path: Path) -> None:
         try:

@@ -77,7 +77,10 @@ def read_records(
 
 
 def joined(blocks: list[Columns]) -> Columns:
-    """The columns of consecutive blocks; those are emptied, so that nothing is there twice. Keys in no line are left out."""
+    """The columns of consecutive blocks, without keys that no line has.
+
+    The blocks are emptied, so that nothing is there twice.
+    """
     columns = {name: np.concatenate([block.pop(name) for block in blocks]) for name in list(blocks[0])}
     return {name: values for name, values in columns.items() if values[0] is not msgspec.UNSET}
 
