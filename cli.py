@@ -43,6 +43,7 @@ from registry.catalogue import MAIN, Entry, catalogue
 from registry.intervention import command_name
 from registry.template import write_template
 from runs.directory import RunDir
+from runs.lock import only_user
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -210,7 +211,8 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     from analysis.compare import compare as compare_runs
     from analysis.compare import differing
 
-    table, figures = compare_runs(list(run_dirs), out)
+    with only_user(out):
+        table, figures = compare_runs(list(run_dirs), out)
     click.echo(table.to_string(index=False, float_format="{:.3f}".format))
     for line in table.attrs["contrasts"]:
         click.echo(line)

@@ -9,7 +9,10 @@ nothing is written through a symbolic link, and a name that would lead elsewhere
 
 import errno
 import os
+import platform
 import re
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +20,11 @@ from errors import UserError
 
 CONFIG = "patching_config.json"
 PARTIAL = ".partial"
-OUR_PARTIAL = re.compile(rf"[a-z_]+[\w-]*\.(json|jsonl|csv|png|svg|html)\.\d+{PARTIAL}")
+REPLACED = "replaced-"  # and a number: a folder with an experiment that was replaced
+REPLACING = "replacing-"  # and the experiment: the same, while files are moved there
+OUR_PARTIAL = re.compile(rf"[a-z_]+[\w-]*\.(json|jsonl|csv|png|svg|html)\.(?:(?P<host>[\w-]+)\.)?(?P<pid>\d+){PARTIAL}")
+HOST = re.sub(r"[^\w-]", "-", platform.node(), flags=re.ASCII)
+MOST_SECONDS = 3600  # that another host may take to write one file
 WAY_OUT = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or pass another --out"),
     errno.EISDIR: "a folder has its name; move that away, or pass another --out",
@@ -29,19 +36,21 @@ OTHER_WAY_OUT = "see to its folder and permissions, or pass another --out"
 FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
 
 
-def write_whole(path: Path, content: str | bytes) -> Path:
+def write_whole(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
     """Write a file as a whole or not at all, and give its path; a link of that name is replaced, not followed.
 
-    Text is UTF-8, its line ends as they are. Raises `UserError` where it cannot be written.
+    Text is UTF-8, its line ends as they are. What is large comes in parts. Raises `UserError` where it cannot be
+    written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    content = content.encode() if isinstance(content, str) else content
+    parts = [content] if isinstance(content, bytes) else content
     # Of this process alone: `report` may write beside a run that goes on.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    temporary = path.with_name(f"{path.name}.{HOST}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -64,10 +73,22 @@ def append(path: Path, text: str) -> None:
         raise cannot_be_written(path, error) from None
 
 
+def cut(path: Path, size: int) -> None:
+    """Make a file `size` bytes long, down to the disk, unless it is; `UserError` as `append`."""
+    try:
+        with open(path, "r+b", opener=_open_no_link) as file:
+            if os.fstat(file.fileno()).st_size != size:
+                file.truncate(size)
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+
+
 def _open_no_link(path: str, flags: int) -> int:
     if os.path.islink(path):  # for a system without O_NOFOLLOW
         raise OSError(errno.ELOOP, "it is a symbolic link", path)
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    # A pipe without a reader is an error then, and is not waited for.
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def cannot_be_written(path: Path, error: OSError) -> UserError:
@@ -76,11 +97,28 @@ def cannot_be_written(path: Path, error: OSError) -> UserError:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process of this program had half written, and no other program's files."""
+    """Remove what a killed process of this program had half written.
+
+    No other program's files, and none that a process is still writing, such as a report beside a run that starts.
+    """
     for path in folder.glob(f"*{PARTIAL}"):
-        if OUR_PARTIAL.fullmatch(path.name):
-            with suppress(OSError):
+        ours = OUR_PARTIAL.fullmatch(path.name)
+        with suppress(OSError):
+            if ours and not _is_written(path, ours["host"], int(ours["pid"])):
                 path.unlink()
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process of this machine has this number."""
+    import psutil  # needed only where something was left behind
+
+    return psutil.pid_exists(pid)
+
+
+def _is_written(path: Path, host: str | None, pid: int) -> bool:
+    if host in (None, HOST):
+        return process_exists(pid)
+    return time.time() - path.lstat().st_mtime < MOST_SECONDS
 
 
 def check_name(name: str, where: object) -> None:

@@ -16,6 +16,7 @@ from analysis.cells import by_cell
 from analysis.clusters import RESAMPLES, design_effect, limits, mean_of
 from analysis.curves import KIND_COLOURS, TO_TARGET
 from analysis.figure_style import BLUE, GREY, finished, layer_axis, share
+from analysis.logits import matrix
 from analysis.results import Measured, Results
 from analysis.sharing import Draws, Sharing, codes_of, texts_of
 
@@ -84,8 +85,7 @@ def leads_of(results: Results, name: str) -> pd.DataFrame:
 def largest_difference(records: pd.DataFrame) -> float:
     """How far, in logits, the lens at the last layer read is from the model's own answer; it is the answer itself."""
     last = records[records["layer"] == records["layer"].max()]
-    base, lens = ([list(row.values()) for row in last[column]] for column in ("logits_base", "logits_patch"))
-    return float(np.abs(np.subtract(base, lens)).max())
+    return float(np.abs(matrix(last["logits_base"]) - matrix(last["logits_patch"])).max())
 
 
 def charts(results: Results, experiment: Measured, title: str, subtitle: list[str]) -> dict[str, Any]:

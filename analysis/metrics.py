@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import DOSE, swept_columns
+from analysis.logits import matrix
 from analysis.sites import BLOCK_OUTPUT
+from models.labels import LABELS
 
 # Below this many logits between B's and A's margin a recovery is noise divided by noise; such pairs are left out.
 MIN_MARGIN_GAP = 1.0
@@ -34,7 +36,7 @@ def near_tie_margin(settings: dict[str, Any]) -> float:
 
 def near_ties(logits: pd.Series, margin: float) -> np.ndarray:
     """Whether the best two labels of each row are equal, or less than `margin` logits apart."""
-    values = np.sort([list(row.values()) for row in logits], axis=1)
+    values = np.sort(matrix(logits), axis=1)
     apart = values[:, -1] - values[:, -2]
     return (apart < margin) | (apart == 0)
 
@@ -93,14 +95,10 @@ def derived(records: pd.DataFrame) -> dict[str, np.ndarray]:
     `margin_patch` is target − A's own answer after patching, in logits; `recovery` its way from A's to B's, NaN where
     that way is shorter than `MIN_MARGIN_GAP`; `kl_to_donor` is in nats; the others are true or false.
     """
-    labels = list(records["logits_base"].iloc[0])
-    base, patch, donor = (
-        np.array([[row[label] for label in labels] for row in records[column]])
-        for column in ("logits_base", "logits_patch", "logits_donor")
-    )
+    base, patch, donor = (matrix(records[f"logits_{which}"]) for which in ("base", "patch", "donor"))
     rows = np.arange(len(records))
-    target = records["target"].map(labels.index).to_numpy()
-    answer = records["pred_base"].map(labels.index).to_numpy()
+    target = records["target"].map(LABELS.index).to_numpy()
+    answer = records["pred_base"].map(LABELS.index).to_numpy()
 
     def margin(logits: np.ndarray) -> np.ndarray:
         return logits[rows, target] - logits[rows, answer]

@@ -19,10 +19,14 @@ from analysis.alike import differences
 from analysis.cells import at_highest_dose, is_one_curve, swept_columns
 from analysis.hand_over import hand_over
 from analysis.intervals import contrast, layer_intervals
+from analysis.logits import Logits
 from analysis.metrics import layer_metrics, main_rate, near_tie_margin
 from errors import UserError
+from files import REPLACING
 from runs.kept import Kept, read_experiment
+from runs.lock import writer
 from runs.reader import read_config, read_document
+from runs.record_blocks import LOGITS, Columns
 
 Made = TypeVar("Made")
 KINDS = ("prosody", "semantic")
@@ -47,7 +51,7 @@ class Measured:
         self.name, self.settings, self.lost = kept.name, kept.settings, kept.failed
         self.n_measured = kept.n_measured
         self.pairs = pd.DataFrame([msgspec.structs.asdict(pair) for pair in kept.pairs])
-        self.records = pd.DataFrame(kept.columns) if kept.columns else None
+        self.records = _table(kept.columns) if kept.columns else None
         self.swept = [] if self.records is None else swept_columns(self.settings, self.records)
 
     @property
@@ -101,7 +105,7 @@ class Results:
     def __init__(self, run: Path, before: "Results | None" = None, done: str = ""):
         self.run, self.config = run, read_config(run)
         if not self.config.get("experiments"):
-            raise UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
+            raise _holds_nothing(run)
         self.documents = {part: read_document(run / file) for part, file in REPORTS.items()}
         self._read: dict[str, Measured | UserError] = {}
         for name, one in (before._read if before else {}).items():
@@ -186,6 +190,21 @@ class Results:
             suffix = next(((c.records, c.pairs) for c in alike if c.settings["intervention"] == SUFFIX), None)
             self._hand_over[kind] = hand_over(main.records, main.pairs, suffix, main.seed)
         return self._hand_over.get(kind)
+
+
+def _holds_nothing(run: Path) -> UserError:
+    by, replaced = writer(run), [path.name.removeprefix(REPLACING) for path in sorted(run.glob(f"{REPLACING}*"))]
+    if by:
+        return UserError(f"{run}: holds no experiment yet; {by} is writing there, try again when it has begun")
+    if replaced:
+        what = f"experiment {replaced[0]} was being replaced when that was interrupted"
+        return UserError(f"{run}: holds no experiment, since {what}; run the same command again")
+    return UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
+
+
+def _table(columns: Columns) -> pd.DataFrame:
+    """The records; the columns are taken over and not copied."""
+    return pd.DataFrame({n: Logits(values) if n in LOGITS else values for n, values in columns.items()}, copy=False)
 
 
 def left_out(results: Results) -> list[str]:

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import DOSE, at_highest_dose
+from analysis.logits import matrix
+from models.labels import LABELS
 
 SHOWN_LAYERS = 6
 LENGTH_BINS = [-1, -0.25, -0.05, 0.05, 0.25, 1]
@@ -41,7 +43,7 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] 
     full_dose = at_highest_dose(records)
     columns = ["pair_id", "layer", *others, "eligible", "flip_to_target", "len_a", "len_b"]
     frame = full_dose[columns].merge(pairs, on="pair_id", suffixes=("", "_of_pair"))
-    labels = list(records["logits_base"].iloc[0])
+    labels = list(LABELS)
     kind = frame["kind"].iloc[0]
     ordered = pd.CategoricalDtype(labels, ordered=True)
     frame = frame.assign(
@@ -83,7 +85,7 @@ def unpatched(records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         clips = once[[f"{name}_{side}" for name in columns if f"{name}_{side}" in once]]
         clips = clips.rename(columns=lambda name: name[:-2]).rename(columns={"clip": "clip_id"})
         mass = once["label_mass_base"] if side == "a" and "label_mass_base" in known else np.nan
-        sides.append(clips.assign(answer=[max(row, key=row.get) for row in once[logits]], label_mass=mass))
+        sides.append(clips.assign(answer=np.array(LABELS)[matrix(once[logits]).argmax(1)], label_mass=mass))
     clips = pd.concat([side.astype({"label_mass": float}) for side in sides])
     return clips.drop_duplicates("clip_id").sort_values("clip_id").reset_index(drop=True)
 

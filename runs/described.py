@@ -11,7 +11,7 @@ from msgspec.json import schema
 
 from models.labels import LABELS
 from runs.document_types import Experiment
-from runs.row_types import FailedPair, Keys, PairRow, Record
+from runs.row_types import FailedPair, Keys, Logits, PairRow, Record
 
 TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
 
@@ -31,13 +31,13 @@ def _type(value: dict[str, Any]) -> str:
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(map(_type, value["anyOf"])))
     if "$ref" in value:
-        return "object"
+        return "label → number" if value["$ref"].endswith(f"/{Logits.__name__}") else "object"
     if "enum" in value:
         return "label" if set(value["enum"]) == set(LABELS) else " or ".join(f"`{one}`" for one in value["enum"])
     if value["type"] == "array":
         return f"list of {_type(value['items'])}"
     if value["type"] == "object":
-        return "label → number" if value.get("minProperties") == len(LABELS) else "object"
+        return "object"
     return TYPES[value["type"]]
 
 

@@ -10,27 +10,29 @@
 This module alone writes there, and it needs neither torch nor pandas.
 """
 
+import errno
 import itertools
 import json
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from errors import BAD_USAGE, UserError
-from files import CONFIG, append, cannot_be_written, check_name, write_whole
+from files import CONFIG, REPLACED, REPLACING, append, cannot_be_written, check_name, cut, write_whole
 from runs.changes import NO_MATTER, PLACES, changes, lasting
 from runs.document_types import DOCUMENTS
 from runs.kept import files_of, read_experiment, read_failures, read_pair_list, whole_pairs
 from runs.lock import only_user
-from runs.reader import as_written, read_config, read_document
+from runs.reader import as_written, has_line, offset_of_line, read_chunks, read_config, read_document
 from runs.row_types import FailedPair, Keys, PairRow, record_type
 
 REPORT = "report.html"
 Row = dict[str, Any]
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class RunDir:
@@ -56,7 +58,7 @@ class RunDir:
 
     def has_records(self, name: str) -> bool:
         """Whether an experiment has a whole record."""
-        return _has_line(self.records_file(name))
+        return has_line(self.records_file(name))
 
     def config(self) -> Row:
         """`patching_config.json`, or `{}` before the first experiment."""
@@ -101,6 +103,8 @@ class RunDir:
         self.remark = ""
         config = self.config()
         self._refuse_twin(name, config)
+        if name in config["experiments"]:
+            self._end_copying(name, config["experiments"][name]["finished"])
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
         self._record_types[name] = record_type(tuple(settings.get("swept", ())))
         before = self._begun(name, config)
@@ -113,7 +117,7 @@ class RunDir:
             return 0
         if before["finished"]:
             try:
-                read_experiment(self.path, config, name)
+                read_experiment(self.path, config, name, columns=False)
                 return len(pair_rows)
             except UserError as error:  # what is missing or damaged is done again
                 self._reopen(name, config, error)
@@ -153,7 +157,7 @@ class RunDir:
         if config["experiments"][name]["finished"]:
             return
         config["experiments"][name] |= {"finished": True, **notes}
-        read_experiment(self.path, config, name)
+        read_experiment(self.path, config, name, columns=False)
         # `report` may have made it from the first pairs; as that of a finished experiment it would mislead.
         self._remove(self.file("patching_metrics", name, ".csv"))
         self.write_json(CONFIG, config)
@@ -179,7 +183,7 @@ class RunDir:
     def _begun(self, name: str, config: Row) -> Row | None:
         """What an experiment was begun with. One that gave nothing yet may begin anew with other ones."""
         before = config.get("experiments", {}).get(name)
-        gave_nothing = not self.has_records(name) and not _has_line(self.failures_file(name))
+        gave_nothing = not self.has_records(name) and not has_line(self.failures_file(name))
         return None if before and gave_nothing and not before["finished"] else before
 
     def _other_settings(self, name: str, changed: Sequence[str]) -> UserError:
@@ -210,7 +214,7 @@ class RunDir:
 
     def _begin_anew(self, name: str, settings: Row, pair_rows: Sequence[Row]) -> None:
         config = self.config()
-        if self._begun(name, config) or self.has_records(name):
+        if self._begun(name, config) or self.has_records(name) or self._replacing(name).exists():
             self._move_aside(name)
         for torn in (self.records_file(name), self.failures_file(name)):
             self._remove(torn)
@@ -221,16 +225,18 @@ class RunDir:
 
     def _reopen(self, name: str, config: Row, why: UserError) -> None:
         """Take the mark "finished" back, and keep a copy of the records, of which only the head may be trusted."""
-        records = self.records_file(name)
-        if self.has_records(name):
-            aside = self._new_folder()
-            write_whole(aside / CONFIG, _document(config))
-            write_whole(aside / records.name, records.read_bytes())
-            self.remark = f"{name} was finished but goes on, with a copy of its records in {aside.name}: {why}"
+        records, copies = self.records_file(name), self._replacing(name)
+        has_records = self.has_records(name)
+        if has_records:
+            write_whole(copies / CONFIG, _document(config))
+            write_whole(copies / records.name, read_chunks(records))
         for note in ("n_pairs", "n_failed", "workers"):
             config["experiments"][name].pop(note, None)
         config["experiments"][name]["finished"] = False
         self.write_json(CONFIG, config)
+        if has_records:
+            aside = self._name_aside(copies)
+            self.remark = f"{name} was finished but goes on, with a copy of its records in {aside.name}: {why}"
 
     def _complete_pairs(self, name: str, settings: Row) -> int:
         """Pairs at the head of the list that are whole or have failed; what comes after them is cut off."""
@@ -238,43 +244,61 @@ class RunDir:
         failures = self.failures(name)
         n_done, n_lines = whole_pairs(self.path, name, settings, pairs, {row["pair_id"] for row in failures})
         _, records, failed = files_of(self.path, name)
-        content = records.read_bytes() if records.exists() else b""
-        self._cut(records, content, b"".join(line + b"\n" for line in content.split(b"\n")[:n_lines]))
+        if records.exists():
+            cut(records, offset_of_line(records, n_lines))
         done = {pair.pair_id for pair in pairs[:n_done]}
-        kept = _lines([row for row in failures if row["pair_id"] in done], FailedPair)
-        self._cut(failed, failed.read_bytes() if failed.exists() else b"", kept.encode())
+        kept = _lines([row for row in failures if row["pair_id"] in done], FailedPair).encode()
+        if failed.exists() and kept != failed.read_bytes():
+            write_whole(failed, kept)
         return n_done
 
-    def _cut(self, path: Path, content: bytes, kept: bytes) -> None:
-        if kept != content:
-            write_whole(path, kept)
+    def _replacing(self, name: str) -> Path:
+        """Where an experiment's files are gathered before their folder is called `replaced-N`."""
+        folder = self.path / f"{REPLACING}{name}"
+        if folder.is_symlink():
+            raise cannot_be_written(folder, OSError(errno.ELOOP, "it is a symbolic link"))
+        return folder
 
     def _move_aside(self, name: str) -> None:
-        """Move an experiment's files, and what was drawn and computed with it, to `replaced-N/` with its settings."""
-        aside = self._new_folder()
-        config = self.config()
-        write_whole(aside / CONFIG, _document(config))
-        # Interrupted from here on, the experiment is unknown but its records are there, and are moved the next time.
+        """Move an experiment's files, and what was drawn and computed with it, to `replaced-N/` with its settings.
+
+        Interrupted, it is completed the next time: the configuration no longer has the experiment, but its folder is
+        there.
+        """
+        aside, config = self._replacing(name), self.config()
+        if name in config["experiments"] or not (aside / CONFIG).exists():
+            write_whole(aside / CONFIG, _document(config))
         config["experiments"].pop(name, None)
         self.write_json(CONFIG, config)
         records = self.records_file(name)
         mine = {*self.path.glob(f"*_{name}.*"), *self.path.glob(f"contrast_{name}_vs_*")} - {records}
         for path in [*sorted(mine), *([records] if records.exists() else [])]:
-            try:
-                path.rename(aside / path.name)
-            except OSError as error:
-                raise cannot_be_written(aside / path.name, error) from None
+            self._rename(path, aside / path.name)
+        self._name_aside(aside)
 
-    def _new_folder(self) -> Path:
-        for number in itertools.count(1):
-            aside = self.path / f"replaced-{number}"
-            try:
-                aside.mkdir()
-                return aside
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise cannot_be_written(aside, error) from None
+    def _end_copying(self, name: str, finished: bool) -> None:
+        """Keep the copies of an experiment that was reopened; remove those of one that was not, nor replaced."""
+        copies = self._replacing(name)
+        if not finished and (copies / self.records_file(name).name).exists():
+            self._name_aside(copies)
+        for path in copies.glob("*"):
+            if (self.path / path.name).exists():
+                self._remove(path)
+        with suppress(OSError):
+            copies.rmdir()
+
+    def _name_aside(self, gathered: Path) -> Path:
+        """Call a folder `replaced-N`, with the first free number."""
+        names = (self.path / f"{REPLACED}{number}" for number in itertools.count(1))
+        aside = next(path for path in names if not os.path.lexists(path))
+        self._rename(gathered, aside)
+        return aside
+
+    def _rename(self, path: Path, new: Path) -> None:
+        try:
+            path.rename(new)
+        except OSError as error:
+            raise cannot_be_written(new, error) from None
 
     def _remove(self, path: Path) -> None:
         try:
@@ -283,14 +307,10 @@ class RunDir:
             raise cannot_be_written(path, error) from None
 
 
-def _has_line(path: Path) -> bool:
-    return path.exists() and b"\n" in path.read_bytes()
-
-
 def _document(content: Row) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _lines(rows: Sequence[Row], declared: type[Keys]) -> str:
     msgspec.convert(rows, list[declared])
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    return "".join(f"{_encode(row)}\n" for row in rows)

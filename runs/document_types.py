@@ -10,34 +10,38 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 
 from models.labels import LABELS
-from runs.row_types import Count, Dose, Keys, Kind, Label
+from runs.row_types import Count, Dose, Keys, Kind, Label, Size
+
+Seed = Annotated[int, Meta(ge=0)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Model(Keys):
     name: str
     sha256: str
-    n_layers: Annotated[int, Meta(ge=1)]
-    hidden_size: int
+    n_layers: AtLeastOne
+    hidden_size: AtLeastOne
     family: str | UnsetType = UNSET
-    frames_per_second: float | UnsetType = UNSET
+    frames_per_second: Size | UnsetType = UNSET
 
 
 class Corpus(Keys):
     name: str
     edition: str
-    n_wavs: int
-    n_clips: int
-    left_out: dict[str, int]
-    n_speakers: int
-    n_texts: int
-    pairs: dict[str, dict[str, int]]
+    n_wavs: Count
+    n_clips: Count
+    left_out: dict[str, Count]
+    n_speakers: Count
+    n_texts: Count
+    pairs: dict[str, dict[str, Count]]
 
 
 class Data(Keys):
     name: str
     source: str
     sha256: str
-    n_clips: int
+    n_clips: Count
     warnings: list[str]
     texts: str | UnsetType = UNSET
     corpus: Corpus | UnsetType = UNSET
@@ -52,12 +56,12 @@ class Prompt(Keys):
 
 class LabelTokens(Keys):
     order: Annotated[list[Label], Meta(min_length=len(LABELS), max_length=len(LABELS))]
-    token_ids: Annotated[list[int], Meta(min_length=len(LABELS), max_length=len(LABELS))]
+    token_ids: Annotated[list[Count], Meta(min_length=len(LABELS), max_length=len(LABELS))]
 
 
 class Workers(Keys):
-    n: Annotated[int, Meta(ge=1)]
-    hosts: dict[str, int]
+    n: AtLeastOne
+    hosts: dict[str, Count]
     devices: list[str]
     ray: str
 
@@ -73,7 +77,7 @@ class Experiment(Keys):
     ]
     options: Annotated[dict[str, Any], Meta(description="its other options, each a value, or a list of those swept")]
     align: Annotated[str, Meta(description="how spans of unequal length are aligned")]
-    pair_sampling_seed: Annotated[int, Meta(description="the seed of everything that is drawn")]
+    pair_sampling_seed: Annotated[Seed, Meta(description="the seed of everything that is drawn")]
     same_speaker: Annotated[bool, Meta(description="whether A and B of a pair have one speaker")]
     both_directions: Annotated[bool, Meta(description="whether each pair runs both ways")]
     layers_to_patch: Annotated[
@@ -87,23 +91,23 @@ class Experiment(Keys):
     finished: Annotated[bool, Meta(description="whether every pair has its records or is listed as failed")]
     doc: Annotated[str | None | UnsetType, Meta(description="its docstring")] = UNSET
     code_sha256: Annotated[str | UnsetType, Meta(description="of its code, without comments")] = UNSET
-    max_pairs_prosody: Annotated[int | UnsetType, Meta(description="the most prosody pairs, where it has those")] = (
-        UNSET
-    )
-    max_pairs_semantic: Annotated[int | UnsetType, Meta(description="the same of semantic pairs")] = UNSET
+    max_pairs_prosody: Annotated[
+        AtLeastOne | UnsetType, Meta(description="the most prosody pairs, where it has those")
+    ] = UNSET
+    max_pairs_semantic: Annotated[AtLeastOne | UnsetType, Meta(description="the same of semantic pairs")] = UNSET
     swept: Annotated[
         list[str] | UnsetType, Meta(description="the columns of a record, besides `layer`, with several values")
     ] = UNSET
-    threads: Annotated[int | UnsetType, Meta(description="processor threads")] = UNSET
+    threads: Annotated[AtLeastOne | UnsetType, Meta(description="processor threads")] = UNSET
     use_cache: Annotated[bool | UnsetType, Meta(description="of the model's forward; always false")] = UNSET
     engine_tolerance: Annotated[
-        float | UnsetType, Meta(description="logits that count as noise between two ways to compute them")
+        Size | UnsetType, Meta(description="logits that count as noise between two ways to compute them")
     ] = UNSET
     near_tie_margin: Annotated[
-        float | UnsetType, Meta(description="logits between the best two labels below which noise may decide")
+        Size | UnsetType, Meta(description="logits between the best two labels below which noise may decide")
     ] = UNSET
-    n_pairs: Annotated[int | UnsetType, Meta(description="pairs in the list, once it is finished")] = UNSET
-    n_failed: Annotated[int | UnsetType, Meta(description="those listed as failed, once it is finished")] = UNSET
+    n_pairs: Annotated[Count | UnsetType, Meta(description="pairs in the list, once it is finished")] = UNSET
+    n_failed: Annotated[Count | UnsetType, Meta(description="those listed as failed, once it is finished")] = UNSET
     workers: Annotated[
         Workers | UnsetType,
         Meta(description="where workers computed it: how many on which hosts and devices, and Ray's version"),
@@ -122,9 +126,9 @@ class Config(Keys):
 
 class TokenEntry(Keys):
     text: str
-    token_ids: list[int]
+    token_ids: list[Count]
     tokens: list[str]
-    id_used: int
+    id_used: Count
     multi_token: bool
 
 
@@ -140,27 +144,27 @@ class Tokenization(Keys):
 
 
 class GroupCount(Keys):
-    possible: int
-    sampled: int
+    possible: Count
+    sampled: Count
 
 
 class SkippedGroup(Keys):
     group: str
-    n_clips: int
+    n_clips: Count
     reason: str
 
 
 class Construction(Keys):
     kind: Kind
-    seed: int
-    max_pairs: int
+    seed: Seed
+    max_pairs: AtLeastOne
     same_speaker: bool
     both_directions: bool
-    n_clips: int
-    pairs_possible: int
-    pairs_sampled: int
+    n_clips: Count
+    pairs_possible: Count
+    pairs_sampled: Count
     per_group: dict[str, GroupCount]
-    per_transition: dict[str, int]
+    per_transition: dict[str, Count]
     groups_skipped: list[SkippedGroup]
     warnings: list[str]
 
@@ -172,12 +176,12 @@ class BadClip(Keys):
 
 class SpanRow(Keys):
     clip_id: str
-    seconds: float
-    n_input_ids: int
-    span_start: int
-    span_end: int
-    n_audio: int
-    n_audio_expected: int
+    seconds: Size
+    n_input_ids: Count
+    span_start: Count
+    span_end: Count
+    n_audio: Count
+    n_audio_expected: Count
     tokens_before: list[str]
     ids_in_span: list[int]
     tokens_after: list[str]
@@ -195,19 +199,19 @@ class Spans(Keys):
 class SelfPatch(Keys):
     passed: bool
     clips: list[str]
-    layers: list[int]
-    n_predictions: int
-    prediction_agreement: float
-    max_abs_delta_logit: float
-    tolerance: float
-    last_layer_max_abs_delta_logit: float
-    embeddings_max_abs_difference_from_donor: float
+    layers: list[Count]
+    n_predictions: Count
+    prediction_agreement: Share
+    max_abs_delta_logit: Size
+    tolerance: Size
+    last_layer_max_abs_delta_logit: Size
+    embeddings_max_abs_difference_from_donor: Size
 
 
 class DifferingAnswer(Keys):
     pair_id: str
-    row: int
-    stepwise_margin: float
+    row: Count
+    stepwise_margin: Size
 
 
 class EngineCheck(Keys):
@@ -215,27 +219,27 @@ class EngineCheck(Keys):
     engine: str
     reference: str
     pairs: list[str]
-    layers: list[int]
-    n_predictions: int
-    n_differing_predictions: int
+    layers: list[Count]
+    n_predictions: Count
+    n_differing_predictions: Count
     differing_predictions: list[DifferingAnswer]
-    max_abs_logit_difference: float
-    tolerance: float
+    max_abs_logit_difference: Size
+    tolerance: Size
     as_written: str | None | UnsetType = UNSET
-    max_abs_logit_difference_when_repeated: float | UnsetType = UNSET
+    max_abs_logit_difference_when_repeated: Size | UnsetType = UNSET
 
 
 class SoundCheck(Keys):
     passed: bool
-    n_clips: int
+    n_clips: Count
     unreadable: list[BadClip]
     silent: list[str]
-    seconds_heard: float | UnsetType = UNSET
+    seconds_heard: Size | UnsetType = UNSET
     cut: list[str] | UnsetType = UNSET
 
 
 class InUse(Keys):
-    pid: int
+    pid: Count
     host: str
     since: str
 

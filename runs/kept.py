@@ -14,16 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from errors import UserError
 from files import CONFIG
 from registry.catalogue import MAIN
 from runs.reader import ANEW, COMPLETE, MOVE_AWAY, line_error, read_rows
-from runs.row_types import DOSE, FailedPair, PairRow, Record, record_type
-from runs.rows_of_pair import RowCheck
+from runs.row_types import DOSE, FailedPair, PairRow, Record
+
+if TYPE_CHECKING:
+    from runs.record_blocks import Block, Columns
 
 # Controls that run on the main experiment's recipients, in their order.
 ON_ITS_RECIPIENTS = ("self", "random", "non-audio", "same-label", "suffix")
@@ -34,15 +34,15 @@ SAMPLING = ("pair_sampling_seed", "same_speaker", "both_directions", "max_pairs_
 class Kept:
     """One experiment: `columns` are those of its records, in the records' order, and empty while there is none.
 
-    `failed` is pair_id → reason, in the order of the list. Of an unfinished experiment the records are those of the
-    pairs that are whole.
+    The logits are [rows, labels], in the order of `models.labels`; every other column is [rows]. `failed` is pair_id →
+    reason, in the order of the list. Of an unfinished experiment the records are those of the pairs that are whole.
     """
 
     name: str
     settings: dict[str, Any]
     pairs: list[PairRow]
     failed: dict[str, str]
-    columns: dict[str, list]
+    columns: "Columns"
     n_measured: int
 
 
@@ -53,8 +53,11 @@ def files_of(run: Path, name: str) -> tuple[Path, Path, Path]:
     return pairs, records, failed
 
 
-def read_experiment(run: Path, config: Mapping[str, Any], name: str) -> Kept:
-    """One experiment of a run; `UserError` where its files are damaged or contradict each other."""
+def read_experiment(run: Path, config: Mapping[str, Any], name: str, columns: bool = True) -> Kept:
+    """One experiment of a run; `UserError` where its files are damaged or contradict each other.
+
+    Without `columns` the records are checked and not held.
+    """
     settings = config["experiments"][name]
     wrong = _wrong_settings(config, name, settings)
     if wrong:
@@ -63,15 +66,19 @@ def read_experiment(run: Path, config: Mapping[str, Any], name: str) -> Kept:
     pairs = read_pair_list(pairs_file, settings)
     _check_recipients(run, config, name, pairs)
     failed = _failures(failed_file, pairs_file, pairs, settings)
-    columns, measured = _records(records_file, settings, pairs)
-    if settings["finished"]:
-        for number, pair in enumerate(pairs, start=1):
-            if pair.pair_id not in measured and pair.pair_id not in failed:
-                what = f"has no record of pair {_shown(pair.pair_id)} (line {number} of {pairs_file.name})"
-                what = what if records_file.exists() else "is not there"
-                raise UserError(f"{records_file}: {what}, and {failed_file.name} does not list it; {COMPLETE}")
-    lost = {pair.pair_id: failed[pair.pair_id] for pair in pairs if pair.pair_id in failed.keys() - measured}
-    return Kept(name, settings, pairs, lost, columns, len(measured))
+    measured: set[int] = set()
+    blocks = []
+    for block in _blocks(records_file, settings, pairs, settings["finished"]):
+        measured.update(block.pairs.tolist())
+        blocks += [block.columns] if columns else []
+    for number, pair in enumerate(pairs) if settings["finished"] else ():
+        if number not in measured and pair.pair_id not in failed:
+            what = f"has no record of pair {_shown(pair.pair_id)} (line {number + 1} of {pairs_file.name})"
+            what = what if records_file.exists() else "is not there"
+            raise UserError(f"{records_file}: {what}, and {failed_file.name} does not list it; {COMPLETE}")
+    measured_ids = {pairs[number].pair_id for number in measured}
+    lost = {pair.pair_id: failed[pair.pair_id] for pair in pairs if pair.pair_id in failed.keys() - measured_ids}
+    return Kept(name, settings, pairs, lost, _joined(blocks), len(measured))
 
 
 def read_pair_list(path: Path, settings: Mapping[str, Any]) -> list[PairRow]:
@@ -98,20 +105,26 @@ def whole_pairs(
 ) -> tuple[int, int]:
     """How many pairs at the head of the list are whole or have failed, and how many lines of records are theirs.
 
-    What comes behind the first line that does not hold together is not trusted.
+    What follows the first line that does not hold together is not trusted.
     """
     _, records_file, _ = files_of(run, name)
-    check, lines = _row_check(settings, pairs), 0
-    waiting = deque(pair.pair_id for pair in pairs if pair.pair_id not in failed)
+    waiting = deque(number for number, pair in enumerate(pairs) if pair.pair_id not in failed)
+    n_lines = 0
     with suppress(UserError):
-        for number, record in read_rows(records_file, _type_of(settings), COMPLETE, ends=False):
-            if not waiting or record.pair_id != waiting[0] or check.wrong(number, record):
-                break
-            if check.is_whole:
-                lines = number
+        for block in _blocks(records_file, settings, pairs, ends=False):
+            n_rows = len(block.columns["layer"]) // len(block.pairs)
+            for number in block.pairs.tolist():
+                if not waiting or number != waiting[0]:
+                    return (waiting[0] if waiting else len(pairs)), n_lines
                 waiting.popleft()
-    done = next((n for n, pair in enumerate(pairs) if waiting and pair.pair_id == waiting[0]), len(pairs))
-    return done, lines
+                n_lines += n_rows
+    return (waiting[0] if waiting else len(pairs)), n_lines
+
+
+def _blocks(path: Path, settings: Mapping[str, Any], pairs: list[PairRow], ends: bool) -> "Iterator[Block]":
+    from runs.record_blocks import read_records  # needs numpy, for which help does not wait
+
+    return read_records(path, settings, pairs, ends)
 
 
 def _check_recipients(run: Path, config: Mapping[str, Any], name: str, pairs: list[PairRow]) -> None:
@@ -135,37 +148,12 @@ def _check_recipients(run: Path, config: Mapping[str, Any], name: str, pairs: li
             raise line_error(mine, number, f"{has}, where {its.name} has {_shown(str(recipient))}", ANEW)
 
 
-def _records(path: Path, settings: Mapping[str, Any], pairs: list[PairRow]) -> tuple[dict[str, list], set[str]]:
-    declared, check, finished = _type_of(settings), _row_check(settings, pairs), settings["finished"]
-    names = declared.__struct_fields__
-    columns: list[list] = [[] for _ in names]  # column by column: a dict a row would fill the memory
-    number, whole = 0, 0
-    for number, record in read_rows(path, declared, COMPLETE, ends=finished):
-        wrong = check.wrong(number, record)
-        if wrong:
-            raise line_error(path, number, wrong, COMPLETE)
-        for column, value in zip(columns, msgspec.structs.astuple(record), strict=True):
-            column.append(value)
-        if check.is_whole:
-            whole = number
-    if whole < number:
-        if finished:
-            raise line_error(path, number, check.missing(), COMPLETE)
-        for column in columns:
-            del column[whole:]
-    table = dict(zip(names, columns, strict=True)) if whole else {}
-    _check_newer(path, table)
-    return {name: values for name, values in table.items() if values[0] is not msgspec.UNSET}, check.done
+def _joined(blocks: "list[Columns]") -> "Columns":
+    if not blocks:
+        return {}
+    from runs.record_blocks import joined
 
-
-def _check_newer(path: Path, table: Mapping[str, list]) -> None:
-    """A key that older versions did not write is in every line or in none."""
-    for name, values in table.items():
-        if msgspec.UNSET in values:
-            has = values[0] is not msgspec.UNSET
-            number = next((n for n, value in enumerate(values, 1) if (value is not msgspec.UNSET) != has), None)
-            if number:
-                raise line_error(path, number, f"{'lacks' if has else 'has'} {name}, unlike line 1", COMPLETE)
+    return joined(blocks)
 
 
 def _failures(path: Path, pairs_file: Path, pairs: list[PairRow], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -203,10 +191,6 @@ def _wrong_pair(pair: PairRow, settings: Mapping[str, Any], clips: dict[str, tup
     return ""
 
 
-def _type_of(settings: Mapping[str, Any]) -> type[Record]:
-    return record_type(tuple(settings.get("swept", ())))
-
-
 def _wrong_settings(config: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> str:
     """What in an experiment's settings contradicts the rest of the configuration; "" where nothing does."""
     kind = settings["kind"]
@@ -221,18 +205,6 @@ def _wrong_settings(config: Mapping[str, Any], name: str, settings: Mapping[str,
     if len(set(swept)) < len(swept) or not known.issuperset(swept) or not all(map(str.isidentifier, swept)):
         return f"swept names what is none of its options: {_shown(', '.join(swept))}"
     return ""
-
-
-def _row_check(settings: Mapping[str, Any], pairs: list[PairRow]) -> RowCheck:
-    swept = settings.get("swept")
-    values = {name: settings[DOSE] if name == DOSE else settings["options"].get(name) for name in swept or ()}
-    return RowCheck(
-        pairs,
-        settings["layers_to_patch"],
-        None if swept is None else values,
-        None if swept is None or DOSE in swept else settings[DOSE],
-        tolerance=2 * settings.get("engine_tolerance", 1.0),
-    )
 
 
 def _shown(text: str) -> str:

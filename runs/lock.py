@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from errors import UserError
-from files import cannot_be_written, remove_partial, write_whole
+from files import REPLACED, REPLACING, cannot_be_written, process_exists, remove_partial, write_whole
 from runs.reader import read_document
 
 LOCK = ".lock"
@@ -45,7 +45,8 @@ def only_user(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"{folder}: is in use by {_holder(note)}; where that process is gone, remove {note} and try again"
             )
-        remove_partial(folder)
+        for place in (folder, *folder.glob(f"{REPLACED}*"), *folder.glob(f"{REPLACING}*")):
+            remove_partial(place)
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         write_whole(note, json.dumps({"pid": os.getpid(), "host": here, "since": since}) + "\n")
         try:
@@ -60,6 +61,14 @@ def only_user(folder: Path) -> Iterator[None]:
         if made:
             with suppress(OSError):  # nothing was written
                 folder.rmdir()
+
+
+def writer(folder: Path) -> str:
+    """Who writes in `folder`, as "process 12 on HOST since TIME"; "" for nobody."""
+    note = folder / NOTE
+    found = _read(note)
+    gone = found.get("host") == platform.node() and not process_exists(found.get("pid", 0))
+    return _holder(note) if found and not gone else ""
 
 
 def _read(note: Path) -> dict[str, object]:

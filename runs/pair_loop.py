@@ -100,7 +100,7 @@ def _records(
     by_row = _by_label(answer)
     base, donor = by_row[0], _by_label(subject.clips.unpatched(pair.b))[0]
     predictions = [LABELS[i] for i in answer.logits.argmax(1).tolist()]
-    mass = [round(x, 6) for x in answer.mass.tolist()]
+    mass = [min(1.0, round(x, 6)) for x in answer.mass.tolist()]  # the noise of float32 may put it above 1
     return [
         {
             "pair_id": pair.pair_id,

@@ -8,6 +8,8 @@
 """
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +24,7 @@ from runs.row_types import Keys
 COMPLETE = "run the same command again to complete it"
 ANEW = "run that experiment again with --overwrite"
 MOVE_AWAY = "move it away and run the same command again"
+BLOCK = 1 << 20  # bytes that are decoded at a time
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -49,30 +52,65 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, declared: type[Keys], way_out: str, ends: bool = True) -> Iterator[tuple[int, Any]]:
-    """The lines of a file as rows of a declaration, each with its number from 1; none where there is no file.
+    """The lines of a file as rows of a declaration, each with its number from 1; see `read_blocks`."""
+    for number, rows in read_blocks(path, declared, way_out, ends):
+        yield from enumerate(rows, start=number)
 
-    Without `ends` the file is one that still grows: what stands behind its last line end is left out. Raises
-    `UserError`, lazily, at the first line that is not as declared.
+
+def read_blocks(path: Path, declared: type[Keys], way_out: str, ends: bool = True) -> Iterator[tuple[int, list[Any]]]:
+    """The lines of a file as rows of a declaration, about `BLOCK` bytes at a time, with the number of the first line.
+
+    Nothing where there is no file. Without `ends` the file may still grow, and what follows its last line end is left
+    out. Raises `UserError`, lazily, at the first line that is not as declared, after the rows before it.
     """
     file, decoder = _opened(path, way_out), msgspec.json.Decoder(declared)
     if file is None:
         return
-    decode = decoder.decode
+    decode, number, rest = decoder.decode, 1, b""
     with file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                if not ends:
-                    return
-                raise line_error(path, number, "has no line end, so it may be torn", way_out)
-            if line.endswith(b"\r\n"):
-                raise line_error(path, number, "ends in CR LF, where the program writes LF alone", way_out)
+        while content := file.read(BLOCK):
+            *lines, rest = (rest + content).split(b"\n")
+            rows: list[Any] = []
             try:
-                row = decode(line)
+                for line in lines:
+                    if line.endswith(b"\r"):
+                        raise ValueError
+                    rows.append(decode(line))
             except (ValueError, RecursionError):
-                wrong = _wrong_bytes(line) if number == 1 else ""
-                blank = "" if line.strip() else "is blank"
-                raise line_error(path, number, wrong or blank or _wrong(line, decoder), way_out) from None
-            yield number, row
+                yield number, rows
+                raise line_error(
+                    path, number + len(rows), _wrong_line(line, number + len(rows), decoder), way_out
+                ) from None
+            yield number, rows
+            number += len(lines)
+    if rest and ends:
+        raise line_error(path, number, "has no line end, so it may be torn", way_out)
+
+
+def has_line(path: Path) -> bool:
+    """Whether a file has a whole line."""
+    file = _opened(path, MOVE_AWAY)
+    if file is None:
+        return False
+    with file:
+        return file.readline().endswith(b"\n")
+
+
+def offset_of_line(path: Path, number: int) -> int:
+    """How many bytes of a file the first `number` lines take."""
+    file = _opened(path, MOVE_AWAY)
+    if file is None:
+        return 0
+    with file:
+        return sum(map(len, islice(file, number)))
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """The content of a file, a block at a time, to copy it."""
+    file = _opened(path, MOVE_AWAY)
+    if file is not None:
+        with file:
+            yield from iter(partial(file.read, BLOCK), b"")
 
 
 def line_error(path: Path, number: int, wrong: str, way_out: str) -> UserError:
@@ -105,6 +143,13 @@ def _wrong_bytes(content: bytes) -> str:
     if b"\r\n" in content:
         return "its lines end in CR LF, where the program writes LF alone"
     return ""
+
+
+def _wrong_line(line: bytes, number: int, decoder: msgspec.json.Decoder) -> str:
+    if line.endswith(b"\r"):
+        return "ends in CR LF, where the program writes LF alone"
+    wrong = _wrong_bytes(line) if number == 1 and line else ""
+    return wrong or ("" if line.strip() else "is blank") or _wrong(line, decoder)
 
 
 def _wrong(content: bytes, decoder: msgspec.json.Decoder) -> str:

@@ -3,7 +3,8 @@
     record_type(("head",))            # a line of patching_records_NAME.jsonl, with the swept options
 
 A key whose default is `UNSET` is one that an older version of the program did not write; every other key must be there,
-and no key but these may. Numbers are finite, and a text is no number. The descriptions are those of results/README.md.
+and no key but these may. Numbers are finite and in the range declared, and a text is no number. The descriptions are
+those of results/README.md.
 """
 
 from functools import cache
@@ -15,14 +16,21 @@ from models.labels import LABELS
 
 Label = Literal[LABELS]
 Kind = Literal["prosody", "semantic"]
-Count = Annotated[int, Meta(ge=0)]
-Logits = Annotated[dict[Label, float], Meta(min_length=len(LABELS), max_length=len(LABELS))]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+# Differences of two float32 values fit in; sums and squares of these stay finite in float64.
+LARGEST = 1e39
+Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+Size = Annotated[float, Meta(ge=0, le=LARGEST)]
+Mass = Annotated[float, Meta(ge=0, le=1.01)]  # a probability, with the noise of float32
 Dose = Annotated[float, Meta(gt=0, le=1)]
 DOSE = "patch_alpha"
 
 
 class Keys(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     """Base of the declarations: these keys and no others."""
+
+
+Logits = defstruct("Logits", [(label, Number) for label in LABELS], bases=(Keys,), kw_only=True, gc=False)
 
 
 class PairRow(Keys):
@@ -58,7 +66,7 @@ class Record(Keys):
     eligible: Annotated[bool, Meta(description="A's own answer was not the target already")]
     flip_to_target: Annotated[bool, Meta(description="the patched answer is the target")]
     flip_from_base: Annotated[bool, Meta(description="the patched answer is no longer A's own")]
-    delta_logit_target: Annotated[float, Meta(description="the target's logit, patched − unpatched")]
+    delta_logit_target: Annotated[Number, Meta(description="the target's logit, patched − unpatched")]
     logits_base: Annotated[Logits, Meta(description="label → logit of A, unpatched")]
     logits_patch: Annotated[Logits, Meta(description="label → logit of A, patched")]
     logits_donor: Annotated[Logits, Meta(description="label → logit of B, unpatched")]
@@ -68,10 +76,10 @@ class Record(Keys):
     patch_alpha: Annotated[Dose, Meta(description="the dose")]
     semantic_label_b: Annotated[Label, Meta(description="the label of B's words")]
     prosody_label_b: Annotated[Label, Meta(description="the label of B's voice")]
-    label_mass_base: Annotated[float, Meta(description="probability that the five labels hold among all tokens, of A")]
-    label_mass_patch: Annotated[float, Meta(description="the same of A, patched")]
+    label_mass_base: Annotated[Mass, Meta(description="probability that the five labels hold among all tokens, of A")]
+    label_mass_patch: Annotated[Mass, Meta(description="the same of A, patched")]
     stream_shift: Annotated[
-        float, Meta(description="how far the values moved where they were written: ‖new − old‖ / ‖old‖")
+        Size, Meta(description="how far the values moved where they were written: ‖new − old‖ / ‖old‖")
     ]
     patched_from: Annotated[
         Count | None | UnsetType,

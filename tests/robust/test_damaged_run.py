@@ -5,7 +5,9 @@ The harms come from the declarations in `runs.row_types` and `runs.document_type
 
 import copy
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -110,7 +112,7 @@ BYTES = {
 }
 
 
-@pytest.mark.parametrize("harm", [*BYTES, "latin-1", "a directory"])
+@pytest.mark.parametrize("harm", [*BYTES, "latin-1", "a directory", *(["a pipe"] if hasattr(os, "mkfifo") else [])])
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_that_is_none_of_ours_is_refused(run, whole, drawn, file, harm):
     text = (whole / file).read_text(encoding="utf-8")
@@ -120,7 +122,8 @@ def test_a_file_that_is_none_of_ours_is_refused(run, whole, drawn, file, harm):
         key = text.index('"', text.index('"') + 1)
         content = text.encode()[:key] + b"\xe9" + text.encode()[key:]
     else:
-        content = (lambda path: path.mkdir()) if harm == "a directory" else BYTES[harm](text)
+        made = {"a directory": Path.mkdir, "a pipe": lambda path: os.mkfifo(path)}
+        content = made.get(harm) or BYTES[harm](text)
     rewritten(run, whole, file, content)
     is_refused(run, drawn, file)
 
@@ -191,6 +194,16 @@ def harms(declared):
     yield from _harms(found, found.get("$defs", {}), ())
 
 
+def beyond(kind):
+    """The numbers just outside the range of a declared number."""
+    if "minimum" in kind:
+        yield kind["minimum"] - max(1, abs(kind["minimum"]))
+    if "exclusiveMinimum" in kind:
+        yield kind["exclusiveMinimum"]
+    if "maximum" in kind:
+        yield kind["maximum"] * 2
+
+
 DELETE = "(deleted)"
 UNKNOWN = "an_unknown_key"
 
@@ -211,6 +224,8 @@ def _harms(kind, known, path):
         return  # whatever an option takes
     for value in OTHERS["enum" if "enum" in kind else kind["type"]] if path else ():
         yield f"{name} is {value!r}", path, value
+    for value in beyond(kind) if path else ():
+        yield f"{name} is {value}, out of its range", path, value
     for key, inner in kind.get("properties", {}).items():
         if key in kind["required"]:
             yield f"{name} lacks {key}", (*path, key), DELETE
@@ -271,6 +286,49 @@ def test_what_the_declaration_forbids_is_refused(run, whole, drawn, file):
             raise AssertionError(f"{what}: {error}") from None
         tried += 1
     assert tried > 5
+
+
+ANY_NUMBER = {"ids_in_span"}  # a placeholder's id may be negative
+
+
+def numbers(kind, name=""):
+    """(name of the key, declaration) of every number that a declaration has."""
+    if isinstance(kind, list):
+        for inner in kind:
+            yield from numbers(inner, name)
+    elif isinstance(kind, dict):
+        if kind.get("type") in ("integer", "number"):
+            yield name, kind
+        for key, inner in kind.items():
+            yield from numbers(inner, name if key in ("items", "anyOf", "additionalProperties") else key)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_number_has_a_range(file):
+    for name, kind in numbers(schema(FILES[file])):
+        assert name in ANY_NUMBER or {"minimum", "exclusiveMinimum"} & kind.keys(), name
+        # A seed may have as many bits as it likes.
+        assert name in ANY_NUMBER or "maximum" in kind or name.endswith("seed"), name
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value"),
+    [
+        ("patching_config.json", ("experiments", "prosody", "pair_sampling_seed"), -1),
+        ("patching_records_prosody.jsonl", ("label_mass_patch",), -7),
+        ("patching_records_prosody.jsonl", ("label_mass_base",), 1.5),
+        ("patching_records_prosody.jsonl", ("stream_shift",), -1e-6),
+        ("patching_records_prosody.jsonl", ("logits_patch", "happy"), 1e308),
+        ("patching_records_prosody.jsonl", ("n_patched",), 10**30),
+        ("sanity_check_engine.json", ("prosody", "tolerance"), -1.0),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(run, whole, drawn, file, path, value):
+    lines = (whole / file).read_text(encoding="utf-8").splitlines(keepends=True) if file in ROWS else []
+    content = json.loads(lines[LINE - 1] if lines else (whole / file).read_text(encoding="utf-8"))
+    text = json.dumps(harmed(content, path, value), ensure_ascii=False)
+    rewritten(run, whole, file, "".join([*lines[: LINE - 1], text + "\n", *lines[LINE:]]).encode())
+    is_refused(run, drawn, file, LINE if lines else None)
 
 
 # --- files that are each as declared, but contradict each other

@@ -6,11 +6,14 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import files
+from analysis.results import Results
 from cli import cli
 from errors import UserError
 from runs.lock import LOCK, NOTE, only_user
@@ -50,13 +53,65 @@ def test_the_second_is_refused_and_told_who_is_there(other, tmp_path):
 
 
 def test_a_killed_process_keeps_nothing_and_its_half_written_files_go(other, tmp_path):
-    half = tmp_path / "run" / "report.html.1.partial"
+    half = tmp_path / "run" / f"report.html.{other.pid}.partial"
     half.write_text("<html", encoding="utf-8")
     other.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     other.wait()
     with only_user(tmp_path / "run"):
         assert not half.exists()
         assert json.loads((tmp_path / "run" / NOTE).read_text(encoding="utf-8"))["pid"] == os.getpid()
+
+
+def test_what_a_report_is_writing_stays_when_a_run_starts(tmp_path, monkeypatch):
+    """A report of the folder is half written while a command begins there; it must find its file again."""
+    run, write = tmp_path / "run", files.os.fsync
+
+    def begin(number):
+        monkeypatch.setattr(files.os, "fsync", write)
+        with only_user(run):
+            pass
+        write(number)
+
+    run.mkdir()
+    monkeypatch.setattr(files.os, "fsync", begin)
+    assert files.write_whole(run / "report.html", "<html>").read_text(encoding="utf-8") == "<html>"
+    assert [path.name for path in run.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(0, True), (2, False)])
+def test_what_another_machine_is_writing_stays_for_an_hour(tmp_path, hours, stays):
+    half = tmp_path / "report.html.elsewhere.1.partial"
+    half.write_text("<html", encoding="utf-8")
+    then = time.time() - hours * 3600
+    os.utime(half, (then, then))
+    with only_user(tmp_path):
+        assert half.exists() == stays
+
+
+def test_a_report_of_what_is_being_written_says_so(other, tmp_path):
+    """The note is there and no experiment: a run starts, or its only experiment is being replaced."""
+    with pytest.raises(UserError, match=f"holds no experiment yet; process {other.pid} on .* is writing there"):
+        Results(tmp_path / "run")
+    other.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    other.wait()
+    with pytest.raises(UserError, match="holds no experiment; name a run directory"):
+        Results(tmp_path / "run")
+    (tmp_path / "run" / "replacing-prosody").mkdir()
+    with pytest.raises(
+        UserError, match="experiment prosody was being replaced when that was interrupted; run the same"
+    ):
+        Results(tmp_path / "run")
+
+
+def test_a_comparison_removes_what_a_killed_one_left(tmp_path):
+    run, out = make_run(tmp_path / "run", n_pairs=4, n_layers=2), tmp_path / "out"
+    out.mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    half = out / f"hand_over.csv.{platform.node()}.{gone.pid}.partial"
+    half.write_text("run,ki", encoding="utf-8")
+    assert CliRunner().invoke(cli, ["compare", str(run), "--out", str(out)]).exit_code == 0
+    assert not half.exists() and (out / "hand_over.csv").exists() and not (out / NOTE).exists()
 
 
 def test_a_process_id_that_another_program_has_now_keeps_nothing(tmp_path):

@@ -1,12 +1,17 @@
 """A run directory keeps what was computed, and belongs to one model, data set and prompt."""
 
+import itertools
 import json
+import os
+import shutil
+import signal
 
 import pytest
 
 from errors import UserError
 from runs.directory import RunDir
 from runs.kept import read_experiment
+from tests.robust.victim import Crash
 from tests.runs.made import IDENTITY, PAIRS, SETTINGS, failed, records
 
 
@@ -76,6 +81,20 @@ def test_what_the_declaration_does_not_allow_is_never_written(run, rows):
     with pytest.raises(ValueError):
         run.append("prosody", [records(0)[0] | rows])
     assert not run.records_file("prosody").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe has no name here")
+@pytest.mark.parametrize("which", ["records_file", "failures_file", "pairs_file"])
+def test_a_pipe_where_a_file_should_be_is_refused_and_not_waited_for(run, which):
+    run.append("prosody", records(0))
+    path = getattr(run, which)("prosody")
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=f"{path.name}: cannot be read .it is no file."):
+        run.begin("prosody", SETTINGS, PAIRS)
+    if which == "records_file":
+        with pytest.raises(UserError, match="cannot be written"):
+            run.append("prosody", records(0))
 
 
 def test_records_are_counted_in_whole_pairs(run):
@@ -188,6 +207,53 @@ def test_overwriting_takes_what_was_drawn_and_computed_with_it_along(run):
     run.begin("prosody", SETTINGS | {"patch_alpha": 0.5}, PAIRS, overwrite=True)
     assert all((run.path / "replaced-1" / name).exists() and not (run.path / name).exists() for name in names)
     assert (run.path / "patching_metrics_random-prosody.csv").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it is killed in forked processes")
+@pytest.mark.parametrize("how", ["other settings", "damaged"])
+def test_killed_while_it_is_replaced_the_old_experiment_lies_in_one_folder(run, how, tmp_path):
+    """It was once otherwise: records in `replaced-2`, and their settings in `replaced-1`.
+
+    Killed at every change of the disk, then called again: records, pairs, settings and figures of the old experiment
+    are together, as they were, and nothing else is left of it.
+    """
+    settings, names = SETTINGS, ["patching_config.json"]
+    fill(run)
+    run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
+    (run.path / "flip_rate_curve_prosody.png").write_bytes(b"figure")
+    if how == "damaged":
+        with run.records_file("prosody").open("a") as file:
+            file.write("no record\n")
+        names.append("patching_records_prosody.jsonl")
+    else:
+        settings = SETTINGS | {"patch_alpha": 0.5}
+        names += [path.name for path in run.path.glob("*prosody*")]
+    old = {name: (run.path / name).read_bytes() for name in names}
+
+    def begin(folder):
+        again = RunDir(folder)
+        with again.in_use():
+            again.begin("prosody", settings, PAIRS, overwrite=how != "damaged")
+
+    kills = 0
+    for crash_at in itertools.count(1):
+        folder = shutil.copytree(run.path, tmp_path / f"crashed{crash_at}")
+        child = os.fork()
+        if child == 0:
+            Crash(str(folder), crash_at)
+            begin(folder)
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        begin(folder)
+        (aside,) = [path for path in folder.iterdir() if path.is_dir()]
+        assert aside.name == "replaced-1", crash_at
+        assert {path.name: path.read_bytes() for path in aside.iterdir()} == old, crash_at
+        assert not list(folder.rglob("*.partial"))
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        kills += 1
+    assert kills > 10
 
 
 def test_records_that_no_experiment_knows_are_moved_aside_not_deleted(run):

@@ -18,8 +18,9 @@ from runs.directory import RunDir
 from runs.document_types import DOCUMENTS, Experiment
 from runs.kept import read_experiment
 from runs.reader import read_config, read_document, read_rows
+from runs.record_blocks import LOGITS
 from runs.row_types import FailedPair, PairRow, Record, record_type
-from tests.runs.made import IDENTITY, PAIRS, SETTINGS, failed, records
+from tests.runs.made import IDENTITY, PAIRS, SETTINGS, failed, pair, records
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,6 +36,14 @@ def make(folder, rows=None, finished=True, **settings):
     return folder
 
 
+def rows_of(kept):
+    """The records as the rows that were written."""
+    names = list(kept.columns)
+    values = zip(*(column.tolist() for column in kept.columns.values()), strict=True)
+    rows = [dict(zip(names, row, strict=True)) for row in values]
+    return [row | {name: dict(zip(LABELS, row[name], strict=True)) for name in LOGITS} for row in rows]
+
+
 def read(run):
     return read_experiment(run, read_config(run), "prosody")
 
@@ -42,14 +51,14 @@ def read(run):
 def test_what_was_written_is_read_back(tmp_path):
     kept = read(make(tmp_path))
     rows = [row for i in range(3) for row in records(i)]
-    assert [dict(zip(kept.columns, row, strict=True)) for row in zip(*kept.columns.values(), strict=True)] == rows
+    assert rows_of(kept) == rows
     assert kept.n_measured == 3 and kept.failed == {} and [pair.pair_id for pair in kept.pairs] == ["p0", "p1", "p2"]
 
 
 def test_a_swept_option_is_a_column_of_its_own(tmp_path):
     rows = [row | {"head": head} for i in range(3) for row in records(i) for head in (3, 0)]
     kept = read(make(tmp_path, rows, swept=["head"], options={"head": [3, 0]}))
-    assert kept.columns["head"] == [3, 0] * 6
+    assert kept.columns["head"].tolist() == [3, 0] * 6
     path = tmp_path / "patching_records_prosody.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace('"head": 0', '"head": "0"', 1), encoding="utf-8")
     with pytest.raises(UserError, match="line 2: layer 0, head 0, alpha 1 is not among those of the configuration"):
@@ -98,7 +107,8 @@ def test_a_run_of_the_version_before_is_read_with_the_doses_of_its_first_pair(tm
     path = tmp_path / "patching_records_prosody.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace(', "site": "output"', ""), encoding="utf-8")
     kept = read(tmp_path)
-    assert kept.n_measured == 3 and "site" not in kept.columns and kept.columns["patch_alpha"][:4] == [0.5, 0.5, 1, 1]
+    assert kept.n_measured == 3 and "site" not in kept.columns
+    assert kept.columns["patch_alpha"].tolist() == [0.5, 0.5, 1, 1] * 3
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:-1]), encoding="utf-8")
     with pytest.raises(UserError, match="line 11: pair p2 ends with 3 rows; layer 1, alpha 1.* is missing"):
@@ -113,26 +123,97 @@ def test_a_value_that_was_swept_twice_is_refused(tmp_path):
         read(tmp_path)
 
 
-def test_records_are_read_without_holding_a_dict_a_row(tmp_path):
-    path = tmp_path / "patching_records_prosody.jsonl"
-    make(
-        tmp_path,
-        [row | {"layer": layer} for i in range(3) for layer in range(400) for row in records(i)[:1]],
-        layers_to_patch=list(range(400)),
-        finished=False,
-    )
-    config = read_config(tmp_path)
-    config["model"]["n_layers"] = 400
+def test_memory_is_that_of_the_columns_or_of_one_block(tmp_path, monkeypatch):
+    """To show a run 0.4 of its file and a few blocks; to check it, or to go on with it, the blocks alone."""
+    block = 1 << 17
+    monkeypatch.setattr("runs.reader.BLOCK", block)
+    pairs, layers = [pair(i) for i in range(100)], list(range(150))
+    identity = IDENTITY | {"model": IDENTITY["model"] | {"n_layers": 150}}
+    settings = SETTINGS | {"layers_to_patch": layers}
+    run = RunDir(tmp_path)
+    run.claim(identity)
+    run.begin("prosody", settings, pairs)
+    for i in range(100):
+        run.append("prosody", [records(i)[0] | {"layer": layer} for layer in layers])
+    whole = run.records_file("prosody").read_bytes()
+    size = len(whole)
+    assert size > 80 * block
+    config = run.config()
 
     def peak(read):
         tracemalloc.start()
-        read()
+        found = read()
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return most
+        return found, most
 
-    as_dicts = peak(lambda: [json.loads(line) for line in path.open(encoding="utf-8")])
-    assert peak(lambda: read_experiment(tmp_path, config, "prosody")) < as_dicts / 2
+    kept, checking = peak(lambda: read_experiment(tmp_path, config, "prosody", columns=False))
+    assert kept.n_measured == 100 and not kept.columns and checking < 10 * block
+    kept, reading = peak(lambda: read_experiment(tmp_path, config, "prosody"))
+    assert len(kept.columns["layer"]) == 15_000 and reading < 0.4 * size + 10 * block
+    run.records_file("prosody").write_bytes(whole[:-20])
+    done, going_on = peak(lambda: run.begin("prosody", settings, pairs))
+    assert done == 99 and going_on < 10 * block
+    assert whole.startswith(run.records_file("prosody").read_bytes())
+
+
+@pytest.mark.parametrize("size", [1, 7, 500, 999, 1000, 1 << 20])
+@pytest.mark.parametrize("harm", [None, "torn", "a row lost", "a row changed", "a pair twice", "not JSON"])
+def test_where_a_block_ends_changes_nothing(tmp_path, monkeypatch, size, harm):
+    """The same rows, or the same first wrong line, whatever part of the file is read at a time."""
+    path = tmp_path / "patching_records_prosody.jsonl"
+    make(tmp_path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if harm == "torn":
+        lines[-1] = lines[-1][:-1]
+    elif harm == "a row lost":
+        del lines[1]
+    elif harm == "a row changed":
+        lines[3] = lines[3].replace('"len_b": 12', '"len_b": 13')
+    elif harm == "a pair twice":
+        lines += lines[:2]
+    elif harm == "not JSON":
+        lines[4] = lines[4].replace("{", "[", 1)
+    path.write_text("".join(lines), encoding="utf-8")
+    monkeypatch.setattr("runs.reader.BLOCK", size)
+    wrong = {
+        "torn": "line 6: has no line end",
+        "a row lost": "line 2: begins another pair, but pair p0 ends with 1 rows; layer 1 is missing",
+        "a row changed": "line 4: len_b is not what the pair's first row has",
+        "a pair twice": "line 7: gives pair p0 a second time",
+        "not JSON": "line 5: ",
+    }
+    if harm is None:
+        assert rows_of(read(tmp_path)) == [row for i in range(3) for row in records(i)]
+    else:
+        with pytest.raises(UserError, match=wrong[harm]):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("joined", ["two in one line", "one over two lines", "both, so that the lines are as many"])
+def test_a_line_is_one_record(tmp_path, joined):
+    path = tmp_path / "patching_records_prosody.jsonl"
+    make(tmp_path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if joined != "one over two lines":
+        lines[1] = lines[1][:-1]
+    if joined != "two in one line":
+        lines[4] = lines[4].replace(", ", ",\n", 1)
+    path.write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(UserError, match=f"line {5 if joined == 'one over two lines' else 2}: "):
+        read(tmp_path)
+
+
+def test_of_two_wrong_lines_the_first_is_named(tmp_path):
+    """Whether it is JSON is seen before what it says, but of a later line."""
+    path = tmp_path / "patching_records_prosody.jsonl"
+    make(tmp_path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[3] = lines[3].replace('"eligible": true', '"eligible": false')
+    lines[5] = "no record\n"
+    path.write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(UserError, match="line 4: eligible is not what the pair's first row has"):
+        read(tmp_path)
 
 
 # --- whatever a file holds
@@ -225,7 +306,7 @@ def test_every_row_stands_once_and_a_pairs_rows_together(made, order):
 # --- one reader
 
 OTHERS = sorted({*ROOT.glob("*.py"), *ROOT.glob("analysis/**/*.py"), *ROOT.glob("runs/*.py")})
-MAY_OPEN = {"reader.py": "reads", "files.py": "writes", "directory.py": "cuts what is torn"}
+MAY_OPEN = {"reader.py": "reads", "files.py": "writes", "directory.py": "compares what is torn"}
 OWN = {"analysis/report/__init__.py"}  # the page's template and scripts
 
 
