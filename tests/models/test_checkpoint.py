@@ -116,6 +116,7 @@ def test_a_pickle_is_never_read_whatever_it_is_called(checkpoint, tmp_path, refu
 
 
 def test_the_index_names_safetensors_alone(checkpoint, refused):
+    checkpoint.weights.unlink()
     checkpoint.index.write_text(json.dumps({"weight_map": {NORM: "pytorch_model.bin"}}))
     with refused("index.json", "'pytorch_model.bin'", "*.safetensors only"):
         load(checkpoint)
@@ -123,7 +124,7 @@ def test_the_index_names_safetensors_alone(checkpoint, refused):
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors", "..", "a/../model.safetensors", "a\\b"])
 def test_the_index_reaches_nothing_outside_its_folder(checkpoint, refused, name):
-    shutil.copy(checkpoint.weights, checkpoint.folder.parent / "model.safetensors")
+    checkpoint.weights.rename(checkpoint.folder.parent / "model.safetensors")
     name = name.replace("/model", f"{checkpoint.folder.parent}/model", 1) if name[0] == "/" else name
     checkpoint.index.write_text(json.dumps({"weight_map": {NORM: name}}))
     with refused("index.json", "outside the folder"):
@@ -134,6 +135,22 @@ def test_a_tensor_in_two_shards_is_refused(checkpoint, refused):
     checkpoint.shard()
     save_file({NORM: checkpoint.tensors[NORM], "llm_model.x": torch.ones(1)}, checkpoint.folder / "a.safetensors")
     with refused("b.safetensors", NORM, "as a.safetensors does"):
+        load(checkpoint)
+
+
+def test_a_whole_file_goes_before_an_index_and_its_stale_shards(checkpoint, model):
+    before = checkpoint_hash(checkpoint.folder)
+    save_file({name: tensor + 1 for name, tensor in checkpoint.tensors.items()}, checkpoint.folder / "a.safetensors")
+    checkpoint.index.write_text(json.dumps({"weight_map": dict.fromkeys(checkpoint.tensors, "a.safetensors")}))
+    assert checkpoint_hash(checkpoint.folder) == before
+    loaded = load(checkpoint).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+def test_a_lora_beside_the_weights_is_refused(checkpoint, refused, name):
+    (checkpoint.folder / name).write_text("{}")
+    with refused(checkpoint.folder / name, "LoRA adapter", "merge_and_unload()"):
         load(checkpoint)
 
 
@@ -167,6 +184,8 @@ def test_the_weights_of_another_model_are_refused(checkpoint, refused):
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "audio/preprocessor_config.json"])
 def test_broken_json_is_named(checkpoint, refused, name, content):
     path = checkpoint.folder / name
+    if "index" in name:
+        checkpoint.weights.unlink()
     path.write_text(content, encoding="latin-1")
     with refused(path, "again"):
         make_extractor(path, read_json(path)) if "audio" in name else load(checkpoint)

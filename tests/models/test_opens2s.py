@@ -299,6 +299,7 @@ def test_a_broken_config_is_named(checkpoint, refused, content):
     ],
 )
 def test_a_malformed_index_is_refused(checkpoint, refused, index, words):
+    checkpoint.weights.unlink()
     checkpoint.index.write_text(json.dumps(index))
     with refused("model.safetensors.index.json", *words):
         load(checkpoint)
