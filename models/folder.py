@@ -54,7 +54,7 @@ def _fetch(hub_id: str) -> Path:
     try:
         folder = Path(snapshot_download(hub_id, **small, **branch))
         family = family_of(read_config(folder))
-        _refuse_adapter(folder, family)
+        refuse_adapter(folder, family)
         adapter = [] if family.adapter is None else [str(Path(family.adapter) / ADAPTER_WEIGHTS)]
         snapshot_download(hub_id, allow_patterns=[WEIGHTS, *adapter], **branch)
         shards = [name for name in _weight_files(folder, family) if name != WEIGHTS]
@@ -74,7 +74,7 @@ def _fetch(hub_id: str) -> Path:
 def read_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's `config.json`; `UserError` names a LoRA adapter that lies there without its base model."""
     if not (folder / "config.json").is_file():
-        _refuse_adapter(folder, None)
+        refuse_adapter(folder, None)
     return read_json(folder / "config.json")
 
 
@@ -116,18 +116,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_adapter(folder: Path, family: Family | None) -> None:
-    """Raise `UserError` for adapter files that are no part of the published checkpoint: the base alone is another model.
+def refuse_adapter(folder: Path, family: Family | None) -> None:
+    """Raise `UserError` for adapter files that are no part of the published checkpoint.
 
-    transformers looks for `adapter_config.json` in the checkpoint's own folder and in no folder below it.
+    The base model alone would be another model. transformers looks for `adapter_config.json` in the checkpoint's own
+    folder and in no folder below it.
     """
     if family is not None and family.adapter == "":
         return
     found = sorted(path.name for name in ("adapter_config.json", "adapter_model*") for path in folder.glob(name))
     if found:
         raise UserError(
-            f"{folder / found[0]}: is a LoRA adapter, which is not loaded; merge it with peft (merge_and_unload(), then "
-            "save_pretrained()) and pass the merged folder, or remove the adapter's files to study the base model"
+            f"{folder / found[0]}: is a LoRA adapter, which is not loaded; merge it with peft (merge_and_unload(), "
+            "then save_pretrained()) and pass the merged folder, or remove the adapter's files to study the base model"
         )
 
 
@@ -156,7 +157,7 @@ def weight_paths(folder: Path, family: Family) -> list[Path]:
     Raises `UserError` where there are none or one is missing, and for a LoRA adapter beside them. Pickles are never
     read.
     """
-    _refuse_adapter(folder, family)
+    refuse_adapter(folder, family)
     names = _weight_files(folder, family)
     if not names:
         pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""

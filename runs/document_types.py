@@ -48,6 +48,7 @@ class Prompt(Keys):
     user: str
     text: str
     span: str | UnsetType = UNSET
+    date: str | UnsetType = UNSET
 
 
 class LabelTokens(Keys):

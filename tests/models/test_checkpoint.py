@@ -17,7 +17,8 @@ from models.folder import read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import make_extractor
 from models.opens2s import load_model
-from models.opens2s_io import OpenS2SIO
+from models.opens2s_io import OpenS2SIO, check_fits
+from models.tokens import settled
 
 NORM = "llm_model.model.layers.2.input_layernorm.weight"
 HEAD = "llm_model.lm_head.weight"
@@ -285,7 +286,8 @@ def test_a_template_that_does_not_write_the_prompt_is_refused(tokenizer_folder, 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(model, io, refused):
     with refused("tokenizer.json", "config.json's vocabulary", "one checkpoint"):
-        io.check_fits(model)  # the golden model knows 128 ids, this tokenizer more
+        # The golden model knows 128 ids, this tokenizer more.
+        check_fits(model, io.extractor, *settled(Path(), io.tokenizer, io.prompt))
 
 
 def test_a_folder_without_audio_lacks_its_settings(tokenizer_folder, refused):
