@@ -23,7 +23,7 @@ from commandline.options import check_workers, run_path, wants_workers
 from commandline.program import starting
 from errors import BAD_USAGE, UserError
 from models.families import family_of
-from models.folder import check_layers, checkpoint_folder, is_hub_id, n_layers_of, read_config
+from models.folder import check_layers, checkpoint_folder, is_hub_id, n_layers_of, read_config, refuse_adapter
 from pairs import Dataset, PairSample, build_pairs, load_dataset
 from registry.catalogue import Entry, catalogue, load_intervention
 from runs.directory import RunDir
@@ -133,8 +133,9 @@ def sample_pairs(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSa
 def check_model(options: dict[str, Any]) -> None:
     """`UserError` for what a model's folder and configuration show to be wrong, before torch is waited for."""
     if os.path.exists(options["model"]) or not is_hub_id(options["model"]):
-        config = read_config(checkpoint_folder(options["model"]))
-        family_of(config)
+        folder = checkpoint_folder(options["model"])
+        config = read_config(folder)
+        refuse_adapter(folder, family_of(config))
         if n_layers := n_layers_of(config):
             check_layers(options["layers"], n_layers)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.clips import ClipStore
 from engine.engine import Engine
 from engine.threads import settle_threads
-from models.checkpoint import checkpoint_hash
+from models.checkpoint import hashing
 from models.families import Family, family_of
 from models.folder import checkpoint_folder, read_config
 from models.labels import LabelTokenizerHelper
@@ -47,10 +47,12 @@ def load_subject(
     `engine` and `max_rows` are those of `Engine`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`).
     """
     folder = checkpoint_folder(source)
-    model = load_speech_lm(folder, device, dtype)
+    with hashing(folder) as sha256:
+        model = load_speech_lm(folder, device, dtype)
+        checkpoint = sha256()
     labels = LabelTokenizerHelper(model.tokenizer)
     settle_threads(model.llm)
     made = Engine(model.llm, engine, max_rows)
     store = ClipStore(model, made, labels.token_ids, None if store_mb is None else store_mb << 20)
     name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
-    return Subject(name, checkpoint_hash(folder), family_of(read_config(folder)), model, labels, made, store)
+    return Subject(name, checkpoint, family_of(read_config(folder)), model, labels, made, store)

@@ -1,10 +1,12 @@
-"""A LoRA that comes with a checkpoint, merged into its weights: W + (alpha / r) · B · A.
+"""A LoRA that comes with a checkpoint, merged into its weights: W + (alpha / r) · B · A, alpha / √r for an rsLoRA.
 
     tensors |= merged(folder, "speech-lora", config, tensors)
 
 peft is not needed, and without it transformers would load such a checkpoint without its adapter.
 """
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +19,19 @@ from errors import UserError
 from models.checkpoint import is_finite
 from models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 
-# What would make another sum of it than the one above, and the values with which it does not.
+# The keys of peft's LoraConfig for which the merged weights are the sum above, and their values: any (None), or these.
 PLAIN = {
-    "use_dora": (None, False),
-    "use_rslora": (None, False),
-    "fan_in_fan_out": (None, False),
-    "lora_bias": (None, False),
-    "bias": (None, "none"),
-    "modules_to_save": (None, []),
-    "rank_pattern": (None, {}),
-    "alpha_pattern": (None, {}),
+    **dict.fromkeys(("r", "lora_alpha", "use_rslora")),  # part of the sum
+    # Provenance, training, and which modules got a LoRA, which the names of the tensors say too.
+    **dict.fromkeys(("auto_mapping", "base_model_name_or_path", "revision", "peft_version", "task_type")),
+    **dict.fromkeys(("inference_mode", "lora_dropout", "megatron_core", "qalora_group_size")),
+    "runtime_config": None,
+    **dict.fromkeys(("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")),
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, "gaussian"),  # the others change the base weights, or may
 }
+NEUTRAL = (None, False, "", [], {})  # what any other key must hold: the feature of its name is off
 KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<half>[AB])(?:\.\w+)?\.weight")
 
 
@@ -52,14 +56,19 @@ def merged(
 
 def _merged(where: Path, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     settings = read_json(where / ADAPTER_CONFIG)
-    rank, alpha = settings.get("r"), settings.get("lora_alpha")
-    numbers = all(type(value) in (int, float) and value > 0 for value in (rank, alpha))
-    odd = [key for key, plain in PLAIN.items() if settings.get(key) not in plain]
-    if settings.get("peft_type", "LORA") != "LORA" or not numbers or odd:
-        what = ", ".join(odd) or "peft_type, r and lora_alpha"
+    odd = [
+        f"{key} {json.dumps(value)[:40]}"
+        for key, value in settings.items()
+        if not (PLAIN[key] is None or value in PLAIN[key] if key in PLAIN else value in NEUTRAL)
+    ]
+    rank, alpha, of_root = settings.get("r"), settings.get("lora_alpha"), settings.get("use_rslora") or False
+    numbers = type(rank) is int and rank > 0 and type(alpha) in (int, float) and 0 < alpha < math.inf
+    if odd or not numbers or type(of_root) is not bool:
+        what = ", ".join(odd) or "r, lora_alpha and use_rslora"
         raise UserError(
             f"{where / ADAPTER_CONFIG}: {what} cannot be merged here; merge it with peft and save the model"
         )
+    scale = alpha / (math.sqrt(rank) if of_root else rank)
     path = where / ADAPTER_WEIGHTS
     try:
         tensors = load_file(path)
@@ -72,14 +81,17 @@ def _merged(where: Path, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
             raise UserError(f"{path}: {name} is no part of a LoRA of linear layers; fetch it again")
         if not is_finite(tensor):
             raise UserError(f"{path}: {name} holds NaN or infinite values; fetch the file again")
-        halves.setdefault(found["module"], {})[found["half"]] = tensor.float()
+        pair = halves.setdefault(found["module"], {})
+        if found["half"] in pair:
+            raise UserError(f"{path}: holds more than one LoRA for {found['module']}; keep one of them")
+        pair[found["half"]] = tensor.float()
     if not halves:
         raise UserError(f"{path}: holds no tensors; fetch it again")
-    return dict(_changed(path, module, pair, weights, alpha / rank) for module, pair in halves.items())
+    return dict(_changed(path, module, pair, weights, rank, scale) for module, pair in halves.items())
 
 
 def _changed(
-    path: Path, module: str, pair: Mapping[str, torch.Tensor], weights: Mapping[str, Any], scale: float
+    path: Path, module: str, pair: Mapping[str, torch.Tensor], weights: Mapping[str, Any], rank: int, scale: float
 ) -> tuple[str, torch.Tensor]:
     # The names before `layers` differ between an adapter and a base that were saved by different versions.
     tail = "layers." + module.partition("layers.")[2] + ".weight"
@@ -87,6 +99,9 @@ def _changed(
     if len(names) != 1 or pair.keys() != {"A", "B"}:
         raise UserError(f"{path}: {module} has {len(names)} places in the weights, or half a LoRA; fetch both again")
     weight = weights[names[0]][:].float()
-    if (pair["B"].shape[0], pair["A"].shape[1]) != weight.shape or pair["B"].shape[1] != pair["A"].shape[0]:
-        raise UserError(f"{path}: {module} has another shape than {names[0]}; take both from one checkpoint")
+    rows, columns = weight.shape if weight.dim() == 2 else (0, 0)
+    if (pair["A"].shape, pair["B"].shape) != ((rank, columns), (rows, rank)):
+        raise UserError(
+            f"{path}: {module} has another shape than {names[0]} with rank {rank}; take both from one checkpoint"
+        )
     return names[0], weight + scale * (pair["B"] @ pair["A"])

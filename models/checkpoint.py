@@ -7,9 +7,12 @@ Only safetensors are read, never a pickle.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -113,8 +116,26 @@ def _progress(what: str, n_bytes: int) -> tqdm:
     )
 
 
-def checkpoint_hash(folder: Path) -> str:
-    """sha256 over every file that is read (configuration, weights, tokenizer, features), in a fixed order."""
+@contextmanager
+def hashing(folder: Path) -> Iterator[Callable[[], str]]:
+    """Hash a checkpoint in a thread while the body loads it, so that a disk gives its bytes once.
+
+    Gives a function that waits for `checkpoint_hash`. Where the body fails, the hash is given up.
+    """
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(checkpoint_hash, folder, stop)
+        try:
+            yield future.result
+        finally:
+            stop.set()
+
+
+def checkpoint_hash(folder: Path, stop: Event | None = None) -> str:
+    """sha256 over every file that is read (configuration, weights, tokenizer, features), in a fixed order.
+
+    Raises `CancelledError` once `stop` is set.
+    """
     digest = hashlib.sha256()
     family = family_of(read_config(folder))
     patterns = [*family.input_files]
@@ -126,16 +147,18 @@ def checkpoint_hash(folder: Path) -> str:
     try:
         with _progress("hashing the checkpoint", sum(path.stat().st_size for path in paths)) as bar:
             for path in paths:
-                digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + _file_hash(path, bar))
+                digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + _file_hash(path, bar, stop))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); fetch the file again") from None
     return digest.hexdigest()
 
 
-def _file_hash(path: Path, bar: tqdm) -> bytes:
+def _file_hash(path: Path, bar: tqdm, stop: Event | None) -> bytes:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(HASH_BLOCK):
+            if stop is not None and stop.is_set():
+                raise CancelledError
             digest.update(block)
             bar.update(len(block))
     return digest.digest()

@@ -13,7 +13,8 @@ from typing import Any
 from errors import UserError
 
 EXACT = ("stepwise", "sweep", "tail")
-TOKENIZER = ("tokenizer*", "vocab.json", "merges.txt", "added_tokens.json", "*.jinja")
+TOKENIZER = ("tokenizer*", "vocab.json", "merges.txt", "added_tokens.json", "*.jinja",
+             "additional_chat_templates/*.jinja")  # fmt: skip
 INPUT_FILES = (*TOKENIZER, "special_tokens_map.json", "chat_template.json", "preprocessor_config.json",
                "processor_config.json")  # fmt: skip
 

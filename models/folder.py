@@ -18,6 +18,7 @@ from models.families import REVISIONS, Family, family_of
 
 MAX_JSON_BYTES = 64 * 2**20  # the index of the real model holds 0.1 MB, its tokenizer 11
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DECODERS = (("llm_config",), ("text_config",), ("thinker_config", "text_config"))  # where families describe theirs
 
 
@@ -53,10 +54,12 @@ def _fetch(hub_id: str) -> Path:
     try:
         folder = Path(snapshot_download(hub_id, **small, **branch))
         family = family_of(read_config(folder))
-        weights = _weight_files(folder, family) or ["model.safetensors"]
-        if family.adapter is not None:
-            weights.append(str(Path(family.adapter) / ADAPTER_WEIGHTS))
-        snapshot_download(hub_id, allow_patterns=weights, **branch)
+        refuse_adapter(folder, family)
+        adapter = [] if family.adapter is None else [str(Path(family.adapter) / ADAPTER_WEIGHTS)]
+        snapshot_download(hub_id, allow_patterns=[WEIGHTS, *adapter], **branch)
+        shards = [name for name in _weight_files(folder, family) if name != WEIGHTS]
+        if shards:
+            snapshot_download(hub_id, allow_patterns=shards, **branch)
     except (HTTPError, HFValidationError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -69,7 +72,9 @@ def _fetch(hub_id: str) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's `config.json`."""
+    """The checkpoint's `config.json`; `UserError` names a LoRA adapter that lies there without its base model."""
+    if not (folder / "config.json").is_file():
+        refuse_adapter(folder, None)
     return read_json(folder / "config.json")
 
 
@@ -111,25 +116,48 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def refuse_adapter(folder: Path, family: Family | None) -> None:
+    """Raise `UserError` for adapter files that are no part of the published checkpoint.
+
+    The base model alone would be another model. transformers looks for `adapter_config.json` in the checkpoint's own
+    folder and in no folder below it.
+    """
+    if family is not None and family.adapter == "":
+        return
+    found = sorted(path.name for name in ("adapter_config.json", "adapter_model*") for path in folder.glob(name))
+    if found:
+        raise UserError(
+            f"{folder / found[0]}: is a LoRA adapter, which is not loaded; merge it with peft (merge_and_unload(), "
+            "then save_pretrained()) and pass the merged folder, or remove the adapter's files to study the base model"
+        )
+
+
 def _weight_files(folder: Path, family: Family) -> list[str]:
-    """Names of the safetensors files that hold a needed tensor."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
-        names = sorted({weight_map[name] for name in weight_map if family.needs(name)})
-        for name in names:
-            if name in ("", "..") or Path(name).name != name or "\\" in name:
-                raise UserError(f"{index}: names a file outside the folder: {name!r}; fetch the file again")
-            if not name.endswith(".safetensors"):
-                raise UserError(f"{index}: names {name!r}, but weights are read from *.safetensors only")
-        return names
-    return ["model.safetensors"] if (folder / "model.safetensors").exists() else []
+    """Names of the safetensors files to read; as in transformers, `model.safetensors` goes before an index."""
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS]
+    index = folder / INDEX
+    if not index.exists():
+        return []
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
+    names = sorted({weight_map[name] for name in weight_map if family.needs(name)})
+    for name in names:
+        if name in ("", "..") or Path(name).name != name or "\\" in name:
+            raise UserError(f"{index}: names a file outside the folder: {name!r}; fetch the file again")
+        if not name.endswith(".safetensors"):
+            raise UserError(f"{index}: names {name!r}, but weights are read from *.safetensors only")
+    return names
 
 
 def weight_paths(folder: Path, family: Family) -> list[Path]:
-    """The safetensors files to read; `UserError` where there are none or one is missing. Pickles are never read."""
+    """The safetensors files to read: `model.safetensors`, or the shards of its index where there is no such file.
+
+    Raises `UserError` where there are none or one is missing, and for a LoRA adapter beside them. Pickles are never
+    read.
+    """
+    refuse_adapter(folder, family)
     names = _weight_files(folder, family)
     if not names:
         pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""

@@ -8,6 +8,7 @@ division in the head. The LoRA of 3.3 is merged. Made for transcription and tran
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +92,16 @@ def load(folder: Path, device: str | None = None, dtype: str | None = None) -> G
         if settings.get(key, value) != value:
             raise UserError(f"{path}: {key} is {settings[key]!r}, but Granite Speech has {value!r}; fetch it again")
     system = SYSTEM if config.has_lora_adapter else None
-    turn = lambda sound: Turn(system, sound, documented(system, sound), inline=True)  # noqa: E731
-    tokenizer, prompt = read_turn(folder, config.audio_token_id, turn)
+    tokenizer, prompt = read_turn(folder, config.audio_token_id, partial(turn, system))
     return GraniteSpeech(load_outer(cls, folder, config, device, dtype), tokenizer, prompt)
 
 
-def documented(system: str | None, sound: str) -> str:
+def turn(system: str | None, sound: str) -> Turn:
     """The turn of the model card."""
 
-    def turn(role: str, content: str) -> str:
+    def part(role: str, content: str) -> str:
         return f"<|start_of_role|>{role}<|end_of_role|>{content}<|end_of_text|>\n"
 
-    head = turn("system", system) if system else ""
-    return head + turn("user", sound + PROMPT) + "<|start_of_role|>assistant<|end_of_role|>"
+    head = part("system", system) if system else ""
+    text = head + part("user", sound + PROMPT) + "<|start_of_role|>assistant<|end_of_role|>"
+    return Turn(system, sound, text, inline=True)

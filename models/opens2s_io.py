@@ -15,12 +15,22 @@ import torch
 from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from errors import UserError
+from models.bounded import At, bounded
 from models.folder import read_config, read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import log_mel, make_extractor
 from models.opens2s import OpenS2S, audio_length, check_config, load_model
 from models.speech_lm import PLACEHOLDER_ID, PROMPT, Prompt
-from models.tokens import check_vocabulary, read_tokenizer, tokenizer_faults
+from models.tokens import (
+    Tokens,
+    check_vocabulary,
+    default_template,
+    read_tokenizer,
+    render,
+    settled,
+    template_path,
+    tokenizer_faults,
+)
 
 SYSTEM = "You are a helpful assistant."
 AUDIO_START, AUDIO, AUDIO_END, TTS_START = "<|im_audio_start|>", "<|im_audio|>", "<|im_audio_end|>", "<|im_tts_start|>"
@@ -29,31 +39,35 @@ AUDIO_START, AUDIO, AUDIO_END, TTS_START = "<|im_audio_start|>", "<|im_audio|>",
 class OpenS2SIO:
     """Tokenizer and feature extractor of a checkpoint.
 
-    Raises `UserError` when the tokenizer lacks a special token of OpenS2S or the chat template.
+    The calls of `at` say which file is being run. Raises `UserError` when there is no chat template, or the tokenizer
+    lacks a special token of OpenS2S.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, extractor: WhisperFeatureExtractor):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, extractor: WhisperFeatureExtractor, folder: Path, at: At):
         self.tokenizer, self.extractor = tokenizer, extractor
+        self._files, self._at = (template_path(folder), folder / "tokenizer.json"), at
+        self._template = default_template(tokenizer.chat_template, self._files[0])
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in (AUDIO_START, AUDIO_END, TTS_START) if token not in vocabulary]
         if missing:
             raise UserError(f"the tokenizer lacks {', '.join(missing)}; use the tokenizer of the OpenS2S checkpoint")
-        if not tokenizer.chat_template:
+        if not self._template:
             raise UserError(
                 "the tokenizer has no chat template; add the checkpoint's chat_template.jinja to its folder"
             )
         self.audio_start_id, self.audio_end_id = vocabulary[AUDIO_START], vocabulary[AUDIO_END]
 
     @classmethod
-    def from_checkpoint(cls, folder: Path) -> "OpenS2SIO":
+    def from_checkpoint(cls, folder: Path, at: At = lambda path: None) -> "OpenS2SIO":
         """Read the tokenizer and `audio/preprocessor_config.json` of a checkpoint folder; no code of its own is run.
 
-        Raises `UserError` for files that are missing or broken, and for a tokenizer that cannot write the prompt.
+        In this process: `load` reads a foreign checkpoint's in another one, which `at` tells where it is. Raises
+        `UserError` for files that are missing or broken, and for a tokenizer that cannot write the prompt.
         """
-        path = folder / "audio" / "preprocessor_config.json"
-        extractor = make_extractor(path, read_json(path))
+        extractor = read_extractor(folder)
+        at(folder / "tokenizer.json")
         with tokenizer_faults(folder):
-            io = cls(read_tokenizer(folder), extractor)
+            io = cls(read_tokenizer(folder), extractor, folder, at)
             io.check_prompt()
         return io
 
@@ -64,41 +78,34 @@ class OpenS2SIO:
             raise UserError("the tokenizer's chat template does not give the prompt as it is; use the checkpoint's own")
         find_audio_span(expand_ids(self.input_ids(), 1), self.audio_start_id, self.audio_end_id)
 
-    def check_fits(self, model: OpenS2S) -> None:
-        """Raise `UserError` where the feature extractor makes other windows or bins than the encoder reads."""
-        bins, frames = model.audio_encoder_model.config.num_mel_bins, model.window_frames
-        made = self.extractor.n_samples // self.extractor.hop_length
-        bins_made = self.extractor.feature_size
-        if bins_made != bins or made % frames:
-            raise UserError(
-                f"audio/preprocessor_config.json gives {bins_made} bins and windows of {made} frames, "
-                f"but config.json's audio encoder reads {bins} and {frames}; take both files from one checkpoint"
-            )
-        check_vocabulary(self.tokenizer, self.input_ids(), model.llm_model.config.vocab_size)
-
     def prompt_text(self, prompt: str = PROMPT) -> str:
         """The whole turn as text, with `<|im_audio|>` where the sound belongs."""
+        return self._rendered(prompt)[0]
+
+    def _rendered(self, prompt: str) -> tuple[str, str | None]:
         messages = [
             {"role": "system", "content": SYSTEM},
             {"role": "user", "content": AUDIO_START + AUDIO + AUDIO_END + prompt},
         ]
-        text = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, enable_thinking=False
-        )
-        return text + TTS_START
+        self._at(self._files[0])
+        text, date = render(self.tokenizer, self._template, self._files[0], messages)
+        return text + TTS_START, date
 
     def input_ids(self, prompt: str = PROMPT) -> list[int]:
         """Token ids of the turn with the single placeholder -200 for the sound; the same for every clip."""
         before, after = self.prompt_text(prompt).split(AUDIO)
+        self._at(self._files[1])
 
         def encode(part: str) -> list[int]:
             return self.tokenizer.encode(part, add_special_tokens=False)
 
         return [*encode(before), PLACEHOLDER_ID, *encode(after)]
 
-    def features(self, waveform: np.ndarray) -> tuple[torch.Tensor, int]:
-        """16 kHz mono samples to log-mel `[mel_bins, frames]` of whole windows, and how many frames of it are sound."""
-        return log_mel(self.extractor, waveform, self.extractor.n_samples)
+    def prompt(self) -> Prompt:
+        """The turn with the question."""
+        (text, date), ids = self._rendered(PROMPT), self.input_ids()
+        place = ids.index(PLACEHOLDER_ID)
+        return Prompt(SYSTEM, text, ids[:place], ids[place + 1 :], (AUDIO_START, AUDIO_END), date=date)
 
 
 class OpenS2SLM:
@@ -106,14 +113,12 @@ class OpenS2SLM:
 
     max_samples = None
 
-    def __init__(self, model: OpenS2S, io: OpenS2SIO):
+    def __init__(self, model: OpenS2S, tokens: Tokens, prompt: Prompt, extractor: WhisperFeatureExtractor):
         self.model, self.llm = model, model.llm_model
-        self.tokenizer, self.features = io.tokenizer, io.features
-        self._hop = io.extractor.hop_length
-        ids = io.input_ids()
-        place = ids.index(PLACEHOLDER_ID)
-        borders = (AUDIO_START, AUDIO_END)
-        self.prompt = Prompt(SYSTEM, io.prompt_text(), ids[:place], ids[place + 1 :], borders)
+        self.tokenizer, self.prompt, self._extractor = tokens, prompt, extractor
+
+    def features(self, waveform: np.ndarray) -> tuple[torch.Tensor, int]:
+        return whole_windows(self._extractor, waveform)
 
     def encode(self, features: tuple[torch.Tensor, int]) -> torch.Tensor:
         return self.model.encode(*features)
@@ -123,17 +128,51 @@ class OpenS2SLM:
 
     def n_audio(self, n_samples: int) -> int:
         n_convs = len(self.model.audio_adapter.subsampler.conv_layers)
-        return audio_length(-(-n_samples // self._hop), self.model.window_frames, n_convs)
+        return audio_length(-(-n_samples // self._extractor.hop_length), self.model.window_frames, n_convs)
+
+
+def whole_windows(extractor: WhisperFeatureExtractor, waveform: np.ndarray) -> tuple[torch.Tensor, int]:
+    """16 kHz mono samples to log-mel `[mel_bins, frames]` of whole windows, and how many frames of it are sound."""
+    return log_mel(extractor, waveform, extractor.n_samples)
+
+
+def read_extractor(folder: Path) -> WhisperFeatureExtractor:
+    """The feature extractor of a checkpoint folder."""
+    path = folder / "audio" / "preprocessor_config.json"
+    return make_extractor(path, read_json(path))
+
+
+def read_turn(at: At, folder: Path) -> tuple[Tokens, Prompt]:
+    """The tokens of a folder and the turn in it."""
+    io = OpenS2SIO.from_checkpoint(folder, at)
+    LabelTokenizerHelper(io.tokenizer)
+    with tokenizer_faults(folder):
+        return settled(folder, io.tokenizer, io.prompt)
 
 
 def load(folder: Path, device: str | None = None, dtype: str | None = None) -> OpenS2SLM:
     """A checkpoint folder, whole or not at all; what is small comes first, since it fails faster than weights do."""
     check_config(read_config(folder))
-    io = OpenS2SIO.from_checkpoint(folder)
-    LabelTokenizerHelper(io.tokenizer)
+    extractor = read_extractor(folder)
+    tokens, prompt = bounded(read_turn, folder)
     model = load_model(folder, device, dtype)
-    io.check_fits(model)
-    return OpenS2SLM(model, io)
+    check_fits(model, extractor, tokens, prompt)
+    return OpenS2SLM(model, tokens, prompt, extractor)
+
+
+def check_fits(model: OpenS2S, extractor: WhisperFeatureExtractor, tokens: Tokens, prompt: Prompt) -> None:
+    """Raise `UserError` where the feature extractor makes other windows or bins than the encoder reads.
+
+    Also where the prompt or a label has a token that the model lacks.
+    """
+    bins, frames = model.audio_encoder_model.config.num_mel_bins, model.window_frames
+    made, bins_made = extractor.n_samples // extractor.hop_length, extractor.feature_size
+    if bins_made != bins or made % frames:
+        raise UserError(
+            f"audio/preprocessor_config.json gives {bins_made} bins and windows of {made} frames, "
+            f"but config.json's audio encoder reads {bins} and {frames}; take both files from one checkpoint"
+        )
+    check_vocabulary(tokens, [*prompt.before, *prompt.after], model.llm_model.config.vocab_size)
 
 
 def expand_ids(ids: Sequence[int], n_audio: int) -> torch.Tensor:

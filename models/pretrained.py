@@ -25,7 +25,7 @@ from models.adapters import merged
 from models.checkpoint import is_finite, stored_tensors
 from models.devices import pick_device, pick_dtype
 from models.families import family_of
-from models.folder import read_config
+from models.folder import WEIGHTS, read_config
 from models.labels import Tokenizer
 from models.speech_lm import Prompt
 from models.tokens import check_vocabulary
@@ -135,7 +135,10 @@ def outer_config(cls: type, folder: Path) -> Any:
     _check_counts(config, len(stored_tensors(folder, family_of(config))))
     try:
         with _quiet():
-            return cls.config_class.from_pretrained(folder, local_files_only=True)
+            made = cls.config_class.from_pretrained(folder, local_files_only=True)
+        # How attention and experts are computed is no property of the checkpoint; these also set it in all parts.
+        made._attn_implementation = made._experts_implementation = None
+        return made
     except UNUSABLE_VALUE as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"config.json: cannot be used ({reason}); fetch the file again") from None
@@ -152,9 +155,8 @@ def _check_plain(config: Mapping[str, Any]) -> None:
     for part in _parts(config):
         if part.get("quantization_config") is not None:
             raise UserError("config.json has a quantization_config; take a checkpoint with float or bfloat16 weights")
-        for key in ("attn_implementation", "_attn_implementation"):
-            if "/" in str(part.get(key)):  # a kernel that would be fetched from the hub, and is code
-                raise UserError(f"config.json: {key} names code to be fetched, {part[key]!r}; remove the key")
+        if (other := part.get("transformers_weights")) not in (None, WEIGHTS):
+            raise UserError(f"config.json: transformers_weights names {other!r}; rename the weights to {WEIGHTS}")
 
 
 def _check_counts(config: Mapping[str, Any], n_tensors: int) -> None:

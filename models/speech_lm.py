@@ -33,6 +33,7 @@ class Prompt:
 
     `system` is the system turn, None where the model has none. `borders` are the tokens directly beside the sound,
     None on a side that has no token of its own for it. `span` says what the span holds beside the sound, if anything.
+    `date` is what a chat template that asks for the date was given, always the same one; None where none asks.
     """
 
     system: str | None
@@ -41,6 +42,7 @@ class Prompt:
     after: list[int]
     borders: tuple[str | None, str | None] = (None, None)
     span: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from transformers import VoxtralForConditionalGeneration
 
+from models.bounded import At, bounded
 from models.labels import LabelTokenizerHelper
 from models.mel import log_mel, read_extractor
 from models.pretrained import Decoder, Pretrained, load_outer, outer_config
 from models.speech_lm import PROMPT, Prompt
 from models.tekken import Tekken
+from models.tokens import Tokens, settled
 
 BORDERS = ("[BEGIN_AUDIO]", None)
 SPAN = (
@@ -28,7 +30,7 @@ SPAN = (
 class Voxtral(Pretrained):
     """Voxtral behind the face of `SpeechLM`."""
 
-    def __init__(self, outer: VoxtralForConditionalGeneration, tokenizer: Tekken, prompt: Prompt, extractor):
+    def __init__(self, outer: VoxtralForConditionalGeneration, tokenizer: Tokens, prompt: Prompt, extractor):
         super().__init__(Decoder(outer.model.language_model, outer.lm_head), tokenizer, prompt)
         self._encoder, self._projector = outer.model.audio_tower, outer.model.multi_modal_projector
         self._extractor, self._config = extractor, outer.config.audio_config
@@ -55,13 +57,19 @@ def make_turn(tokenizer: Tekken) -> Prompt:
     return Prompt(None, f"<s>[INST][BEGIN_AUDIO][AUDIO]{PROMPT}[/INST]", before, after, BORDERS, SPAN)
 
 
+def read_turn(at: At, folder: Path) -> tuple[Tokens, Prompt]:
+    """The tokens of a folder's `tekken.json`, and the turn."""
+    at(folder / "tekken.json")
+    tokenizer = Tekken(folder / "tekken.json")
+    LabelTokenizerHelper(tokenizer)
+    return settled(folder, tokenizer, lambda: make_turn(tokenizer))
+
+
 def load(folder: Path, device: str | None = None, dtype: str | None = None) -> Voxtral:
     """A checkpoint folder, whole or not at all."""
     cls = VoxtralForConditionalGeneration
     config = outer_config(cls, folder)
     audio = config.audio_config
     extractor = read_extractor(folder, audio.num_mel_bins, 2 * audio.max_source_positions)
-    tokenizer = Tekken(folder / "tekken.json")
-    LabelTokenizerHelper(tokenizer)
-    prompt = make_turn(tokenizer)
+    tokenizer, prompt = bounded(read_turn, folder)
     return Voxtral(load_outer(cls, folder, config, device, dtype), tokenizer, prompt, extractor)

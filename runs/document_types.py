@@ -52,6 +52,7 @@ class Prompt(Keys):
     user: str
     text: str
     span: str | UnsetType = UNSET
+    date: str | UnsetType = UNSET
 
 
 class LabelTokens(Keys):

@@ -76,7 +76,7 @@ class Local:
 
     def identity(self) -> dict[str, Any]:
         subject, prompt = self.subject, self.subject.model.prompt
-        span = {"span": prompt.span} if prompt.span else {}
+        more = {key: value for key, value in (("span", prompt.span), ("date", prompt.date)) if value}
         return {
             "model": {
                 "name": subject.name,
@@ -86,7 +86,7 @@ class Local:
                 "family": subject.family.name,
                 "frames_per_second": float(subject.family.frames_per_second),
             },
-            "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | span,
+            "prompt": {"system": prompt.system, "user": PROMPT, "text": prompt.text} | more,
             "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
         }
 

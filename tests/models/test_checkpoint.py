@@ -17,7 +17,8 @@ from models.folder import read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import make_extractor
 from models.opens2s import load_model
-from models.opens2s_io import OpenS2SIO
+from models.opens2s_io import OpenS2SIO, check_fits
+from models.tokens import settled
 
 NORM = "llm_model.model.layers.2.input_layernorm.weight"
 HEAD = "llm_model.lm_head.weight"
@@ -116,6 +117,7 @@ def test_a_pickle_is_never_read_whatever_it_is_called(checkpoint, tmp_path, refu
 
 
 def test_the_index_names_safetensors_alone(checkpoint, refused):
+    checkpoint.weights.unlink()
     checkpoint.index.write_text(json.dumps({"weight_map": {NORM: "pytorch_model.bin"}}))
     with refused("index.json", "'pytorch_model.bin'", "*.safetensors only"):
         load(checkpoint)
@@ -123,7 +125,7 @@ def test_the_index_names_safetensors_alone(checkpoint, refused):
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors", "..", "a/../model.safetensors", "a\\b"])
 def test_the_index_reaches_nothing_outside_its_folder(checkpoint, refused, name):
-    shutil.copy(checkpoint.weights, checkpoint.folder.parent / "model.safetensors")
+    checkpoint.weights.rename(checkpoint.folder.parent / "model.safetensors")
     name = name.replace("/model", f"{checkpoint.folder.parent}/model", 1) if name[0] == "/" else name
     checkpoint.index.write_text(json.dumps({"weight_map": {NORM: name}}))
     with refused("index.json", "outside the folder"):
@@ -134,6 +136,22 @@ def test_a_tensor_in_two_shards_is_refused(checkpoint, refused):
     checkpoint.shard()
     save_file({NORM: checkpoint.tensors[NORM], "llm_model.x": torch.ones(1)}, checkpoint.folder / "a.safetensors")
     with refused("b.safetensors", NORM, "as a.safetensors does"):
+        load(checkpoint)
+
+
+def test_a_whole_file_goes_before_an_index_and_its_stale_shards(checkpoint, model):
+    before = checkpoint_hash(checkpoint.folder)
+    save_file({name: tensor + 1 for name, tensor in checkpoint.tensors.items()}, checkpoint.folder / "a.safetensors")
+    checkpoint.index.write_text(json.dumps({"weight_map": dict.fromkeys(checkpoint.tensors, "a.safetensors")}))
+    assert checkpoint_hash(checkpoint.folder) == before
+    loaded = load(checkpoint).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+def test_a_lora_beside_the_weights_is_refused(checkpoint, refused, name):
+    (checkpoint.folder / name).write_text("{}")
+    with refused(checkpoint.folder / name, "LoRA adapter", "merge_and_unload()"):
         load(checkpoint)
 
 
@@ -167,6 +185,8 @@ def test_the_weights_of_another_model_are_refused(checkpoint, refused):
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "audio/preprocessor_config.json"])
 def test_broken_json_is_named(checkpoint, refused, name, content):
     path = checkpoint.folder / name
+    if "index" in name:
+        checkpoint.weights.unlink()
     path.write_text(content, encoding="latin-1")
     with refused(path, "again"):
         make_extractor(path, read_json(path)) if "audio" in name else load(checkpoint)
@@ -266,7 +286,8 @@ def test_a_template_that_does_not_write_the_prompt_is_refused(tokenizer_folder, 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(model, io, refused):
     with refused("tokenizer.json", "config.json's vocabulary", "one checkpoint"):
-        io.check_fits(model)  # the golden model knows 128 ids, this tokenizer more
+        # The golden model knows 128 ids, this tokenizer more.
+        check_fits(model, io.extractor, *settled(Path(), io.tokenizer, io.prompt))
 
 
 def test_a_folder_without_audio_lacks_its_settings(tokenizer_folder, refused):

@@ -15,6 +15,7 @@ from models.checkpoint import checkpoint_hash
 from models.devices import pick_device, pick_dtype
 from models.folder import checkpoint_folder
 from models.opens2s import AudioAdapter, OpenS2S, audio_length, load_model
+from models.opens2s_io import whole_windows
 
 WINDOW = 3000
 NEEDED = ("audio_encoder_model.", "audio_adapter.", "llm_model.")
@@ -154,9 +155,9 @@ def test_the_padding_of_the_last_window_is_attended_to(model, mel):
 
 
 def test_the_frames_of_a_clip_do_not_depend_on_the_clips_before_it(model, io, noise):
-    alone = model.encode(*io.features(noise(16_000, seed=1)))
-    model.encode(*io.features(noise(80_000, seed=2)))
-    assert torch.equal(model.encode(*io.features(noise(16_000, seed=1))), alone)
+    alone = model.encode(*whole_windows(io.extractor, noise(16_000, seed=1)))
+    model.encode(*whole_windows(io.extractor, noise(80_000, seed=2)))
+    assert torch.equal(model.encode(*whole_windows(io.extractor, noise(16_000, seed=1))), alone)
 
 
 # --- loading
@@ -299,6 +300,7 @@ def test_a_broken_config_is_named(checkpoint, refused, content):
     ],
 )
 def test_a_malformed_index_is_refused(checkpoint, refused, index, words):
+    checkpoint.weights.unlink()
     checkpoint.index.write_text(json.dumps(index))
     with refused("model.safetensors.index.json", *words):
         load(checkpoint)

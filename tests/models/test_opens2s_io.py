@@ -1,6 +1,7 @@
 """Any sound becomes the same 16 kHz, and the decoder reads it in one known span of one known prompt."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import soundfile
 import torch
 import transformers
 
-from models.opens2s_io import AUDIO, OpenS2SIO, OpenS2SLM, expand_ids, find_audio_span
+from models.opens2s_io import AUDIO, OpenS2SIO, OpenS2SLM, check_fits, expand_ids, find_audio_span, whole_windows
 from models.sound import read_audio
 from models.speech_lm import PLACEHOLDER_ID, PROMPT, join
+from models.tokens import settled
 
 # --- sound files
 
@@ -106,7 +108,7 @@ def test_what_is_no_clip_is_refused_by_name(spoiled, refused, fault, word):
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_the_shortest_clip_read_has_a_position(tmp_path, model, io, rate):
     soundfile.write(tmp_path / "a.wav", tone(440, rate, seconds=0.026), rate)
-    assert len(model.encode(*io.features(read_audio(tmp_path / "a.wav")))) == 1
+    assert len(model.encode(*whole_windows(io.extractor, read_audio(tmp_path / "a.wav")))) == 1
 
 
 # --- from samples to mel
@@ -117,7 +119,7 @@ def test_the_shortest_clip_read_has_a_position(tmp_path, model, io, rate):
     [(400, 3, 1), (16_000, 100, 1), (16_001, 101, 1), (480_000, 3000, 1), (480_001, 3001, 2), (960_000, 6000, 2)],
 )
 def test_every_160_samples_begun_are_a_frame_and_mels_are_whole_windows(io, noise, n_samples, n_frames, n_windows):
-    mel, frames = io.features(noise(n_samples))
+    mel, frames = whole_windows(io.extractor, noise(n_samples))
     assert frames == n_frames
     assert mel.shape == (128, 3000 * n_windows) and mel.dtype == torch.float32
 
@@ -125,10 +127,10 @@ def test_every_160_samples_begun_are_a_frame_and_mels_are_whole_windows(io, nois
 def test_a_sound_after_the_first_window_is_in_the_mel_where_it_was(io):
     waveform = np.zeros(40 * 16_000, np.float32)
     waveform[33 * 16_000 : 35 * 16_000] = tone(1000, 16_000, seconds=2)
-    mel, _ = io.features(waveform)
+    mel, _ = whole_windows(io.extractor, waveform)
     loud = (mel.amax(dim=0) > mel.max() - 0.1).nonzero().flatten()
     assert abs(loud[0] - 3300) <= 2 and abs(loud[-1] - 3500) <= 2
-    early, _ = io.features(waveform[33 * 16_000 : 35 * 16_000])
+    early, _ = whole_windows(io.extractor, waveform[33 * 16_000 : 35 * 16_000])
     assert mel[:, 3400].argmax() == early[:, 100].argmax()
 
 
@@ -274,7 +276,7 @@ def small(model, io, monkeypatch):
     """A function that gives the golden model another prompt, of its own 128 ids."""
 
     def with_prompt(before, after):
-        speech = OpenS2SLM(model, io)
+        speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt), io.extractor)
         speech.prompt = replace(speech.prompt, before=before, after=after)
         return speech
 
@@ -311,10 +313,10 @@ def test_a_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):
     """With a table large enough for the tokenizer; the rows beyond the model's own are made up."""
     table = torch.nn.Embedding.from_pretrained(torch.arange(400.0)[:, None].expand(400, 48).contiguous())
     monkeypatch.setitem(model.llm_model.model._modules, "embed_tokens", table)  # setattr would lose the model's own
-    speech = OpenS2SLM(model, io)
+    speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt), io.extractor)
     clip = join(speech, speech.encode(speech.features(noise(32_000))))
     assert clip.n_audio == speech.n_audio(32_000) == 13
-    assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*io.features(noise(32_000))))
+    assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*whole_windows(io.extractor, noise(32_000))))
     text = torch.ones(len(clip.input_ids), dtype=torch.bool)
     text[clip.span] = False
     assert clip.inputs_embeds[0, text, 0].tolist() == [i for i in io.input_ids() if i != -200]
@@ -325,7 +327,7 @@ def test_an_extractor_that_does_not_fit_the_encoder_is_refused(model, io, refuse
     monkeypatch.setattr(
         model.llm_model.config, "vocab_size", 400
     )  # the golden model knows fewer ids than the tokenizer
-    io.check_fits(model)
+    check_fits(model, io.extractor, *settled(Path(), io.tokenizer, io.prompt))
     monkeypatch.setattr(io.extractor, setting, value)
     with refused("preprocessor_config.json", "one checkpoint"):
-        io.check_fits(model)
+        check_fits(model, io.extractor, *settled(Path(), io.tokenizer, io.prompt))

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from fnmatch import fnmatch
 
 import pytest
 import torch
@@ -123,6 +124,59 @@ def test_loading_leaves_the_log_level_and_the_screen_alone(made, capsys):
     assert transformers.logging.get_verbosity() == before and capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_file_goes_before_an_index_as_in_transformers(copy, made, name):
+    """`save_pretrained` twice into one folder leaves both: stale shards, and an index that names them."""
+    folder, tiny = copy(name), made(name).tiny
+    stale = {key: tensor + 1 for key, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(stale, folder / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(stale, "model-00001-of-00001.safetensors")}))
+    theirs = type(tiny.outer).from_pretrained(folder, dtype=torch.float32).eval()
+    mine, ids = load(folder), torch.arange(5, 25)
+    embeds = mine.llm.get_input_embeddings()(ids)[None]
+    text = getattr(theirs.model, "language_model", theirs.model)
+    if name in ("Granite Speech", "Phi-4-multimodal"):  # without peft, transformers leaves the LoRA out
+        assert torch.equal(text.get_input_embeddings().weight, mine.llm.get_input_embeddings().weight)
+    else:
+        expected = theirs.lm_head(text(inputs_embeds=embeds, use_cache=False).last_hidden_state)
+        assert (mine.llm(inputs_embeds=embeds).logits - expected).abs().max() < 1e-5
+    before = checkpoint_hash(folder)
+    (folder / "model-00001-of-00001.safetensors").unlink()
+    index.write_text("no longer read")
+    assert checkpoint_hash(folder) == before == checkpoint_hash(tiny.folder)
+    assert torch.equal(load(folder).llm(inputs_embeds=embeds).logits, mine.llm(inputs_embeds=embeds).logits)
+
+
+def test_weights_under_another_name_are_refused(copy, refused):
+    folder = copy("Qwen2-Audio")
+    shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+    change_config(folder, transformers_weights="other.safetensors")
+    with refused("transformers_weights", "'other.safetensors'", "rename"):
+        load(folder)
+
+
+def with_implementation(part, value):
+    if not isinstance(part, dict):
+        return part
+    keys = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+    own = dict.fromkeys(keys, value) if "model_type" in part else {}
+    return {key: with_implementation(inner, value) for key, inner in part.items()} | own
+
+
+@pytest.mark.parametrize("value", ["flash_attention_2", "someone/kernel", "flex_attention", {"": "eager"}, 7])
+def test_how_attention_is_computed_is_not_the_checkpoints_to_say(copy, made, value):
+    for name in ("Qwen2-Audio", "Qwen3-Omni"):
+        folder, speech = copy(name), made(name).speech
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(with_implementation(config, value)))
+        found = load(folder)
+        assert found.llm.config._attn_implementation == speech.llm.config._attn_implementation == "sdpa"
+        frames = [model.encode(model.features(made(name).sounds[0])) for model in (found, speech)]
+        assert torch.equal(*frames)
+        shutil.rmtree(folder)
+
+
 # --- a whole Omni folder
 
 
@@ -146,10 +200,9 @@ def test_a_lora_that_is_missing_odd_or_broken_is_refused(copy, refused, name, wh
     folder = copy(name)
     config, weights = folder / where / "adapter_config.json", folder / where / "adapter_model.safetensors"
     settings, tensors = json.loads(config.read_text()), load_file(weights)
-    for odd in ({"use_dora": True}, {"rank_pattern": {"q": 2}}, {"r": 0}, {"bias": "all"}, {"peft_type": "IA3"}):
-        config.write_text(json.dumps(settings | odd))
-        with refused("adapter_config.json", "merge"):
-            load(folder)
+    config.write_text(json.dumps(settings | {"use_dora": True}))
+    with refused("adapter_config.json", "use_dora", "merge"):
+        load(folder)
     config.write_text(json.dumps(settings))
     first = next(key for key in tensors if "lora_A" in key)
     for spoiled, word in (
@@ -164,6 +217,106 @@ def test_a_lora_that_is_missing_odd_or_broken_is_refused(copy, refused, name, wh
     weights.unlink()
     with refused("adapter_model.safetensors", "missing"):
         load(folder)
+
+
+# What peft 0.21.2 writes for LoraConfig(r=4, lora_alpha=12, target_modules=["q_proj", "v_proj"]), the values left out
+# that switch a feature off: they are null, false or empty.
+PEFT = {
+    "bias": "none", "inference_mode": True, "init_lora_weights": True, "lora_alpha": 12, "lora_dropout": 0.1,
+    "megatron_core": "megatron.core", "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 4,
+    "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM", "revision": "main",
+}  # fmt: skip
+OFF = {
+    **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "auto_mapping", "base_model_name_or_path")),
+    **dict.fromkeys(("corda_config", "eva_config", "exclude_modules", "kasa_config", "layer_replication")),
+    **dict.fromkeys(("layers_pattern", "layers_to_transform", "lora_ga_config", "megatron_config", "modules_to_save")),
+    **dict.fromkeys(("monteclora_config", "target_parameters", "trainable_token_indices", "use_bdlora")),
+    **{"alpha_pattern": {}, "rank_pattern": {}, "loftq_config": {}, "velora_config": None},
+    **dict.fromkeys(("ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"), False),
+}
+OTHER_KINDS = [
+    *({"init_lora_weights": kind} for kind in ("pissa", "pissa_niter_4", "olora", "loftq", "corda", "eva", "lora_ga")),
+    *({key: True} for key in ("use_dora", "use_qalora", "lora_bias", "fan_in_fan_out", "ensure_weight_tying")),
+    *({key: {"q_proj": 2}} for key in ("rank_pattern", "alpha_pattern", "loftq_config", "velora_config")),
+    *({key: ["x"]} for key in ("modules_to_save", "target_parameters", "alora_invocation_tokens")),
+    *({"layer_replication": [[0, 2], [1, 3]]}, {"trainable_token_indices": [7]}, {"use_bdlora": {"nblocks": 2}}),
+    *({"bias": "all"}, {"peft_type": "IA3"}, {"a_key_of_a_later_version": 1}, {"r": 0}, {"r": 8.5}),
+    *({"use_rslora": 3}, {"lora_alpha": float("inf")}),
+]
+
+
+@pytest.mark.parametrize("odd", OTHER_KINDS, ids=lambda odd: "-".join(f"{key}-{odd[key]}" for key in odd)[:60])
+def test_a_lora_of_another_kind_is_refused_by_the_key_that_makes_it_so(copy, refused, odd):
+    folder = copy("Granite Speech")
+    (folder / "adapter_config.json").write_text(json.dumps(PEFT | OFF))
+    load(folder)
+    (folder / "adapter_config.json").write_text(json.dumps(PEFT | OFF | odd))
+    with refused("adapter_config.json", next(iter(odd)), "merge it with peft"):
+        load(folder)
+
+
+@pytest.mark.parametrize("where", [("Granite Speech", "."), ("Phi-4-multimodal", "speech-lora")])
+@pytest.mark.parametrize(("settings", "scale"), [({}, 12 / 4), ({"use_rslora": True}, 12 / 2)])
+def test_a_plain_lora_is_merged_with_its_own_scale(copy, where, settings, scale):
+    """W + alpha / r · B A; for rsLoRA, alpha / sqrt(r)."""
+    folder = copy(where[0])
+    (folder / where[1] / "adapter_config.json").write_text(json.dumps(PEFT | OFF | settings))
+    halves = load_file(folder / where[1] / "adapter_model.safetensors")
+    weights, merged = load_file(folder / "model.safetensors"), load(folder).llm.state_dict()
+    down = [key for key in halves if "lora_A" in key]
+    assert down
+    for key in down:
+        tail = "layers." + key.partition("layers.")[2].replace(".lora_A", "")
+        base = next(tensor for name, tensor in weights.items() if name.endswith("model." + tail))
+        expected = base + scale * halves[key.replace("lora_A", "lora_B")] @ halves[key]
+        assert (merged[f"model.{tail}"] - expected).abs().max() < 1e-6
+        assert (expected - base).abs().max() > 0.01
+
+
+def test_two_loras_in_one_file_and_a_rank_of_its_own_are_refused(copy, refused):
+    folder = copy("Granite Speech")
+    weights = folder / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    first = next(key for key in tensors if "lora_A" in key)
+    save_file(tensors | {first.replace("lora_A", "lora_A.other"): tensors[first].clone()}, weights)
+    with refused("more than one LoRA"):
+        load(folder)
+    cut = {key: tensor[:2] if "lora_A" in key else tensor[:, :2].clone() for key, tensor in tensors.items()}
+    save_file(cut, weights)
+    with refused("shape", "rank 4"):
+        load(folder)
+
+
+# --- an adapter beside the weights
+
+
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "Granite Speech"])
+@pytest.mark.parametrize("files", [ADAPTERS[:2], ADAPTERS[:1], ADAPTERS[1:2], (ADAPTERS[0], ADAPTERS[2])])
+def test_a_lora_beside_a_checkpoint_is_refused_with_the_way_out(copy, refused, name, files):
+    folder = copy(name)
+    for file in files:
+        (folder / file).write_text("{}")
+    for reads in (load, checkpoint_hash):
+        with refused(folder / files[0], "merge_and_unload()", "save_pretrained()"):
+            reads(folder)
+
+
+def test_a_lora_in_a_folder_below_is_not_looked_for_as_in_transformers(copy, made):
+    folder = copy("Qwen2-Audio")
+    (folder / "checkpoint-100").mkdir()
+    for file in ADAPTERS:
+        (folder / "checkpoint-100" / file).write_text("{}")
+    expected = made("Qwen2-Audio").speech.llm.state_dict()
+    assert all(torch.equal(expected[key], tensor) for key, tensor in load(folder).llm.state_dict().items())
+
+
+def test_a_lora_without_its_base_model_says_that_it_is_one(tmp_path, refused):
+    (tmp_path / "adapter_config.json").write_text(json.dumps(PEFT))
+    with refused(tmp_path / "adapter_config.json", "merge_and_unload()"):
+        load(tmp_path)
 
 
 def test_a_granite_model_without_a_lora_has_no_system_turn_and_needs_none(tmp_path):
@@ -218,14 +371,58 @@ def test_each_family_is_told_by_its_config(made):
     assert {family.name for family in FAMILIES} == {"OpenS2S", *NAMES}
 
 
-def test_the_hub_gives_phi4_in_the_layout_of_transformers_with_its_lora(made, monkeypatch):
-    folder, asked = made("Phi-4-multimodal").tiny.folder, []
-    monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda hub_id, **how: asked.append((hub_id, how)) or str(folder)
+@pytest.fixture
+def hub(monkeypatch):
+    """A function that puts a folder on the hub; gives the patterns of what is fetched, and the revision."""
+
+    def put(folder, kept):
+        asked = []
+
+        def snapshot_download(hub_id, allow_patterns, ignore_patterns=(), revision=None):
+            asked.append((allow_patterns, revision))
+            for path in [path for path in folder.rglob("*") if path.is_file()]:
+                name = str(path.relative_to(folder))
+                if any(fnmatch(name, pattern) for pattern in allow_patterns):
+                    (kept / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, kept / name)
+            return str(kept)
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+        return asked
+
+    return put
+
+
+def test_the_hub_gives_phi4_in_the_layout_of_transformers_with_its_lora(made, hub, tmp_path):
+    asked = hub(made("Phi-4-multimodal").tiny.folder, tmp_path)
+    assert checkpoint_folder("microsoft/Phi-4-multimodal-instruct") == tmp_path
+    assert {revision for _, revision in asked} == {"refs/pr/70"}
+    assert asked[1][0] == ["model.safetensors", "speech-lora/adapter_model.safetensors"]
+    load(tmp_path)
+
+
+def test_of_a_hub_id_shards_are_fetched_where_there_is_no_whole_file(copy, hub, tmp_path):
+    folder = copy("Qwen2-Audio")
+    whole = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict.fromkeys(whole, "part.safetensors")})
     )
-    assert checkpoint_folder("microsoft/Phi-4-multimodal-instruct") == folder
-    assert {how["revision"] for _, how in asked} == {"refs/pr/70"}
-    assert asked[1][1]["allow_patterns"] == ["model.safetensors", "speech-lora/adapter_model.safetensors"]
+    shutil.copy(folder / "model.safetensors", folder / "part.safetensors")
+    hub(folder, tmp_path / "both")
+    checkpoint_folder("someone/both")
+    assert (tmp_path / "both" / "model.safetensors").exists() and not (tmp_path / "both" / "part.safetensors").exists()
+    (folder / "model.safetensors").unlink()
+    hub(folder, tmp_path / "shards")
+    assert len(load(checkpoint_folder("someone/shards")).llm.state_dict()) > 10
+
+
+def test_no_weights_are_fetched_where_a_lora_lies_beside_them(copy, hub, refused, tmp_path):
+    folder = copy("Qwen2-Audio")
+    (folder / "adapter_config.json").write_text("{}")
+    asked = hub(folder, tmp_path / "kept")
+    with refused("adapter_config.json", "merge_and_unload()"):
+        checkpoint_folder("someone/adapted")
+    assert len(asked) == 1
 
 
 # --- features
