@@ -10,8 +10,10 @@ nothing is written through a symbolic link, and a name that would lead elsewhere
 import errno
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from errors import UserError
 
@@ -68,6 +70,15 @@ def _open_no_link(path: str, flags: int) -> int:
     if os.path.islink(path):  # for a system without O_NOFOLLOW
         raise OSError(errno.ELOOP, "it is a symbolic link", path)
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file open for reading; `OSError` for a folder, a device or a pipe, which would wait for a writer."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file")
+    return file
 
 
 def cannot_be_written(path: Path, error: OSError) -> UserError:
