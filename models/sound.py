@@ -30,10 +30,10 @@ import soxr
 
 from errors import UserError
 from files import open_regular
+from models.limits import MAX_SECONDS
 
 SAMPLE_RATE = 16_000
 MIN_SAMPLES = 400  # one analysis window of the mel; the encoder makes no position of less
-MAX_SECONDS = 1200  # twice the longest that a model is given, Audio Flamingo 3
 MAX_BYTES = 2**30  # a file is held in memory while it is decoded
 MIN_RATE, MAX_RATE = 1_000, 768_000
 MAX_LEVEL = 100.0  # of full scale: no recording, but integers saved as floats
@@ -67,14 +67,10 @@ def open_sound(path: Path) -> Iterator[BinaryIO]:
                 raise UserError(f"{path}: is larger than {MAX_BYTES >> 30} GiB; cut it, or convert it to 16 kHz mono")
             yield file
     except OSError as error:
-        raise _unreadable(path, error.strerror or error) from None
-
-
-def _unreadable(path: Path, reason: object) -> UserError:
-    return UserError(
-        f"{path}: not a readable sound file ({str(reason).rstrip('.')}); "
-        "copy it again, or convert it to wav, flac, ogg, opus or mp3"
-    )
+        raise UserError(
+            f"{path}: not a readable sound file ({error.strerror or error}); "
+            "put the file back, or change its permissions"
+        ) from None
 
 
 class _Content(io.BytesIO):
@@ -98,7 +94,10 @@ def decode(content: bytes, path: Path, max_seconds: float = MAX_SECONDS) -> np.n
             waveform, n_frames, digest = _decode(sound, bits if md5 else 0)
             damage = _damage(content, sound, n_frames, digest == md5) or _unread(content, file.tell(), sound, n_frames)
     except soundfile.SoundFileError as error:
-        raise _unreadable(path, getattr(error, "error_string", None) or error) from None
+        reason = str(getattr(error, "error_string", None) or error).rstrip(".")
+        raise UserError(
+            f"{path}: not a readable sound file ({reason}); copy it again, or convert it to wav, flac, ogg, opus or mp3"
+        ) from None
     if damage:
         raise UserError(f"{path}: {damage}, or leave the clip out")
     if not n_frames:
