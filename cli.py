@@ -152,8 +152,9 @@ def check(**options: Any) -> None:
         from runs.place import Local
         from runs.settings import layers_of
 
-    run.claim(identity(Local(subject), dataset))
     layers, skip = layers_of(subject.engine.n_layers, options["layers"]), options["on_bad_clip"] == "skip"
+    run.claim(identity(Local(subject), dataset, skip))
+    subject.clips.max_seconds = options["max_seconds"]
     run_checks(subject, dataset, run, options["seed"], layers, click.echo, skip)
     click.echo(f"all checks passed: {run.path}")
 

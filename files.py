@@ -11,10 +11,12 @@ import errno
 import os
 import platform
 import re
+import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from errors import UserError
 
@@ -89,6 +91,15 @@ def _open_no_link(path: str, flags: int) -> int:
         raise OSError(errno.ELOOP, "it is a symbolic link", path)
     # A pipe without a reader is an error then, and is not waited for.
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file open for reading; `OSError` for a folder, a device or a pipe, which would wait for a writer."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file")
+    return file
 
 
 def cannot_be_written(path: Path, error: OSError) -> UserError:

@@ -17,7 +17,8 @@ from analysis.figure_style import BLUE, ORANGE, WIDTH, styled
 from analysis.found_clips import find_clips
 from analysis.results import Measured, Results
 from errors import UserError
-from models.sound import SAMPLE_RATE, read_audio
+from models.sound import SAMPLE_RATE
+from pairs.sounds import read_sound
 
 INTERVENTION, PART = "timeline", "part"
 BINS = 50
@@ -79,7 +80,7 @@ def level(sound: np.ndarray) -> np.ndarray:
 def _sound(held: dict[str, np.ndarray], clips: dict[str, Any], clip_id: str) -> np.ndarray | None:
     if clip_id not in held:
         try:
-            held[clip_id] = read_audio(clips[clip_id].path)
+            held[clip_id] = read_sound(clips[clip_id].path).waveform
         except (UserError, KeyError):
             held[clip_id] = None
     return held[clip_id]

@@ -45,7 +45,9 @@ VALUES = {
     "patch_all_layers": SWITCH,
     "alpha": DOSES,
     "max_failed": NUMBER,
-    **dict.fromkeys(("max_pairs", "max_pairs_prosody", "max_pairs_semantic", "seed", "max_rows", "store_mb"), WHOLE),
+    **dict.fromkeys(
+        ("max_pairs", "max_pairs_prosody", "max_pairs_semantic", "seed", "max_rows", "store_mb", "max_seconds"), WHOLE
+    ),
     **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), SWITCH),
 }
 # Key of the configuration file -> one of the above: SPEC's names first, then the command line's.

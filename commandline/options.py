@@ -20,6 +20,7 @@ from commandline.config_file import CONFIG_KEYS, DEFAULT_MAX_PAIRS, load_config
 from commandline.program import debug_option
 from commandline.words import SEED, DeviceName, LayerList, ModelName, Place, Share, Values, Whole, WorkerCount
 from errors import BAD_USAGE, UserError
+from models.limits import MAX_SECONDS
 from pairs import KINDS
 from registry.catalogue import Entry
 from registry.intervention import ALL
@@ -166,6 +167,13 @@ experiment_options = _stack(
         default="stop",
         show_default=True,
         help="A clip that cannot be read stops the run, or its pairs are left out and listed.",
+    ),
+    click.option(
+        "--max-seconds",
+        type=Whole(min=1),
+        default=MAX_SECONDS,
+        show_default=True,
+        help="A clip longer than this counts as one that cannot be read.",
     ),
     click.option(
         "--max-failed",

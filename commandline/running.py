@@ -54,7 +54,7 @@ def run_each(names: list[str], kind: str, options: dict[str, Any]) -> None:
             kind=kind,
             max_pairs=max_pairs(kind, options["max_pairs"]),
             **{key: options[key] for key in ("seed", "same_speaker", "both_directions")},
-            **{key: options[key] for key in ("layers", "align", "overwrite", "max_failed")},
+            **{key: options[key] for key in ("layers", "align", "overwrite", "max_failed", "max_seconds")},
             skip_bad_clips=options["on_bad_clip"] == "skip",
         )
         settings = [replace(of_all, options=own[experiment.name]) for experiment in experiments]

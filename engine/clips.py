@@ -27,11 +27,13 @@ from engine.engine import Engine
 from engine.failures import BadClip
 from engine.memory import free_memory
 from errors import UserError
-from models.sound import SAMPLE_RATE, read_audio
+from models.limits import MAX_SECONDS
+from models.sound import SAMPLE_RATE
 from models.speech_lm import ClipInput, SpeechLM, join
 from pairs import Clip, Pair
 from pairs.clips import file_hash
 from pairs.shown import shown
+from pairs.sounds import read_sound
 
 N_AHEAD = 4  # clips that are prepared while the decoder is busy with others
 
@@ -68,13 +70,15 @@ class ClipStore:
 
     `limit` bounds the bytes held between pairs, on the model's device; the default is half of what is free there. When
     they are over it, frames that no coming pair needs go first, then the clip whose next pair is furthest away. Outside
-    `serving`, everything is kept up to the limit. A file in `hashes` must have that sha256 when it is decoded.
+    `serving`, everything is kept up to the limit. A file in `hashes` must have that sha256 when it is decoded, and one
+    that has None there is a bad clip, as is one longer than `max_seconds`.
     """
 
     def __init__(self, model: SpeechLM, engine: Engine, label_ids: list[int], limit: int | None = None):
         self._model, self._engine, self._label_ids = model, engine, label_ids
         self.limit = free_memory(model.llm.device) // 2 if limit is None else limit
-        self.hashes: Mapping[Path, str] = {}
+        self.hashes: Mapping[Path, str | None] = {}
+        self.max_seconds: float = MAX_SECONDS
         self._inputs: dict[str, ClipInput] = {}
         self._frames: dict[Path, torch.Tensor] = {}
         self._n_samples: dict[Path, int] = {}
@@ -150,24 +154,30 @@ class ClipStore:
 
     def _sound(self, clip: Clip) -> Sound:
         try:
-            waveform = read_audio(clip.path)
+            if self.hashes.get(clip.path, "") is None:
+                raise UserError(f"{clip.path}: could not be read when the run began; put the file back")
+            sound = read_sound(clip.path, self.max_seconds)
         except UserError as error:
             self._check_unchanged(clip)
             raise BadClip(clip, error) from None
-        self._check_unchanged(clip)
+        self._check_unchanged(clip, sound.sha256)
+        waveform = sound.waveform.copy()  # a tensor is made of it, which must be free to be written to
         encode = partial(self._encode, self._model.features(waveform))
         if self._model.llm.device.type == "cpu":
             frames = encode()
             encode = lambda: frames  # noqa: E731
         return Sound(encode, len(waveform))
 
-    def _check_unchanged(self, clip: Clip) -> None:
-        """After decoding, so that what was decoded is what the data's hash says; such an error ends a run."""
+    def _check_unchanged(self, clip: Clip, found: str | None = None) -> None:
+        """Whether the bytes that were decoded, of hash `found`, are those of the data's hash; an error ends a run.
+
+        The file's own hash is taken where nothing could be decoded.
+        """
         expected = self.hashes.get(clip.path)
-        if expected is None:
+        if expected in (None, found):
             return
         with suppress(OSError):
-            if expected == file_hash(clip.path):
+            if not found and expected == file_hash(clip.path):
                 return
         raise UserError(
             f"{clip.path}: has changed since the run began (clip {shown(clip.clip_id)}); what was computed is kept: "

@@ -11,13 +11,16 @@ import hashlib
 import json
 import os
 import re
+import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 from errors import UserError
+from files import open_regular
 from pairs.shown import quoted, shown
 
 
@@ -86,32 +89,70 @@ class Dataset:
     corpus: Recognised | None = None
     texts: Path | None = None
 
+    @property
+    def hashes(self) -> Mapping[Path, str | None]:
+        """`file_hash` of every clip when it is first asked for; None for a file that cannot be read."""
+        return self._read[0]
+
+    @property
+    def unreadable(self) -> Mapping[Path, str]:
+        """Why the files without a hash cannot be read."""
+        return self._read[1]
+
     @cached_property
-    def hashes(self) -> Mapping[Path, str]:
-        """`file_hash` of every clip when it is first asked for; `UserError` when one cannot be read."""
-        hashes = {}
+    def _read(self) -> tuple[dict[Path, str | None], dict[Path, str]]:
+        hashes: dict[Path, str | None] = {}
+        unreadable: dict[Path, str] = {}
         for clip in self.clips:
             try:
                 hashes[clip.path] = file_hash(clip.path)
             except OSError as error:
-                raise UserError(
-                    f"{clip.path}: cannot be read ({error.strerror}); put clip {quoted(clip.clip_id)} back"
-                ) from error
-        return hashes
+                hashes[clip.path], unreadable[clip.path] = None, error.strerror or str(error)
+        return hashes, unreadable
+
+
+Stamp = tuple[int, ...]  # a file's identity, size and times: equal as long as nothing has written to it
+_hashes: dict[Stamp, str] = {}
+RESOLUTION = 2_000_000_000  # of a file's times in nanoseconds, at worst (FAT)
+
+
+def stamp_of(file: BinaryIO) -> Stamp:
+    """What tells an open file from another one, and from itself before it was written to."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a file, in hex, computed once as long as the file does not change; `OSError` if it is unreadable."""
+    with open_regular(path) as file:
+        return content_hash(stamp_of(file), file)
+
+
+def content_hash(stamp: Stamp, content: BinaryIO) -> str:
+    """sha256 of a file's content, in hex; `content` is read if no hash of a file with this `stamp` is known."""
+    known = _hashes.get(stamp)
+    if known is None:
+        known = _sha256(content)
+        if is_settled(stamp):
+            _hashes[stamp] = known
+    return known
+
+
+def is_settled(stamp: Stamp) -> bool:
+    """Whether the next change of the file will show in its stamp: times have a resolution."""
+    return time.time_ns() - max(stamp[-2:]) > RESOLUTION
+
+
+def _sha256(content: BinaryIO) -> str:
+    return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def dataset_hash(dataset: Dataset) -> str:
-    """sha256, in hex, over every clip's labels, ids, text, file name and audio bytes.
+    """sha256, in hex, over every clip's labels, ids, text, file name and audio bytes (null if they cannot be read).
 
     The order of rows and the place of the data do not matter: a file counts by its path from the data set's own folder,
     or by its bare name where it lies elsewhere, and in a known corpus, whose names are all different and whose folders
-    vary with the copy. Raises `UserError` when a file cannot be read.
+    vary with the copy.
     """
     root = dataset.source if dataset.source.is_dir() else dataset.source.parent
     total = hashlib.sha256()
@@ -169,8 +210,17 @@ def listing(names: Iterable[str], most: int = 20) -> str:
     return ", ".join(map(shown, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def dataset_identity(dataset: Dataset) -> dict[str, object]:
-    """What a run records of its data; all but the places must be the same in every experiment of the run."""
+def dataset_identity(dataset: Dataset, skip_bad_clips: bool = False) -> dict[str, object]:
+    """What a run records of its data; all but the places must be the same in every experiment of the run.
+
+    `UserError` when a file cannot be read, unless such clips are skipped.
+    """
+    if dataset.unreadable and not skip_bad_clips:
+        clip = next(clip for clip in dataset.clips if clip.path in dataset.unreadable)
+        raise UserError(
+            f"{clip.path}: cannot be read ({dataset.unreadable[clip.path]}); put clip {quoted(clip.clip_id)} back, or "
+            "change its permissions (--on-bad-clip skip leaves its pairs out)"
+        )
     identity = {
         "name": dataset.name,
         "source": str(dataset.source),

@@ -22,9 +22,11 @@ from engine.not_finite import check_finite
 from engine.pair_input import align
 from engine.subject import Subject
 from errors import UserError
-from models.sound import SAMPLE_RATE, is_silent, read_audio
+from models.limits import MAX_SECONDS
+from models.sound import SAMPLE_RATE
 from models.speech_lm import ClipInput
 from pairs import Clip, Pair
+from pairs.sounds import DecodedSound, sound_facts
 from registry.catalogue import load_intervention
 from runs.job import Job
 
@@ -118,23 +120,25 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
     }
 
 
-def sound_check(clips: Sequence[Clip], max_samples: int | None = None) -> dict[str, Any]:
+def sound_check(
+    clips: Sequence[Clip], max_samples: int | None = None, max_seconds: float = MAX_SECONDS
+) -> dict[str, Any]:
     """Whether every clip's sound can be read, before a long run finds out; which are silence, and which are too long.
 
-    A model that hears only so many samples does not hear what comes after.
+    A model that hears only so many samples does not hear what comes after. No clip longer than `max_seconds` is read.
     """
     unreadable, silent, cut = [], [], []
     readers = ThreadPoolExecutor()
     try:
-        heard = tqdm(readers.map(_hear, clips), "reading sounds", len(clips), unit="clip", delay=2, leave=False)
+        found_of = readers.map(lambda clip: _facts(clip, max_seconds), clips)
+        heard = tqdm(found_of, "reading sounds", len(clips), unit="clip", delay=2, leave=False)
         for clip, found in zip(clips, heard, strict=True):
             if isinstance(found, UserError):
                 unreadable.append({"clip_id": clip.clip_id, "reason": str(found)})
                 continue
-            is_silence, n_samples = found
-            if is_silence:
+            if found.is_silent:
                 silent.append(clip.clip_id)
-            if max_samples is not None and n_samples > max_samples:
+            if max_samples is not None and found.n_samples > max_samples:
                 cut.append(clip.clip_id)
     finally:
         readers.shutdown(cancel_futures=True)
@@ -142,13 +146,12 @@ def sound_check(clips: Sequence[Clip], max_samples: int | None = None) -> dict[s
     return report if max_samples is None else report | {"seconds_heard": max_samples / SAMPLE_RATE, "cut": cut}
 
 
-def _hear(clip: Clip) -> tuple[bool, int] | UserError:
+def _facts(clip: Clip, max_seconds: float) -> DecodedSound | UserError:
     """Whether the clip is silence and how many samples it has, or why it cannot be read."""
     try:
-        waveform = read_audio(clip.path)
+        return sound_facts(clip.path, max_seconds)
     except UserError as error:
         return error
-    return is_silent(waveform), len(waveform)
 
 
 def usable(subject: Subject, clips: Iterable[Clip], n: int, skip_bad_clips: bool = False) -> tuple[list[Clip], list]:

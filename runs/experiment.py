@@ -48,7 +48,7 @@ def run_experiment(
     said: set[str] = set()
     say = once(say, said)
     check_alignment(settings.align)
-    of_run = identity(place, dataset)
+    of_run = identity(place, dataset, settings.skip_bad_clips)
     run.check(of_run)
     name = experiment_name(experiment, settings.kind)
     main = main_of(run, experiment.name, settings.kind)
@@ -126,7 +126,7 @@ def refuse_early(
     command, of which engine, device and dtype count where they are named.
     """
     check_alignment(settings.align)
-    run.check({"data": dataset_identity(dataset)})
+    run.check({"data": dataset_identity(dataset, settings.skip_bad_clips)})
     if settings.overwrite:
         return
     main = main_of(run, experiment.name, settings.kind)
@@ -148,11 +148,11 @@ def _finish(run: RunDir, name: str, n_pairs: int, notes: Mapping[str, Any]) -> i
     return n_failed
 
 
-def identity(place: Place, dataset: Dataset) -> dict[str, Any]:
+def identity(place: Place, dataset: Dataset, skip_bad_clips: bool = False) -> dict[str, Any]:
     """What a run is a run of, as its configuration has it; from then on, a clip that has changed ends it."""
     place.expect(dataset.hashes)
     of_model = place.identity()
-    return {"model": of_model.pop("model"), "data": dataset_identity(dataset), **of_model}
+    return {"model": of_model.pop("model"), "data": dataset_identity(dataset, skip_bad_clips), **of_model}
 
 
 def cost(n_pairs: int, task: Task) -> str:

@@ -35,7 +35,7 @@ def check_sounds(subject: Subject, clips: Sequence[Clip], name: str, run: RunDir
 
     `UserError` for unreadable ones, unless they are to be skipped.
     """
-    found = sound_check(clips, subject.model.max_samples)
+    found = sound_check(clips, subject.model.max_samples, settings.max_seconds)
     run.update_json("sanity_check_sounds.json", name, found)
     unreadable, silent = found["unreadable"], found["silent"]
     if silent:

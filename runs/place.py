@@ -57,8 +57,8 @@ class Place(Protocol):
     def identity(self) -> dict[str, Any]:
         """`model`, `prompt` and `labels` as they are recorded of a run."""
 
-    def expect(self, hashes: Mapping[Path, str]) -> None:
-        """The sha256 that each clip's file must have when it is decoded; another one ends the run."""
+    def expect(self, hashes: Mapping[Path, str | None]) -> None:
+        """The sha256 that each clip's file must have when decoded, None for a bad clip; another one ends the run."""
 
     def task(self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()) -> Task:
         """Make an experiment ready; `UserError` for layers or options that the model or one of `pairs` has not."""
@@ -90,12 +90,13 @@ class Local:
             "labels": {"order": list(LABELS), "token_ids": subject.labels.token_ids},
         }
 
-    def expect(self, hashes: Mapping[Path, str]) -> None:
+    def expect(self, hashes: Mapping[Path, str | None]) -> None:
         self.subject.clips.hashes = hashes
 
     def task(
         self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
     ) -> "LocalTask":
+        self.subject.clips.max_seconds = settings.max_seconds
         layers = layers_of(self.subject.engine.n_layers, settings.layers)
         how = {"align_how": settings.align, "seed": settings.seed, "clips": dataset.clips}
         job = make_job(self.subject, experiment, layers, settings.options, **how)

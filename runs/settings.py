@@ -18,6 +18,7 @@ import torch
 from engine.pair_input import ALIGNMENTS
 from engine.subject import Subject
 from models.folder import check_layers
+from models.limits import MAX_SECONDS
 from registry.catalogue import MAIN
 from registry.intervention import Intervention
 from runs.checks import NOISE
@@ -42,6 +43,7 @@ class Settings:
     both_directions: bool = False
     overwrite: bool = False
     skip_bad_clips: bool = False
+    max_seconds: float = MAX_SECONDS
     max_failed: float = 0.01
 
 

@@ -90,7 +90,7 @@ class Crew:
     ray: Any
     members: list[Member]
     say: Say
-    hashes: Mapping[Path, str] = field(default_factory=dict)
+    hashes: Mapping[Path, str | None] = field(default_factory=dict)
 
     @property
     def dtype(self) -> str:
@@ -123,7 +123,7 @@ class Crew:
     def identity(self) -> dict[str, Any]:
         return dict(self.members[0].about.identity)
 
-    def expect(self, hashes: Mapping[Path, str]) -> None:
+    def expect(self, hashes: Mapping[Path, str | None]) -> None:
         self.hashes = hashes
 
     def notes(self) -> Row:

@@ -68,7 +68,7 @@ class Order:
     code_sha256: str
     settings: Settings
     dataset: Dataset
-    hashes: Mapping[Path, str]
+    hashes: Mapping[Path, str | None]
     threads: int
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import soundfile
 
 from errors import UserError
-from models.sound import SAMPLE_RATE, read_audio, seconds_of
+from models.sound import SAMPLE_RATE, seconds_of
 from pairs import Clip
+from pairs.sounds import read_sound
 
 # Every browser plays MP3. At 16 kHz and mono these levels are 24 and 16 kbit/s; the better one is taken where all fit.
 LEVELS = {0.9: 4_200, 0.95: 2_800}  # compression level -> characters that a second of sound costs here
@@ -40,7 +41,7 @@ def sounds_of(
     for count, (number, path) in enumerate(paths.items()):
         try:
             sound = _mp3(path, path.stat().st_mtime_ns, level)
-        except UserError:
+        except (UserError, OSError):
             unreadable += 1
             continue
         spent += len(sound)
@@ -67,5 +68,5 @@ def _level(paths: Iterable[Path]) -> float:
 def _mp3(path: Path, modified: int, level: float) -> str:
     file = io.BytesIO()
     how = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": level, "bitrate_mode": "CONSTANT"}
-    soundfile.write(file, read_audio(path), SAMPLE_RATE, **how)
+    soundfile.write(file, read_sound(path).waveform, SAMPLE_RATE, **how)
     return base64.b64encode(file.getvalue()).decode()

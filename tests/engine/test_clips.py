@@ -101,17 +101,19 @@ def test_frames_are_kept_for_the_next_experiment_and_go_first_where_there_is_no_
 
 class TestReadingAhead:
     def test_sounds_are_read_in_another_thread_once_each(self, subject, pairs, monkeypatch):
-        threads, read = Counter(), store_module.read_audio
+        threads, read = Counter(), store_module.read_sound
         monkeypatch.setattr(
-            store_module, "read_audio", lambda path: threads.update([threading.current_thread().name]) or read(path)
+            store_module,
+            "read_sound",
+            lambda *args: threads.update([threading.current_thread().name]) or read(*args),
         )
         records(subject, pairs)
         assert sum(threads.values()) == len(distinct(pairs))
         assert [name for name in threads if name.startswith("sound")] == list(threads)
 
     def test_no_more_than_a_few_are_read_before_they_are_asked_for(self, subject, pairs, monkeypatch):
-        started, read = [], store_module.read_audio
-        monkeypatch.setattr(store_module, "read_audio", lambda path: started.append(path) or read(path))
+        started, read = [], store_module.read_sound
+        monkeypatch.setattr(store_module, "read_sound", lambda path, *args: started.append(path) or read(path, *args))
         with subject.clips.serving(pairs):
             subject.clips.get(pairs[0].a)
             subject.clips._ahead._pool.shutdown(wait=True)

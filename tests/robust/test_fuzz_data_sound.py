@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from errors import UserError
-from models.sound import MAX_LEVEL, MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE, read_audio
+from models.limits import MAX_SECONDS
+from models.sound import MAX_LEVEL, MIN_SAMPLES, SAMPLE_RATE, read_audio
 
 SEEDS = {  # name: format, subtype, rate, channels
     "a.wav": ("WAV", "PCM_16", 16_000, 1),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -19,6 +20,7 @@ from engine.subject import Subject
 from interventions import load_intervention, load_subject, run_table
 from models.families import OPENS2S
 from pairs import Clip, Pair, build_pairs
+from pairs.sounds import DecodedSound
 from runs.directory import RunDir
 from runs.experiment import run_experiment
 from runs.lock import only_user
@@ -128,16 +130,20 @@ class StandIn:
         self.llm = make_llm(n_layers=1)
 
     def features(self, waveform):
-        return waveform
+        return torch.from_numpy(waveform)
 
     def encode(self, waveform):
         return waveform.expand(N_FRAMES, 1).clone()
 
 
+def sound_of(number):
+    return DecodedSound(np.array([number], np.float32), 1, False, "", ())
+
+
 @pytest.fixture
 def subject(monkeypatch):
     # The name of a clip's file is a number, and that number is its sound.
-    monkeypatch.setattr(store_module, "read_audio", lambda path: torch.tensor([float(path.name)]))
+    monkeypatch.setattr(store_module, "read_sound", lambda path, _: sound_of(float(path.name)))
     monkeypatch.setattr(store_module, "join", lambda model, frames: make_clip(len(frames), seed=int(frames[0])))
     model = StandIn()
     lm, labels = Engine(model.llm), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])

@@ -1,8 +1,11 @@
 """A number that is none, a clip that cannot be read, and silence: said with the place, listed, never in a metric."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +238,55 @@ class TestClips:
         measured = {row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_prosody.jsonl")}
         assert len(measured) == 26 and not measured & {row["pair_id"] for row in failed}
         assert "done already" in self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
+
+    @pytest.fixture
+    def locked(self, corpus, monkeypatch):
+        """The paths that nobody may open, one clip's; root may open all, so the system's answer is given here."""
+        folder, text = corpus
+        locked, opened = {folder / "happy" / f"{text}.flac"}, os.open
+
+        def refuse(name, *args, **how):
+            if Path(os.fsdecode(name)) in locked:
+                raise PermissionError(errno.EACCES, "Permission denied", name)
+            return opened(name, *args, **how)
+
+        monkeypatch.setattr(os, "open", refuse)
+        return locked
+
+    def test_a_clip_without_read_permission_stops_the_run_in_a_line_and_is_skipped(self, corpus, locked, tmp_path):
+        folder, (path,) = corpus[0], locked
+        line = self.call(folder, tmp_path / "run", status=1).strip().splitlines()[-1]
+        assert line.startswith(f"error: {path}: cannot be read (Permission denied); put clip") and "skip" in line
+        assert not (tmp_path / "run" / "patching_config.json").exists()
+        said = self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
+        assert f"warning: 1 of 15 clips cannot be read: clip {path.stem}_happy: {path}: not a readable sound" in said
+        failed = rows(tmp_path / "run" / "failed_pairs_prosody.jsonl")
+        assert len(failed) == 4 and all(row["skipped"] and str(path) in row["reason"] for row in failed)
+        assert len({row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_prosody.jsonl")}) == 26
+        assert "done already" in self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
+        words = ["check", "--data", folder, "--out", tmp_path / "run", "--on-bad-clip", "skip"]
+        result = CliRunner().invoke(cli, [str(word) for word in words])
+        assert result.exit_code == 0 and "all checks passed" in result.output
+
+    def test_a_clip_that_can_be_read_only_later_stays_left_out(self, corpus, locked, tmp_path, monkeypatch):
+        """Nothing says what its content should be, so it belongs to another data set."""
+        claim = RunDir.claim
+        monkeypatch.setattr(RunDir, "claim", lambda *args: (claim(*args), locked.clear()))
+        said = self.call(corpus[0], tmp_path / "run", "--on-bad-clip", "skip")
+        assert "4 of 30 pairs gave no record" in said and not locked
+        failed = rows(tmp_path / "run" / "failed_pairs_prosody.jsonl")
+        assert all("could not be read when the run began" in row["reason"] for row in failed)
+
+    def test_a_clip_longer_than_the_limit_is_a_bad_clip_and_an_option_raises_it(self, corpus, tmp_path):
+        folder, text = corpus
+        sound, path = np.random.default_rng(0).uniform(-0.1, 0.1, 16_000 * 12), folder / "happy" / f"{text}.flac"
+        soundfile.write(path, sound, 16_000)
+        line = self.call(folder, tmp_path / "run", "--max-seconds", "11", status=1).strip().splitlines()[-1]
+        assert f"{path}: lasts 12 s by its header, and at most 11 s are read" in line and "--max-seconds" in line
+        said = self.call(folder, tmp_path / "run", "--max-seconds", "11", "--on-bad-clip", "skip")
+        assert "4 of 30 pairs gave no record" in said
+        self.call(folder, tmp_path / "other", "--max-seconds", "12")
+        assert not (tmp_path / "other" / "failed_pairs_prosody.jsonl").exists()
 
     def test_a_clip_that_changes_meanwhile_ends_the_run_and_nothing_is_lost(self, corpus, tmp_path, monkeypatch):
         folder, out = corpus[0], tmp_path / "run"

@@ -232,7 +232,7 @@ WRONG = {
         ("max_pairs", "max_pairs_prosody", "max_pairs_semantic"), ["0", "-1", "many", "1.5", "true", "[1]", f"{2**64}"]
     ),
     **dict.fromkeys(("pair_sampling_seed", "seed"), ["x", "1.5", "true", "[1]", "0x" + "F" * 2000]),
-    **dict.fromkeys(("max_rows", "store_mb"), ["x", "-1", "1.5", "true"]),
+    **dict.fromkeys(("max_rows", "store_mb", "max_seconds"), ["x", "-1", "1.5", "true"]),
     "workers": ["some", "-1", "1.5", "true", "[2]", "99999"],
     **dict.fromkeys(
         ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
