@@ -20,9 +20,10 @@ from nnsight import NNsight
 from torch import nn
 
 from engine.fused import run_rows
+from engine.handed_out import HandedOut
 from engine.lm import LM
 from engine.memory import is_out_of_memory
-from engine.mistakes import explained, gave_no_readout, place, wrote_nothing
+from engine.mistakes import changed_clip, explained, gave_no_readout, other_readout, place, wrote_nothing
 from engine.pair_input import PairInput
 from engine.plan import CannotPlan, PlannedLM
 from engine.recordings import Recording, Recordings
@@ -107,10 +108,12 @@ class Engine:
         """
         rows: list[Row] = []
         read: list[torch.Tensor] = []
+        handed_out = self._planned.handed_out = HandedOut()
+        mine = handed_out.pair(pair)
         with torch.inference_mode(False), torch.no_grad():  # so that copies of recordings count their changes
             for chosen, layer in product(options, layers):
                 self._planned.traces = []
-                result = _called(experiment, self._planned, pair, layer, chosen)
+                result = _called(experiment, self._planned, mine, layer, chosen)
                 if result is None:
                     raise gave_no_readout(experiment, result)
                 traces = self._planned.traces
@@ -133,13 +136,16 @@ class Engine:
     ) -> Readouts:
         """The same, each call run as the experiment is written; `why` it must be so is kept."""
         lm, logits, notes, moved = self.written, [], [], []
-        with torch.inference_mode():
+        lm.forget()
+        handed_out = lm.handed_out = HandedOut()
+        mine = handed_out.pair(pair)
+        with torch.inference_mode(), lm.ending_early():
             with lm.trace(pair.a):
                 base = lm.logits.save()
             for chosen, layer in product(options, layers):
                 lm.forget()
-                readout = _called(experiment, lm, pair, layer, chosen)
-                logits.append(_checked(experiment, readout, base))
+                readout = _called(experiment, lm, mine, layer, chosen)
+                logits.append(_checked(experiment, readout, base, lm, pair))
                 writes = lm.writes()
                 if not writes and lm.unembedded:
                     notes += _of_nothing([layer], [chosen])
@@ -157,18 +163,32 @@ class Engine:
 
 def _called(experiment: Intervention, lm: LM, pair: PairInput, layer: int, options: Options) -> Any:
     try:
-        return experiment.run(lm, pair.anew(), layer, **options)
+        result = experiment.run(lm, pair.anew(), layer, **options)
     except (CannotPlan, UserError):
         raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
         raise explained(error, experiment) from error
+    changed = lm.handed_out.changed()
+    if changed:
+        raise changed_clip(experiment, changed)
+    return result
 
 
-def _checked(experiment: Intervention, readout: Any, base: torch.Tensor) -> torch.Tensor:
+def _checked(
+    experiment: Intervention, readout: Any, base: torch.Tensor, lm: WrittenLM, pair: PairInput
+) -> torch.Tensor:
     if not isinstance(readout, torch.Tensor) or readout.shape != base.shape:
         raise gave_no_readout(experiment, readout, base.shape)
+    if not lm.traces:
+        raise other_readout(experiment, None, "opens no trace")
+    last = lm.traces[-1]
+    if last.clip is not pair.a:
+        whose = "pair.b" if last.clip is pair.b else "another clip"
+        raise other_readout(experiment, last.where, f"ends with a trace over {whose}")
+    if lm.is_of_earlier_trace(readout):
+        raise other_readout(experiment, last.where, "returns a readout that was taken before this trace, its last")
     return readout.float()
 
 
