@@ -23,7 +23,15 @@ from engine.fused import run_rows
 from engine.handed_out import HandedOut
 from engine.lm import LM
 from engine.memory import is_out_of_memory
-from engine.mistakes import changed_clip, explained, gave_no_readout, other_readout, place, wrote_nothing
+from engine.mistakes import (
+    changed_clip,
+    changed_weights,
+    explained,
+    gave_no_readout,
+    other_readout,
+    place,
+    wrote_nothing,
+)
 from engine.pair_input import PairInput
 from engine.plan import CannotPlan, PlannedLM
 from engine.recordings import Recording, Recordings
@@ -73,6 +81,7 @@ class Engine:
         self.written = WrittenLM(llm)
         self._planned = PlannedLM(llm, self.recordings)
         self._decoder = NNsight(llm)
+        self._weights = list(llm.parameters())
 
     def record(self, clip: ClipInput) -> Recording:
         """The clip's unpatched run, computed the first time."""
@@ -135,7 +144,7 @@ class Engine:
         why: str | None = None,
     ) -> Readouts:
         """The same, each call run as the experiment is written; `why` it must be so is kept."""
-        lm, logits, notes, moved = self.written, [], [], []
+        lm, logits, notes, moved, versions = self.written, [], [], [], self._weight_versions()
         lm.forget()
         handed_out = lm.handed_out = HandedOut()
         mine = handed_out.pair(pair)
@@ -154,11 +163,21 @@ class Engine:
                 else:
                     notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
                 moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
+                if self._weight_versions() != versions:
+                    versions = self._weight_versions()
+                    with lm.trace(pair.a):
+                        again = lm.logits.save()
+                    if not torch.equal(again, base):
+                        raise changed_weights(experiment)
             shift = shifts(moved)
             lm.forget()
         return Readouts(
             torch.cat([base, *logits]), [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)], why
         )
+
+    def _weight_versions(self) -> list[int]:
+        """Numbers that grow where a weight is written into in place."""
+        return [weight._version for weight in self._weights if not weight.is_inference()]
 
 
 def _called(experiment: Intervention, lm: LM, pair: PairInput, layer: int, options: Options) -> Any:

@@ -17,6 +17,11 @@ from errors import UserError
 from registry.intervention import Intervention
 
 FORM = "end with `logits = lm.logits.save()` in the last trace and `return logits` behind it"
+NO_WEIGHTS = (
+    "if these are attention weights, lm.layers[l].self_attn.output[1], they are None, since sdpa computes none; from "
+    'Python, subject.model.llm.set_attn_implementation("eager") behind load_subject lets them be read (written, they '
+    "change nothing, since they have been used by then)"
+)
 
 
 def explained(error: Exception, experiment: Intervention) -> UserError:
@@ -56,6 +61,14 @@ def changed_clip(experiment: Intervention, tensor: str) -> UserError:
     )
 
 
+def changed_weights(experiment: Intervention) -> UserError:
+    """An experiment changed the model, which then answered A otherwise."""
+    return UserError(
+        f"{place_of(experiment)}: {experiment.name} changes weights of the model and leaves them changed for all that "
+        "runs later; load the model again, and write into outputs, or put the weights back"
+    )
+
+
 def place(error: BaseException, experiment: Intervention) -> str:
     """`file:line` of the last line of an intervention that led to the error."""
     own = inspect.getsourcefile(experiment.run) or "?"
@@ -88,6 +101,8 @@ def _what(error: Exception, code: CodeType) -> str:
         name = error.name or next(iter(re.findall(r"'(\w+)'", reason)), "")
         if isinstance(error, UnboundLocalError) or name in (*code.co_varnames, *code.co_cellvars):
             return f"{reason}: of what a trace computes only what was saved outlives it, as in {name} = (...).save()"
+    if "'NoneType' object" in reason and "self_attn" in code.co_names:
+        return f"{reason}: {NO_WEIGHTS}"
     if type(error).__name__ == "OutOfOrderError":
         return f"{reason}: inside a trace, values are used in the order in which the model computes them"
     shaped = any(words in reason for words in ("shape", "size of tensor", "expanded size"))
