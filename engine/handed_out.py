@@ -13,7 +13,6 @@ import torch
 from engine.pair_input import PairInput
 from models.speech_lm import ClipInput
 
-
 NAMES = [field.name for field in fields(ClipInput)]
 
 
@@ -38,6 +37,10 @@ class HandedOut:
     def original(self, clip: ClipInput) -> ClipInput:
         """The clip that a copy was made of; one that the experiment made is its own."""
         return self._originals.get(clip, clip)
+
+    def gave(self, clip: ClipInput) -> bool:
+        """Whether the experiment was given a copy of this clip, rather than made it."""
+        return clip in self._copies
 
     def changed(self) -> str:
         """Which tensor of a clip was changed in place; "" for none."""
