@@ -1,4 +1,4 @@
-"""What an experiment can reach is the same for every other one, and what `pair.once` keeps is what would be computed."""
+"""What an experiment can reach stays as it is for every other, and what `pair.once` keeps is what it would compute."""
 
 from dataclasses import replace
 
