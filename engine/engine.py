@@ -20,9 +20,18 @@ from nnsight import NNsight
 from torch import nn
 
 from engine.fused import run_rows
+from engine.handed_out import HandedOut
 from engine.lm import LM
 from engine.memory import is_out_of_memory
-from engine.mistakes import explained, gave_no_readout, place, wrote_nothing
+from engine.mistakes import (
+    changed_clip,
+    changed_weights,
+    explained,
+    gave_no_readout,
+    other_readout,
+    place,
+    wrote_nothing,
+)
 from engine.pair_input import PairInput
 from engine.plan import CannotPlan, PlannedLM
 from engine.recordings import Recording, Recordings
@@ -72,6 +81,7 @@ class Engine:
         self.written = WrittenLM(llm)
         self._planned = PlannedLM(llm, self.recordings)
         self._decoder = NNsight(llm)
+        self._weights = list(llm.parameters())
 
     def record(self, clip: ClipInput) -> Recording:
         """The clip's unpatched run, computed the first time."""
@@ -107,10 +117,12 @@ class Engine:
         """
         rows: list[Row] = []
         read: list[torch.Tensor] = []
+        handed_out = self._planned.handed_out = HandedOut()
+        mine = handed_out.pair(pair)
         with torch.inference_mode(False), torch.no_grad():  # so that copies of recordings count their changes
             for chosen, layer in product(options, layers):
                 self._planned.traces = []
-                result = _called(experiment, self._planned, pair, layer, chosen)
+                result = _called(experiment, self._planned, mine, layer, chosen)
                 if result is None:
                     raise gave_no_readout(experiment, result)
                 traces = self._planned.traces
@@ -132,14 +144,17 @@ class Engine:
         why: str | None = None,
     ) -> Readouts:
         """The same, each call run as the experiment is written; `why` it must be so is kept."""
-        lm, logits, notes, moved = self.written, [], [], []
-        with torch.inference_mode():
+        lm, logits, notes, moved, versions = self.written, [], [], [], self._weight_versions()
+        lm.forget()
+        handed_out = lm.handed_out = HandedOut()
+        mine = handed_out.pair(pair)
+        with torch.inference_mode(), lm.ending_early():
             with lm.trace(pair.a):
                 base = lm.logits.save()
             for chosen, layer in product(options, layers):
                 lm.forget()
-                readout = _called(experiment, lm, pair, layer, chosen)
-                logits.append(_checked(experiment, readout, base))
+                readout = _called(experiment, lm, mine, layer, chosen)
+                logits.append(_checked(experiment, readout, base, lm, pair))
                 writes = lm.writes()
                 if not writes and lm.unembedded:
                     notes += _of_nothing([layer], [chosen])
@@ -148,27 +163,51 @@ class Engine:
                 else:
                     notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
                 moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
+                if self._weight_versions() != versions:
+                    versions = self._weight_versions()
+                    with lm.trace(pair.a):
+                        again = lm.logits.save()
+                    if not torch.equal(again, base):
+                        raise changed_weights(experiment)
             shift = shifts(moved)
             lm.forget()
         return Readouts(
             torch.cat([base, *logits]), [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)], why
         )
 
+    def _weight_versions(self) -> list[int]:
+        """Numbers that grow where a weight is written into in place."""
+        return [weight._version for weight in self._weights if not weight.is_inference()]
+
 
 def _called(experiment: Intervention, lm: LM, pair: PairInput, layer: int, options: Options) -> Any:
     try:
-        return experiment.run(lm, pair.anew(), layer, **options)
+        result = experiment.run(lm, pair.anew(), layer, **options)
     except (CannotPlan, UserError):
         raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
         raise explained(error, experiment) from error
+    changed = lm.handed_out.changed()
+    if changed:
+        raise changed_clip(experiment, changed)
+    return result
 
 
-def _checked(experiment: Intervention, readout: Any, base: torch.Tensor) -> torch.Tensor:
+def _checked(
+    experiment: Intervention, readout: Any, base: torch.Tensor, lm: WrittenLM, pair: PairInput
+) -> torch.Tensor:
     if not isinstance(readout, torch.Tensor) or readout.shape != base.shape:
         raise gave_no_readout(experiment, readout, base.shape)
+    if not lm.traces:
+        raise other_readout(experiment, None, "opens no trace")
+    last = lm.traces[-1]
+    if last.clip is not pair.a:
+        whose = "pair.b" if last.clip is pair.b else "another clip"
+        raise other_readout(experiment, last.where, f"ends with a trace over {whose}")
+    if lm.is_of_earlier_trace(readout):
+        raise other_readout(experiment, last.where, "returns a readout that was taken before this trace, its last")
     return readout.float()
 
 

@@ -18,3 +18,7 @@ class BadClip(PairFailed):
 
 class NotFinite(PairFailed):
     """A number that is none: where it was seen first, by clip and layer."""
+
+
+class Mistake(Exception):
+    """A mistake in an experiment; the engine adds its file and line."""

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.sites import ATTENTION, BLOCK, MLP, Site
+from engine.handed_out import HandedOut
+from engine.sites import ATTENTION, BLOCK, MLP, Site, plain
+from engine.source_text import check_sources
 from errors import UserError
 from models.speech_lm import ClipInput
 
@@ -39,10 +41,16 @@ class LM(ABC):
         self.attentions_output = Places(self, ATTENTION, "output")
         self.mlps_output = Places(self, MLP, "output")
         self.layers = Blocks(self)
+        self.handed_out = HandedOut()
 
-    @abstractmethod
     def trace(self, clip: ClipInput) -> Any:
         """One forward over a clip; use it as `with lm.trace(clip):`."""
+        check_sources()
+        return self._trace(self.handed_out.original(clip))
+
+    @abstractmethod
+    def _trace(self, clip: ClipInput) -> Any:
+        """A tracer of one forward."""
 
     @property
     @abstractmethod
@@ -81,7 +89,7 @@ class LM(ABC):
 
     @abstractmethod
     def beyond(self, layer: int, path: str, name: str) -> Any:
-        """Whatever else nnsight's envoy of a module has."""
+        """nnsight's envoy of a module, for `name`, which is neither its input nor its output."""
 
     def layer(self, number: int) -> int:
         """A layer counted from the front; `IndexError` for one that the model lacks."""
@@ -126,7 +134,7 @@ class Blocks:
 class Module:
     """nnsight's envoy of a block or of a module in it: `.input`, `.output`, its modules, and whatever else it has.
 
-    As in nnsight, `.output` is what the module returns, which may be a tuple.
+    As in nnsight, `.output` is what the module returns, which may be a tuple, and `.inputs` is `(args, kwargs)`.
     """
 
     def __init__(self, lm: LM, layer: int, path: str):
@@ -137,16 +145,19 @@ class Module:
         try:
             self._lm._blocks[self._layer].get_submodule(path)
         except AttributeError:
-            return self._lm.beyond(self._layer, self._path, name)
+            return getattr(self._lm.beyond(self._layer, self._path, name), name)
         return Module(self._lm, self._layer, path)
 
     def __getitem__(self, index: int) -> "Module":
         return getattr(self, str(index))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("input", "output"):
-            raise AttributeError(f"{name} of a module cannot be assigned; its input and output can")
-        self._lm.write(Site(self._layer, self._path, name), value)
+        if name == "inputs":
+            setattr(self._lm.beyond(self._layer, self._path, name), name, plain(value))
+        elif name in ("input", "output"):
+            self._lm.write(Site(self._layer, self._path, name), value)
+        else:
+            raise AttributeError(f"{name} of a module cannot be assigned; its input, inputs and output can")
 
     @property
     def input(self) -> Any:

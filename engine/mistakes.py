@@ -6,15 +6,22 @@ The traceback itself is still there with `--debug`.
 """
 
 import inspect
+import re
 import traceback
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from engine.failures import Mistake
 from errors import UserError
 from registry.intervention import Intervention
 
 FORM = "end with `logits = lm.logits.save()` in the last trace and `return logits` behind it"
+NO_WEIGHTS = (
+    "if these are attention weights, lm.layers[l].self_attn.output[1], they are None, since sdpa computes none; from "
+    'Python, subject.model.llm.set_attn_implementation("eager") behind load_subject lets them be read (written, they '
+    "change nothing, since they have been used by then)"
+)
 
 
 def explained(error: Exception, experiment: Intervention) -> UserError:
@@ -40,6 +47,28 @@ def gave_no_readout(experiment: Intervention, result: Any, shape: Any = ("1", "v
     return UserError(f"{place_of(experiment)}: {experiment.name} returned {got}, not logits [{wanted}]; {FORM}")
 
 
+def other_readout(experiment: Intervention, trace: tuple[str, int] | None, why: str) -> UserError:
+    """What an experiment returned is not the readout of a last trace over A; `trace` is where that one is opened."""
+    where = f"{_short(trace[0])}:{trace[1]}" if trace else place_of(experiment)
+    return UserError(f"{where}: {experiment.name} {why}; the readout must come from its last trace, over pair.a")
+
+
+def changed_clip(experiment: Intervention, tensor: str) -> UserError:
+    """An experiment changed a tensor of a clip in place."""
+    return UserError(
+        f"{place_of(experiment)}: {experiment.name} changes {tensor} in place, which is the same for every experiment; "
+        "write into lm.layers_input[0] in a trace, or into a .clone() of it"
+    )
+
+
+def changed_weights(experiment: Intervention) -> UserError:
+    """An experiment changed the model, which then answered A otherwise."""
+    return UserError(
+        f"{place_of(experiment)}: {experiment.name} changes weights of the model and leaves them changed for all that "
+        "runs later; load the model again, and write into outputs, or put the weights back"
+    )
+
+
 def place(error: BaseException, experiment: Intervention) -> str:
     """`file:line` of the last line of an intervention that led to the error."""
     own = inspect.getsourcefile(experiment.run) or "?"
@@ -62,11 +91,18 @@ def place_of(experiment: Intervention) -> str:
 
 def _what(error: Exception, code: CodeType) -> str:
     reason = " ".join(str(error).split())[:300]
+    if isinstance(error, Mistake):
+        return str(error)
     if isinstance(error, SyntaxError):
         return f"{reason}: nnsight reads a trace's body from the file and runs it, so it cannot return or yield"
-    # In a trace's body, which nnsight compiles by itself, a local variable that is not there is a plain NameError.
-    if isinstance(error, NameError) and error.name in (*code.co_varnames, *code.co_cellvars):
-        return f"{reason}: of what a trace computes only what was saved outlives it, as in x = lm.logits.save()"
+    if isinstance(error, NameError):
+        # Behind a trace a variable that it did not save is unbound; in a trace's body, which nnsight compiles by
+        # itself, it is a plain NameError.
+        name = error.name or next(iter(re.findall(r"'(\w+)'", reason)), "")
+        if isinstance(error, UnboundLocalError) or name in (*code.co_varnames, *code.co_cellvars):
+            return f"{reason}: of what a trace computes only what was saved outlives it, as in {name} = (...).save()"
+    if "'NoneType' object" in reason and "self_attn" in code.co_names:
+        return f"{reason}: {NO_WEIGHTS}"
     if type(error).__name__ == "OutOfOrderError":
         return f"{reason}: inside a trace, values are used in the order in which the model computes them"
     shaped = any(words in reason for words in ("shape", "size of tensor", "expanded size"))

@@ -5,15 +5,19 @@ pair.a_span, pair.b_span                     # equally long; with "resample_line
 pair.resampled(stream_of_b[:, pair.b_span])  # as many positions as pair.a_span, either way
 """
 
+import copy
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import FunctionType, NoneType
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
+from engine.failures import Mistake
 from errors import BAD_USAGE, UserError
 from models.speech_lm import ClipInput
 
@@ -24,10 +28,10 @@ ALIGNMENTS = ("truncate_to_min", "resample_linear")
 class PairInput:
     """A pair as an intervention gets it: recipient `a`, donor `b`, and the aligned positions in each.
 
-    `a_seconds` is how long A's sound is, where that is known. For an intervention that needs more: `rng` is seeded and
-    of this pair alone, and begins anew for each call, so that all layers of a pair draw the same. `target_clips()`
-    gives some clips with the target label, in A's voice. `once(make)` keeps what is the same for all pairs with this
-    target and speaker.
+    `a_seconds` is how long A's sound is, where that is known. `target` is the label that A's answer should move to, and
+    `label_ids` holds the token id of each label. For an intervention that needs more: `rng` is seeded and of this pair
+    alone, and begins anew for each call, so that all layers of a pair draw the same. `target_clips()` gives some clips
+    with the target label, in A's voice. `kept` holds what `once` keeps for them; with None it keeps nothing.
     """
 
     a: ClipInput
@@ -37,7 +41,9 @@ class PairInput:
     a_seconds: float | None = None
     seed: str = ""
     target_clips: Callable[[], list[ClipInput]] = list
-    once: Callable[[Callable[[], Any]], Any] = lambda make: make()
+    target: str = ""
+    label_ids: Mapping[str, int] = field(default_factory=dict)
+    kept: dict[Any, Any] | None = None
 
     @property
     def n_patched(self) -> int:
@@ -77,6 +83,20 @@ class PairInput:
             stop = start + width
         return slice(self.a_span.start + start, self.a_span.start + stop), slice(start, stop)
 
+    def once(self, make: Callable[..., Any], lm: Any = None, *arguments: Any) -> Any:
+        """What `make(lm, clips, *arguments)` gives for the clips of `target_clips()`, computed once and copied.
+
+        It is kept by the function's code and its arguments, for all pairs with this target and speaker. `Mistake` for
+        a function that uses variables of the function around it, or arguments that are not numbers or text, since
+        those could change unseen.
+        """
+        key = _key(make, lm, arguments)
+        if self.kept is None:
+            return make(lm, self.target_clips(), *arguments)
+        if key not in self.kept:
+            self.kept[key] = make(lm, self.target_clips(), *arguments)
+        return tree_map(_copied, self.kept[key])
+
     @cached_property
     def rng(self) -> random.Random:
         return random.Random(self.seed)
@@ -102,6 +122,34 @@ def check_alignment(how: str) -> None:
     """Raise `UserError` for an alignment that cannot be run."""
     if how not in ALIGNMENTS:
         raise UserError(f"--align {how}: unknown; use {' or '.join(ALIGNMENTS)}", BAD_USAGE)
+
+
+def _key(make: Callable[..., Any], lm: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the value of `make(lm, clips, *arguments)` depends on beside the clips."""
+    how = "as in pair.once(class_mean, lm, layer) with def class_mean(lm, clips, layer) outside the experiment"
+    if not isinstance(make, FunctionType):
+        raise Mistake(f"pair.once takes a function, {how}, not {make!r}"[:300])
+    if make.__closure__:
+        seen = ", ".join(make.__code__.co_freevars)
+        raise Mistake(
+            f"pair.once: {make.__name__} uses {seen} of the function around it; pass it as an argument, {how}"
+        )
+    if not hasattr(lm, "trace"):
+        raise Mistake(f"pair.once takes lm behind the function, {how}")
+    given = (arguments, make.__defaults__ or (), tuple(sorted((make.__kwdefaults__ or {}).items())))
+    odd = [value for value in _leaves(given) if type(value) not in (bool, int, float, str, NoneType)]
+    if odd:
+        found = f"{make.__name__} has a {type(odd[0]).__name__} among its arguments or defaults"
+        raise Mistake(f"pair.once: {found}, which must be numbers or text, {how}")
+    return make.__code__.co_filename, make.__code__, repr(given)  # repr tells 1 from 1.0 and from True
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for part in value for leaf in _leaves(part)] if type(value) is tuple else [value]
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
 
 
 def _interpolated(value: torch.Tensor, n: int) -> torch.Tensor:

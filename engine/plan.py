@@ -15,10 +15,13 @@ from typing import Any
 import torch
 from nnsight.tracing import tracer as nnsight_tracer
 from torch import nn
+from torch.utils._pytree import tree_map
 
+from engine.failures import Mistake
 from engine.lm import LM
 from engine.recordings import Recordings
 from engine.sites import Site, Value, positions_of, wrong_shape
+from engine.written import NESTED
 from models.speech_lm import ClipInput
 
 LATE = "a value is written to after a later one was used"
@@ -37,7 +40,7 @@ class PlannedLM(LM):
         self._open: PlannedTrace | None = None
         self.traces: list[PlannedTrace] = []
 
-    def trace(self, clip: ClipInput) -> "PlannedTrace":
+    def _trace(self, clip: ClipInput) -> "PlannedTrace":
         """An ordinary context manager."""
         return PlannedTrace(self, clip)
 
@@ -66,7 +69,8 @@ class PlannedLM(LM):
     def whole(self, site: Site) -> Any:
         value = self.read(site)
         rest = self._recordings.rest(self._now.clip, site)
-        return value if rest is None else (value, *rest)
+        # Copies, since a recording stays what it is whatever an experiment does to a module's other outputs.
+        return value if rest is None else (value, *tree_map(_copied, rest))
 
     def beyond(self, layer: int, path: str, name: str) -> Any:
         raise CannotPlan(f"{path or 'the block'}.{name} is not an input or output of a module")
@@ -93,7 +97,7 @@ class PlannedTrace:
 
     def __enter__(self) -> "PlannedTrace":
         if self._lm._open:
-            raise CannotPlan("a trace is opened inside another")
+            raise Mistake(NESTED)
         self._lm._open = self
         self._lm.traces.append(self)
         nnsight_tracer.inc()  # so that x.save() and nnsight.save(x) are as welcome as in a real trace
@@ -102,6 +106,9 @@ class PlannedTrace:
     def __exit__(self, *error: Any) -> None:
         nnsight_tracer.dec()
         self._lm._open = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name) if name.startswith("__") else CannotPlan(f"tracer.{name} needs a trace that runs")
 
     @property
     def first_written(self) -> Value | None:
@@ -160,6 +167,10 @@ class PlannedTrace:
         # Of values that were all read before the first write, only the last can still be written in time.
         self.was_written_late = len(written) > 1 or written[:1] != list(self.values.values())[-1:]
         return isinstance(result, Readout) and result is self._logits
+
+
+def _copied(part: Any) -> Any:
+    return part.clone() if isinstance(part, torch.Tensor) else part
 
 
 class _Unreadable:

@@ -50,7 +50,9 @@ def drafted(lm: PlannedLM, result: Any, recipient: ClipInput, layer: int, option
         raise CannotPlan("the last trace is not over pair.a")
     if trace.was_written_late:
         raise CannotPlan(LATE)
-    donors = list(dict.fromkeys(trace.clip for trace in traces if trace.clip is not recipient))
+    # The tokens of a clip that an experiment made may be another clip's and stand for other embeddings.
+    heard = [trace.clip for trace in traces if lm.handed_out.gave(trace.clip)]
+    donors = list(dict.fromkeys(clip for clip in heard if clip is not recipient))
     return Row(layer, options, recipient, donors, trace)
 
 

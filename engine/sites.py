@@ -170,3 +170,12 @@ def first_of(output: Any) -> torch.Tensor:
 def with_first(output: Any, tensor: torch.Tensor) -> Any:
     """What a module returned, with another tensor in it and its structure as it was."""
     return (tensor, *output[1:]) if isinstance(output, tuple) else tensor
+
+
+def plain(part: Any) -> Any:
+    """What a module is given, without the class that notes assignments, which is no concern of the model."""
+    if isinstance(part, tuple):
+        return tuple(plain(item) for item in part)
+    if isinstance(part, dict):
+        return {name: plain(item) for name, item in part.items()}
+    return part.as_subclass(torch.Tensor) if isinstance(part, torch.Tensor) else part

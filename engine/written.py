@@ -5,6 +5,10 @@ logits = experiment.run(lm, pair, layer)
 lm.writes()                                  # what its last trace wrote
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,9 +16,27 @@ from nnsight import NNsight
 from nnsight.intervention.interleaver import EarlyStopException
 from torch import nn
 
+from engine.failures import Mistake
 from engine.lm import LM
-from engine.sites import Site, Value, Write, as_index, first_of, with_first
+from engine.sites import Site, Value, Write, as_index, first_of, plain, with_first
 from models.speech_lm import ClipInput
+
+NESTED = "a trace is opened inside another; end the first one before it, and save what the second needs of it"
+
+
+@dataclass
+class WrittenTrace:
+    """One trace: over which clip, in which line of which file, and the readouts that were taken in it."""
+
+    clip: ClipInput
+    where: tuple[str, int]
+    tracer: Any
+    readouts: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its `with` has begun and not ended."""
+        return self.tracer.info is not None and self.tracer.info.frame is not None
 
 
 class WrittenLM(LM):
@@ -23,15 +45,30 @@ class WrittenLM(LM):
     def __init__(self, llm: nn.Module):
         super().__init__(llm)
         self._traced = NNsight(llm)
-        for module in (*llm.model.layers, llm.lm_head):
-            module.register_forward_pre_hook(self._stop_when_read)
         self.forget()
 
-    def trace(self, clip: ClipInput) -> Any:
+    def _trace(self, clip: ClipInput) -> Any:
         """The nnsight tracer of one forward over `clip`."""
-        self.forget()
+        if self.traces and self.traces[-1].is_open:
+            raise Mistake(NESTED)
+        self._forget_values()
         # A copy, since what is written into the first block's input would change the clip.
-        return self._traced.trace(inputs_embeds=clip.inputs_embeds.clone(), use_cache=False, logits_to_keep=1)
+        embeds = clip.inputs_embeds.clone()
+        tracer = self._traced.trace(inputs_embeds=embeds, use_cache=False, logits_to_keep=1)
+        opened = sys._getframe(2)
+        self.traces.append(WrittenTrace(clip, (opened.f_code.co_filename, opened.f_lineno), tracer))
+        return tracer
+
+    @contextmanager
+    def ending_early(self) -> Iterator[None]:
+        """Inside, a forward ends where the body of its trace has nothing left to read."""
+        modules = (*self._llm.model.layers, self._llm.lm_head)
+        handles = [module.register_forward_pre_hook(self._stop_when_read, prepend=True) for module in modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _stop_when_read(self, *_: Any) -> None:
         """Before a block or the head: end the forward where the trace's body has ended, with nothing left to read."""
@@ -42,11 +79,15 @@ class WrittenLM(LM):
 
     @property
     def logits(self) -> torch.Tensor:
-        return self._traced.lm_head.output[:, -1].float()
+        return self._read_out(self._traced.lm_head.output[:, -1].float())
 
     def unembed(self, stream: torch.Tensor) -> torch.Tensor:
         self.unembedded = True
-        return super().unembed(stream)
+        return self._read_out(super().unembed(stream))
+
+    def _read_out(self, logits: torch.Tensor) -> torch.Tensor:
+        self.traces[-1].readouts.append(logits)
+        return logits
 
     @property
     def model(self) -> Any:
@@ -65,7 +106,7 @@ class WrittenLM(LM):
         self.read(site)
         whole = tensor if isinstance(tensor, tuple) else with_first(self._wholes[site], tensor)
         self._values[site].replace(first_of(whole))
-        setattr(self._envoy(site.layer, site.path), site.end, _plain(whole))
+        setattr(self._envoy(site.layer, site.path), site.end, plain(whole))
 
     def whole(self, site: Site) -> Any:
         self.read(site)
@@ -73,16 +114,27 @@ class WrittenLM(LM):
 
     def beyond(self, layer: int, path: str, name: str) -> Any:
         self.went_beyond = True
-        return getattr(self._envoy(layer, path), name)
+        return self._envoy(layer, path)
 
     def forget(self) -> None:
-        """Forget what was handed out so far.
+        """Forget what was traced and handed out so far."""
+        self.traces: list[WrittenTrace] = []
+        self._forget_values()
 
-        `went_beyond` says whether anything could be written unseen, `unembedded` whether a stream was read out.
-        """
+    def _forget_values(self) -> None:
+        # `went_beyond` says whether the last trace may have written unseen, `unembedded` whether it read a stream out.
         self._values: dict[Site, Value] = {}
         self._wholes: dict[Site, Any] = {}
         self.went_beyond = self.unembedded = False
+
+    def is_of_earlier_trace(self, result: torch.Tensor) -> bool:
+        """Whether `result` is a readout of another trace than the last, and none of that one."""
+        *earlier, last = self.traces
+        before = [readout for trace in earlier for readout in trace.readouts]
+        if any(_share(result, readout) for readout in before):
+            return True
+        alike = any(torch.equal(result, readout) for readout in before)
+        return alike and bool(last.readouts) and not any(torch.equal(result, readout) for readout in last.readouts)
 
     def writes(self) -> list[tuple[Write, torch.Tensor]]:
         """What the last trace wrote, each with what stood there before, in the order in which it was used."""
@@ -106,8 +158,5 @@ class WrittenLM(LM):
         return envoy
 
 
-def _plain(whole: Any) -> Any:
-    """Without the class that notes assignments, which is no concern of the model."""
-    if isinstance(whole, tuple):
-        return tuple(_plain(part) for part in whole)
-    return whole.as_subclass(torch.Tensor) if isinstance(whole, torch.Tensor) else whole
+def _share(x: torch.Tensor, y: torch.Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()

@@ -7,7 +7,7 @@ pair_input = inputs.of(pair)                 # the same every time that it is as
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from engine.engine import Readouts
 from engine.pair_input import ALIGNMENTS, PairInput, align
 from engine.subject import Subject
 from errors import UserError
+from models.labels import LABELS
 from models.sound import SAMPLE_RATE
 from models.speech_lm import ClipInput
 from pairs import Clip, Pair
@@ -23,19 +24,22 @@ from registry.intervention import Intervention
 from runs.sweep import Values, combinations, option_values
 
 N_TARGET_CLIPS = 20
-N_KEPT = 16  # results of `once` that are held; each may be as large as a clip's recording
+N_KEPT = 16  # targets and speakers whose results of `once` are held
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Makes the `PairInput` of any pair of one experiment; `clips` are the data set's, `name` enters the seeds."""
+    """Makes the `PairInput` of any pair of one experiment; `clips` are the data set's, `name` enters the seeds.
+
+    `kept` holds what `PairInput.once` keeps, by target and speaker; with None it keeps nothing.
+    """
 
     subject: Subject
     name: str
     clips: Sequence[Clip] = ()
     align_how: str = ALIGNMENTS[0]
     seed: int = 42
-    kept: dict[tuple, Any] = field(default_factory=dict)
+    kept: dict[tuple, dict[Any, Any]] | None = field(default_factory=dict)
 
     def of(self, pair: Pair) -> PairInput:
         """The pair as an intervention gets it."""
@@ -45,7 +49,9 @@ class Inputs:
             a_seconds=self._seconds(pair.a),
             seed=f"{self.seed}:{self.name}:{pair.pair_id}",
             target_clips=partial(self._target_clips, pair),
-            once=partial(self._once, (pair.target, pair.a.speaker)),
+            target=pair.target,
+            label_ids=dict(zip(LABELS, self.subject.labels.token_ids, strict=True)),
+            kept=self._kept((pair.target, pair.a.speaker)),
         )
 
     def _seconds(self, clip: Clip) -> float:
@@ -62,12 +68,12 @@ class Inputs:
         drawn = random.Random(f"{self.seed}:{pair.target}:{pair.a.speaker}")
         return [self.subject.clips.get(clip) for clip in drawn.sample(peers, min(N_TARGET_CLIPS, len(peers)))]
 
-    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
-        if key not in self.kept:
-            while len(self.kept) >= N_KEPT:
-                self.kept.pop(next(iter(self.kept)))
-            self.kept[key] = make()
-        return self.kept[key]
+    def _kept(self, key: tuple) -> dict[Any, Any] | None:
+        if self.kept is None:
+            return None
+        while key not in self.kept and len(self.kept) >= N_KEPT:
+            self.kept.pop(next(iter(self.kept)))
+        return self.kept.setdefault(key, {})
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,10 @@ class Job:
         """Options of the calls at each layer."""
         return combinations(self.values)
 
-    def inputs(self) -> Inputs:
-        """What makes pairs ready, with nothing kept yet."""
-        return Inputs(self.subject, self.experiment.name, self.clips, self.align_how, self.seed)
+    def inputs(self, keep: bool = True) -> Inputs:
+        """What makes pairs ready, with nothing kept yet; without `keep`, `pair.once` computes every time."""
+        kept = {} if keep else None
+        return Inputs(self.subject, self.experiment.name, self.clips, self.align_how, self.seed, kept)
 
     def readouts(self, pair: PairInput) -> Readouts:
         """A pair's readouts, by the subject's engine."""

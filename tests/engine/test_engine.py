@@ -290,3 +290,22 @@ class watched:
     def __exit__(self, *error):
         for handle in self.handles:
             handle.remove()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_leaves_no_hook_on_the_model(golden, engine):
+    llm, a, b = golden
+
+    def n_hooks():
+        return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in llm.modules())
+
+    def fails(lm, pair, layer):
+        raise ValueError
+
+    before = n_hooks()
+    for _ in range(3):
+        made = Engine(llm, engine)
+        made.readouts(load_intervention("patch"), align(a, b), [1], [{}])
+        with pytest.raises(UserError):
+            made.readouts(intervention(fails), align(a, b), [1], [{}])
+        assert n_hooks() == before

@@ -1,5 +1,7 @@
 """What an experiment writes is found wherever it writes, and what cannot be found runs as it is written."""
 
+from dataclasses import replace
+
 import nnsight
 import pytest
 import torch
@@ -385,6 +387,91 @@ class TestRunsAsWritten:
                 and (not line or f":{late.run.__code__.co_firstlineno + line}:" in found.as_written)
             )
 
+    @pytest.mark.parametrize("where", ["donor", "readout"])
+    def test_a_trace_that_is_stopped(self, llm, pair, where):
+        @intervention
+        def stopped(lm, pair, layer):
+            with lm.trace(pair.b) as tracer:
+                donor = lm.layers_output[layer][:, pair.b_span].save()
+                tracer.stop()
+            with lm.trace(pair.a) as tracer:
+                lm.layers_output[layer][:, pair.a_span] = donor
+                logits = lm.logits.save()
+                if where == "readout":
+                    tracer.stop()
+            return logits
+
+        donor = value_at(llm, pair.b, LAYER, "", "output")[:, pair.b_span]
+
+        def write(value):
+            value[:, pair.a_span] = donor
+
+        expected = by_hooks(llm, pair.a, (LAYER, "", "output", write))
+        self.check(llm, pair, stopped, expected, "tracer.stop needs a trace that runs", 4)
+
+    def test_a_trace_with_a_cache(self, llm, pair):
+        @intervention
+        def cached(lm, pair, layer):
+            with lm.trace(pair.b) as tracer:
+                cache = tracer.cache()
+            donor = cache.model.model.layers[layer].output[:, pair.b_span]
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = donor
+                logits = lm.logits.save()
+            return logits
+
+        donor = value_at(llm, pair.b, LAYER, "", "output")[:, pair.b_span]
+
+        def write(value):
+            value[:, pair.a_span] = donor
+
+        expected = by_hooks(llm, pair.a, (LAYER, "", "output", write))
+        self.check(llm, pair, cached, expected, "tracer.cache needs a trace that runs", 3)
+
+    @pytest.mark.parametrize("attention", ["sdpa", "eager"])
+    def test_a_knockout_of_attention(self, llm, pair, attention):
+        llm.set_attn_implementation(attention)
+
+        @intervention
+        def knockout(lm, pair, layer):
+            n = pair.a.readout_pos + 1
+            mask = torch.full((n, n), -torch.inf).triu(1)[None, None]
+            mask[..., pair.a.span.stop :, pair.a_span] = -torch.inf
+            with lm.trace(pair.a):
+                args, kwargs = lm.layers[layer].self_attn.inputs
+                lm.layers[layer].self_attn.inputs = (args, {**kwargs, "attention_mask": mask})
+                logits = lm.logits.save()
+            return logits
+
+        def hide(module, args, kwargs):
+            n = pair.a.readout_pos + 1
+            seen = torch.ones(n, n).tril()
+            seen[pair.a.span.stop :, pair.a_span] = 0
+            return args, {**kwargs, "attention_mask": torch.where(seen == 1, 0.0, -torch.inf)[None, None]}
+
+        handle = llm.model.layers[LAYER].self_attn.register_forward_pre_hook(hide, with_kwargs=True)
+        expected = by_hooks(llm, pair.a)
+        handle.remove()
+        assert (expected - by_hooks(llm, pair.a)).abs().max() > 1e-2
+        self.check(llm, pair, knockout, expected, "self_attn.inputs is not an input or output of a module", 6)
+
+    def test_inputs_that_hold_what_was_written(self, llm, pair):
+        @intervention
+        def given(lm, pair, layer):
+            with lm.trace(pair.a):
+                stream = lm.layers[layer].mlp.input
+                stream[:, pair.a_span] = 0
+                lm.layers[layer].mlp.inputs = ((stream,), {})
+                logits = lm.logits.save()
+            return logits
+
+        def write(value):
+            value[:, pair.a_span] = 0
+
+        found = Engine(llm, "tail").readouts(given, pair, [LAYER], [{}])
+        assert_same(found.logits[1], by_hooks(llm, pair.a, (LAYER, "mlp", "input", write)))
+        assert "mlp.inputs is not an input or output" in found.as_written
+
 
 def test_rows_that_begin_at_different_positions_share_a_forward(llm, pair, readouts):
     @intervention
@@ -532,6 +619,98 @@ class TestMistakes:
 
         assert "stream returned a list, not logits [1, 50]" in error(stream)
 
+    def test_a_readout_of_another_clip(self, error):
+        @intervention
+        def other(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                lm.logits.save()
+            with lm.trace(pair.b):
+                lm.layers_output[layer][:, pair.b_span] = 0
+                logits = lm.logits.save()
+            return logits
+
+        line = other.run.__code__.co_firstlineno + 5
+        assert f"test_plan.py:{line}: other ends with a trace over pair.b; the readout must come" in error(other)
+
+    def test_a_readout_of_a_copy_of_a(self, error):
+        @intervention
+        def other(lm, pair, layer):
+            with lm.trace(replace(pair.a)):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                logits = lm.logits.save()
+            return logits
+
+        line = other.run.__code__.co_firstlineno + 2
+        assert f"test_plan.py:{line}: other ends with a trace over another clip" in error(other)
+
+    @pytest.mark.parametrize("whose", ["a", "b"])
+    @pytest.mark.parametrize("how", [lambda x: x, lambda x: x[:], lambda x: x.clone(), lambda x: x.float() + 0])
+    def test_a_readout_of_an_earlier_trace(self, error, whose, how):
+        @intervention
+        def earlier(lm, pair, layer):
+            with lm.trace(getattr(pair, whose)):
+                logits = lm.logits.save()
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                lm.logits.save()
+            return how(logits)
+
+        line = earlier.run.__code__.co_firstlineno + 4
+        message = f"test_plan.py:{line}: earlier returns a readout that was taken before this trace, its last"
+        assert message in error(earlier)
+
+    def test_a_readout_of_no_trace(self, error):
+        @intervention
+        def made(lm, pair, layer):
+            return torch.zeros(1, 50)
+
+        line = made.run.__code__.co_firstlineno
+        assert f"test_plan.py:{line}: made opens no trace; the readout must come" in error(made)
+
+    def test_a_trace_in_another(self, error):
+        @intervention
+        def nested(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                with lm.trace(pair.b):
+                    donor = lm.layers_output[layer].save()  # noqa: F841
+                logits = lm.logits.save()
+            return logits
+
+        @intervention
+        def together(lm, pair, layer):
+            with lm.trace(pair.b), lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                logits = lm.logits.save()
+            return logits
+
+        for experiment, line in ((nested, 4), (together, 2)):
+            number = experiment.run.__code__.co_firstlineno + line
+            assert f"test_plan.py:{number}: a trace is opened inside another" in error(experiment)
+
+    def test_attention_weights_that_are_not_computed(self, error):
+        @intervention
+        def weights(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers[layer].self_attn.output[1][:, :, :, pair.a_span] = 0
+                logits = lm.logits.save()
+            return logits
+
+        line = weights.run.__code__.co_firstlineno + 3
+        assert f"test_plan.py:{line}: 'NoneType' object" in error(weights)
+        assert "sdpa computes none" in error(weights) and 'set_attn_implementation("eager")' in error(weights)
+
+    def test_another_thing_of_a_module_that_is_assigned(self, error):
+        @intervention
+        def assigned(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers[layer].mlp.act_fn = torch.nn.Identity()
+                logits = lm.logits.save()
+            return logits
+
+        assert "act_fn of a module cannot be assigned; its input, inputs and output can" in error(assigned)
+
     def test_another_clips_longer_span(self, error):
         @intervention
         def longer(lm, pair, layer):
@@ -592,3 +771,58 @@ class TestMistakes:
 
         with pytest.raises(UserError, match="only what was saved outlives it"):
             Engine(llm, "stepwise").readouts(unsaved, pair, [LAYER], [{}])
+
+    def test_logits_that_are_not_saved(self, llm, pair):
+        @intervention
+        def unsaved(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                answer = lm.logits
+            return answer
+
+        line = unsaved.run.__code__.co_firstlineno + 5
+        with pytest.raises(UserError) as caught:
+            Engine(llm, "stepwise").readouts(unsaved, pair, [LAYER], [{}])
+        assert str(caught.value).startswith(f"tests/engine/test_plan.py:{line}: ")
+        assert "only what was saved outlives it, as in answer = (...).save()" in str(caught.value)
+
+
+def test_readouts_of_two_traces_over_a_may_be_put_together(llm, pair, readouts):
+    @intervention
+    def both(lm, pair, layer):
+        with lm.trace(pair.a):
+            lm.layers_output[layer][:, pair.a_span] = 0
+            first = lm.logits.save()
+        with lm.trace(pair.a):
+            lm.mlps_output[layer][:, pair.a_span] = 0
+            second = lm.logits.save()
+        return (first + second) / 2
+
+    def write(value):
+        value[:, pair.a_span] = 0
+
+    expected = [by_hooks(llm, pair.a, (LAYER, path, "output", write)) for path in ("", "mlp")]
+    assert_same(readouts(both, pair, planned=False).logits[1], sum(expected) / 2)
+
+
+def test_attention_weights_are_read_where_they_are_computed(llm, pair):
+    llm.set_attn_implementation("eager")
+    weights = []
+
+    @intervention
+    def looks(lm, pair, layer):
+        with lm.trace(pair.a):
+            found = lm.layers[layer].self_attn.output[1].clone().save()
+            lm.layers_output[layer][:, pair.a_span] = 0
+            logits = lm.logits.save()
+        weights.append(found)
+        return logits
+
+    handle = llm.model.layers[LAYER].self_attn.register_forward_hook(lambda *all: weights.append(all[2][1]))
+    by_hooks(llm, pair.a)
+    handle.remove()
+    for engine in ("tail", "stepwise"):
+        Engine(llm, engine).readouts(looks, pair, [LAYER], [{}])
+    assert weights[0].shape == (1, 4, 13, 13) and len(weights) == 3
+    for found in weights[1:]:
+        assert_same(found, weights[0])
