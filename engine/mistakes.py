@@ -19,7 +19,7 @@ FORM = "end with `logits = lm.logits.save()` in the last trace and `return logit
 
 def explained(error: Exception, experiment: Intervention) -> UserError:
     """The error as a message to whoever wrote the intervention."""
-    return UserError(f"{place(error, experiment)}: {_what(error, experiment.run.__code__)}")
+    return UserError(f"{place(error, experiment)}: {_what(error, experiment.function.__code__)}")
 
 
 def wrote_nothing(experiment: Intervention) -> UserError:
@@ -42,7 +42,7 @@ def gave_no_readout(experiment: Intervention, result: Any, shape: Any = ("1", "v
 
 def place(error: BaseException, experiment: Intervention) -> str:
     """`file:line` of the last line of an intervention that led to the error."""
-    own = inspect.getsourcefile(experiment.run) or "?"
+    own = inspect.getsourcefile(experiment.function) or "?"
     folder = Path(__file__).resolve().parent.parent / "interventions"
     frames = [
         (frame.filename, frame.lineno)
@@ -56,7 +56,7 @@ def place(error: BaseException, experiment: Intervention) -> str:
 
 def place_of(experiment: Intervention) -> str:
     """`file:line` where an experiment begins."""
-    path, line = inspect.getsourcefile(experiment.run) or "?", experiment.run.__code__.co_firstlineno
+    path, line = inspect.getsourcefile(experiment.function) or "?", experiment.function.__code__.co_firstlineno
     return f"{_short(path)}:{line}"
 
 

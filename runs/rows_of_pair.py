@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from runs.columns import value_text
 from runs.row_types import DOSE, PairRow, Record
 
 OF_PAIR = ("clip_a", "clip_b", "target", "semantic_label_b", "prosody_label_b")
@@ -161,5 +162,5 @@ def _hashable(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = value_text(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
