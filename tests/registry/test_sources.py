@@ -167,16 +167,14 @@ def test_the_code_under_another_decorator_is_the_functions(write):
     one = loaded(folder)
     assert one("lm", "pair", 0, scale=5) == 60 and one.options == {"scale": 1.0}
     assert one.function.__code__.co_filename == str(folder / "idea.py")
-    other = loaded(write(idea=DECORATED.replace("* scale", "* scale * 2")))
-    assert one.code_hash() != other.code_hash()
+    code = one.code_hash()
+    assert code != loaded(write(idea=DECORATED.replace("* scale", "* scale * 2"))).code_hash()
 
 
 def test_the_code_under_a_decorator_of_torch_is_the_functions(write):
-    text = IDEA.replace("@intervention\n", "@intervention\n@torch.no_grad()\n").replace(
-        "import func", "import torch\nimport func"
-    )
-    one, other = loaded(write(idea=text)).code_hash(), loaded(write(idea=text.replace("* scale", "* 2"))).code_hash()
-    assert one != other
+    text = "import torch\n" + IDEA.replace("@intervention\n", "@intervention\n@torch.no_grad()\n")
+    one = loaded(write(idea=text)).code_hash()
+    assert one != loaded(write(idea=text.replace("* scale", "* 2"))).code_hash()
 
 
 def test_the_code_of_a_decorator_of_the_folder_counts(write):
@@ -199,7 +197,7 @@ def test_the_code_of_a_decorator_of_the_folder_counts(write):
             "a decorator under @intervention hides my_idea; it must use functools.wraps",
         ),
         (
-            DECORATED.replace("return run", "return functools.partial(function)"),
+            DECORATED.replace("return run", "return functools.partial(run)"),
             "@intervention stands before a function",
         ),
         (DECORATED.replace("return run", "return lambda lm, pair, layer: 0"), "@intervention stands before a function"),
