@@ -38,11 +38,11 @@ OTHER_WAY_OUT = "see to its folder and permissions, or pass another --out"
 FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
 
 
-def write_whole(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
+def write_whole(path: Path, content: str | bytes | Iterable[bytes], option: str = "--out") -> Path:
     """Write a file as a whole or not at all, and give its path; a link of that name is replaced, not followed.
 
     Text is UTF-8, its line ends as they are. What is large comes in parts. Raises `UserError` where it cannot be
-    written.
+    written, which names the option that leads elsewhere.
     """
     content = content.encode() if isinstance(content, str) else content
     parts = [content] if isinstance(content, bytes) else content
@@ -57,7 +57,7 @@ def write_whole(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise cannot_be_written(path, error) from None
+        raise cannot_be_written(path, error, option) from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -102,9 +102,10 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def cannot_be_written(path: Path, error: OSError) -> UserError:
+def cannot_be_written(path: Path, error: OSError, option: str = "--out") -> UserError:
     """The error to raise for a full or read-only disk, or a link or folder where a file should be."""
-    return UserError(f"{path}: cannot be written ({error.strerror}); {WAY_OUT.get(error.errno, OTHER_WAY_OUT)}")
+    way_out = WAY_OUT.get(error.errno, OTHER_WAY_OUT).replace("--out", option)
+    return UserError(f"{path}: cannot be written ({error.strerror}); {way_out}")
 
 
 def remove_partial(folder: Path) -> None:

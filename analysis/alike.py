@@ -6,7 +6,7 @@ curve_differences(one, other)        # the same of what makes a curve alone, for
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import DOSE, is_one_curve
+from analysis.cells import DOSE, is_one_curve, value_text
 from pairs.shown import shown
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def curve_differences(one: "Measured", other: "Measured") -> list[str]:
     found = []
     doses = [each.records[DOSE].max() for each in (other, one)]
     if doses[0] != doses[1]:
-        found.append(f"alpha {doses[0]:g}, not {doses[1]:g}")
+        found.append(f"alpha {value_text(doses[0])}, not {value_text(doses[1])}")
     layers = [ranges(each.settings["layers_to_patch"]) for each in (other, one)]
     if layers[0] != layers[1]:
         found.append(f"layers {layers[0]}, not {layers[1]}")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from runs.columns import value_text
+
 DOSE = "patch_alpha"
 
 
@@ -43,7 +45,16 @@ def combinations(table: pd.DataFrame, swept: Sequence[str]) -> pd.Series:
 
 def value_name(column: str, value: Any) -> str:
     """One swept value with its option, such as "alpha 0.5"."""
-    return f"{option_name(column)} {value:g}" if isinstance(value, float) else f"{option_name(column)} {value}"
+    return f"{option_name(column)} {value_text(value)}"
+
+
+def with_all_digits(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """A table with the fractions in these columns, and in levels of its index with these names, as `value_text`."""
+    levels = [name for name in table.index.names if name in columns]
+    if levels:
+        return with_all_digits(table.reset_index(), columns)
+    floats = table.select_dtypes("float").columns.intersection(list(columns))
+    return table.assign(**{column: table[column].map(value_text) for column in floats})
 
 
 def option_name(column: str) -> str:

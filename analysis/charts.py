@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import curves, lens, maps, timeline, words_and_voice
-from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve
+from analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, value_name
 from analysis.metrics import main_rate
 from analysis.results import KINDS, Measured, Results
 from analysis.sites import site_name
@@ -52,7 +52,7 @@ def _charts_of(results: Results, name: str) -> Charts:
     both = {kind: results.main(kind) for kind in KINDS}
     if experiment.is_main and all(both.values()):
         doses = {main.curve[DOSE].iloc[0] for main in both.values()}
-        alphas = [f"{kind} pairs at alpha {main.curve[DOSE].iloc[0]:g}" for kind, main in both.items()]
+        alphas = [f"{kind} pairs at {value_name(DOSE, main.curve[DOSE].iloc[0])}" for kind, main in both.items()]
         tables = {kind: main.curve for kind, main in both.items()}
         answer = [*filter(None, [words_and_voice.sentence(results)]), _of_what(config)]
         notes = [*answer, *([", ".join(alphas)] if doses != {1} else [])]
@@ -195,7 +195,7 @@ def _heading(config: dict[str, Any], experiment: Measured) -> tuple[str, list[st
 def _dose_note(experiment: Measured) -> list[str]:
     """The dose of its curve, where it is not 1."""
     dose = experiment.records[DOSE].max()
-    return [] if dose == 1 else [f"alpha {dose:g}"]
+    return [] if dose == 1 else [value_name(DOSE, dose)]
 
 
 def no_interval(experiment: Measured) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis import curves, figure_style
 from analysis.alike import ranges
-from analysis.cells import DOSE
+from analysis.cells import DOSE, value_name
 from analysis.contrast_runs import contrast_runs
 from analysis.results import KINDS, Measured, Results
 from analysis.summary import write_table
@@ -41,7 +41,7 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
             tables.append(curve.assign(run=name, kind=main.kind, depth=curve["layer"] / max(1, n_layers - 1)))
             rows.append({"run": name, "kind": main.kind} | _row(results, main, n_layers))
     table, tidy = pd.DataFrame(rows), pd.concat(tables)
-    write_table(out / "hand_over.csv", table)
+    write_table(out / "hand_over.csv", table, ["alpha"])
     figures = []
     for kind, mine in tidy.groupby("kind"):
         of_kind = table[table["kind"] == kind]
@@ -85,8 +85,8 @@ def _note(row: dict[str, Any]) -> str:
     found = "none" if pd.isna(row["hand_over_layer"]) else f"{row['hand_over_layer']:.1f} ({limits})"
     frames = "" if pd.isna(row["frames_per_second"]) else f" at {row['frames_per_second']:g} frames a second"
     return (
-        f"{row['run']}: n = {row['n_pairs']} pairs, alpha {row['alpha']:g}, {_layers(row)}; hand-over layer {found}; "
-        f"median span {row['median_span']:g} positions{frames}"
+        f"{row['run']}: n = {row['n_pairs']} pairs, {value_name(DOSE, row['alpha'])}, {_layers(row)}; "
+        f"hand-over layer {found}; median span {row['median_span']:g} positions{frames}"
     )
 
 

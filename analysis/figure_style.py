@@ -3,7 +3,6 @@
 save(finished(chart, title, subtitle), Path("flip_rate_curve_prosody"))
 """
 
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79
 GREY, LIGHT_GREY = "#595959", "#8C8C8C"
 WIDTH, HEIGHT = 460, 280
 PIXELS_PER_INCH = 200
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LEGEND = dict(
     labelFontSize=12, titleFontSize=12, titleFontWeight="normal", symbolSize=200, symbolStrokeWidth=2, labelLimit=400
 )
@@ -87,11 +87,28 @@ def _lines(text: str, letters: int) -> list[str]:
     return re.findall(rf"\S.{{0,{letters - 1}}}(?= |$)|\S+", text)
 
 
+def spec_of(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """The declaration that Vega-Lite draws; in all of its texts, what an SVG cannot hold is escaped."""
+    return _escaped(chart.to_dict(validate=False))
+
+
+def escape(text: str) -> str:
+    """A text in which control characters and lone surrogates, which no SVG, CSV or UTF-8 file holds, are escaped."""
+    return NOT_IN_XML.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _escaped(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key: _escaped(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_escaped(value) for value in part]
+    return escape(part) if isinstance(part, str) else part
+
+
 def save(chart: alt.TopLevelMixin, path: Path) -> list[Path]:
     """Write `path`.png at print resolution and `path`.svg, each as a whole or not at all; gives the two."""
-    drawn = io.StringIO()
-    chart.save(drawn, format="svg")
-    svg = _renumbered(drawn.getvalue())
+    with alt.data_transformers.disable_max_rows():
+        svg = _renumbered(vl_convert.vegalite_to_svg(spec_of(chart)))
     contents = {"png": vl_convert.svg_to_png(svg, ppi=PIXELS_PER_INCH), "svg": svg}
     return [write_whole(path.with_name(f"{path.name}.{form}"), content) for form, content in contents.items()]
 

@@ -22,9 +22,12 @@ def swept_heat_map(
 ) -> alt.LayerChart:
     """One metric by layer and swept value, or combination of values; a rate from 0 to 1, a mean around 0."""
     is_rate = column.endswith("_rate")
-    names = metrics[swept[0]] if len(swept) == 1 else combinations(metrics, swept)
-    order = list(dict.fromkeys(metrics.assign(name=names).sort_values(list(swept))["name"].tolist()))
-    tidy = metrics[["layer", column, "n_pairs", *(["site"] if "site" in metrics else [])]].assign(value=names)
+
+    def named(table: pd.DataFrame) -> pd.Series:
+        return table[swept[0]] if len(swept) == 1 else combinations(table, swept)
+
+    order = named(metrics[list(swept)].drop_duplicates().sort_values(list(swept))).tolist()
+    tidy = metrics[["layer", column, "n_pairs", *(["site"] if "site" in metrics else [])]].assign(value=named(metrics))
     what = ", ".join(map(option_name, swept))
     reach = max(tidy[column].abs().max(), 1e-9)
     scale = alt.Scale(scheme="blues", domain=[0, 1]) if is_rate else alt.Scale(scheme="redblue", domain=[-reach, reach])

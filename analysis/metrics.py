@@ -15,6 +15,7 @@ from analysis.cells import DOSE, swept_columns
 from analysis.logits import matrix
 from analysis.sites import BLOCK_OUTPUT
 from models.labels import LABELS
+from runs.columns import METRICS
 
 # Below this many logits between B's and A's margin a recovery is noise divided by noise; such pairs are left out.
 MIN_MARGIN_GAP = 1.0
@@ -86,7 +87,7 @@ def layer_metrics(
     table["site"] = cells["site"].agg(lambda sites: " + ".join(dict.fromkeys(sites)))
     table = table.reset_index()
     behind = [name for name in by if name != "layer"]  # the columns whose order is fixed come first
-    return table[[*table.columns.drop(behind), *behind]]
+    return table[[*(name for name in METRICS if name not in behind), *behind]]
 
 
 def derived(records: pd.DataFrame) -> dict[str, np.ndarray]:

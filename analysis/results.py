@@ -16,7 +16,7 @@ import msgspec
 import pandas as pd
 
 from analysis.alike import differences
-from analysis.cells import at_highest_dose, is_one_curve, swept_columns
+from analysis.cells import DOSE, at_highest_dose, is_one_curve, swept_columns
 from analysis.hand_over import hand_over
 from analysis.intervals import contrast, layer_intervals
 from analysis.logits import Logits
@@ -82,11 +82,14 @@ class Measured:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a cell, with 95 % limits, in six digits; see `analysis.metrics` and `analysis.intervals`."""
+        """One row a cell, with 95 % limits, in six digits; see `analysis.metrics` and `analysis.intervals`.
+
+        The swept values and the dose have all their digits, by which cells are told apart.
+        """
         intervals = layer_intervals(self.records, self.pairs, self.seed, swept=self.swept)
         metrics = layer_metrics(self.records, near_tie_margin(self.settings), self.swept)
         metrics = metrics.merge(intervals, on=["layer", *self.swept])
-        floats = metrics.select_dtypes("float").columns
+        floats = metrics.select_dtypes("float").columns.difference([DOSE, *self.swept])
         return metrics.assign(**{column: metrics[column].map(lambda x: float(f"{x:.6g}")) for column in floats})
 
     @cached_property

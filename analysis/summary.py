@@ -7,13 +7,17 @@ Called at the end of every experiment and by `python cli.py report`.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from analysis import figure_style, lens, timeline, words_and_voice
+from analysis.cells import DOSE, with_all_digits
 from analysis.charts import charts_of
 from analysis.contrast_kinds import Contrast
+from analysis.figure_style import escape
 from analysis.results import Measured, Results
 from errors import UserError
 from files import cannot_be_written, write_whole
@@ -36,7 +40,7 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     if experiment.records is None:
         raise UserError(f"{run}: {name} has no records yet ({len(experiment.pairs)} pairs are drawn); run it first")
     metrics, kind = experiment.metrics, experiment.kind
-    write_table(run / f"patching_metrics_{name}.csv", metrics)
+    write_table(run / f"patching_metrics_{name}.csv", metrics, [DOSE, *experiment.swept])
     main = results.main(kind)
     if main is not None:
         content = {"hand_over": results.hand_over(kind), "seed": main.seed}
@@ -65,12 +69,25 @@ def shown(metrics: pd.DataFrame) -> str:
     if len(metrics) > MOST_SHOWN and "flip_to_target_rate" in metrics:
         few = metrics.nlargest(BEST_SHOWN, "flip_to_target_rate")
         note = f"\n({BEST_SHOWN} of {len(metrics)} cells, those with the highest flip_to_target_rate)"
-    return few[metrics.attrs["shown"]].to_string(index=False, float_format="{:.3f}".format) + note
+    columns = metrics.attrs["shown"]
+    few = with_all_digits(few[columns], [name for name in columns if name not in (*SHOWN, *lens.SHOWN)])
+    return few.to_string(index=False, float_format="{:.3f}".format) + note
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV file with six digits, as a whole or not at all."""
+def write_table(path: Path, table: pd.DataFrame, exact: Sequence[str] = ()) -> None:
+    """Write a CSV file with six digits, those of the columns `exact` all, as a whole or not at all.
+
+    A spreadsheet takes a text that begins with =, +, - or @ for a formula; an apostrophe stands before it.
+    """
+    texts = table.select_dtypes(exclude=["number", "bool"]).columns
+    table = with_all_digits(table.assign(**{column: table[column].map(_cell) for column in texts}), exact)
     write_whole(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"'{escape(value)}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else escape(value)
 
 
 def _write_words_and_voice(results: Results) -> None:

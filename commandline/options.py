@@ -10,7 +10,7 @@ Imports neither torch nor pandas, so that help comes at once.
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,21 @@ def intervention_options(entry: Entry) -> Callable[[Callable[..., Any]], Callabl
     help_lines = dict(re.findall(r"^\s*(\w+): (.+)$", entry.doc, flags=re.MULTILINE))
     least = {name: 0 for name in entry.over} | dict(entry.least)
     return _stack(
-        *(_option(name, default, help_lines.get(name), least.get(name)) for name, default in entry.options.items())
+        *(
+            _option(name, default, help_lines.get(name), least.get(name), entry.choices.get(name, ()))
+            for name, default in entry.options.items()
+        )
     )
 
 
-def _option(name: str, default: Any, text: str | None, least: float | None) -> Callable[..., Any]:
+def _option(
+    name: str, default: Any, text: str | None, least: float | None, choices: Sequence[Any]
+) -> Callable[..., Any]:
     kind = int if default is ALL else float if name == "alpha" else type(default)
     return click.option(
         f"--{name.replace('_', '-')}",
         name,
-        type=Values(name, kind, default is ALL, least),
+        type=Values(name, kind, default is ALL, least, choices),
         # Text may have commas of its own; anything else is written as it would be on the command line.
         default=(default,) if kind is str else str(default).lower(),
         show_default=True,

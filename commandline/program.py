@@ -6,6 +6,7 @@
 A `UserError` becomes a line and its exit status here and nowhere else.
 """
 
+import difflib
 import errno
 import gc
 import os
@@ -18,7 +19,8 @@ from typing import Any
 import click
 
 from errors import BAD_INPUT, UserError
-from registry.catalogue import MAIN, Entry, add_plugin, catalogue, find
+from registry.catalogue import MAIN, Entry, add_plugin, broken, catalogue, find, leave_out, refuse_broken
+from registry.intervention import command_name
 from runs.interrupt import INTERRUPTED, stoppable
 
 # What writing to a pipe or a terminal gives that is no longer there.
@@ -43,17 +45,25 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
+        try:
+            name, command, rest = super().resolve_command(ctx, args)
+        except click.UsageError:
+            refuse_broken(args[0])
+            close = difflib.get_close_matches(command_name(args[0])[:80], self.list_commands(ctx), n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}; did you mean {close[0]}?", ctx) from None
         return command.name if command else name, command, rest  # as it is shown, not as it was written
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands first, then the interventions, each with its first line."""
-        commands = sorted([*super().list_commands(ctx), MAIN])
+        commands = sorted([*super().list_commands(ctx), *({MAIN} & set(catalogue()))])
         others = [name for name in catalogue() if name != MAIN]
         for title, names in (("Commands", commands), ("Interventions", others)):
             rows = [(name, self.get_command(ctx, name).get_short_help_str(limit=90)) for name in names]
-            with formatter.section(title):
-                formatter.write_dl(rows)
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
@@ -67,11 +77,17 @@ class Program(click.Group):
                 name, equals, joined = word.partition("=")
                 if name == "--plugin":
                     add_plugin(joined if equals else value)
-            for entry in catalogue().values():
-                self.check(entry, self.commands)
+            for entry in list(catalogue().values()):
+                try:
+                    self.check(entry, self.commands)
+                except UserError as error:
+                    leave_out(entry, error)
         except UserError as error:
             _tell(f"error: {error}")
             sys.exit(error.status)
+        for path, why in broken().items():
+            if command_name(path.stem) not in map(command_name, words):  # else it is the error of the command
+                _tell(f"warning: left out: {why}")
         return super().main(words, *rest, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from registry.catalogue import catalogue, find
-from registry.intervention import ALL
+from registry.catalogue import catalogue, find, refuse_broken
+from registry.intervention import ALL, list_of
 
 MOST_VALUES = 1000
 MAX_SEED = 2**64 - 1  # what a generator of torch takes
@@ -32,6 +32,8 @@ class InterventionName(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         entry = find(value)
+        if entry is None:
+            refuse_broken(value)
         if value != "all" and (entry is None or entry.name == "patch"):
             names = ", ".join(name for name in [*catalogue(), "all"] if name != "patch")
             self.fail(f"{value!r} is not one of {names}", param, ctx)
@@ -47,15 +49,17 @@ class Values(click.ParamType):
     """One value of an intervention's option, or several: `0.1,0.5,1`, `0-15`, a list of the configuration file.
 
     `kind` is int, float, bool or str; `has_all` says that `all` stands for every value that the model has; `least` is
-    the smallest number that makes sense.
+    the smallest number that makes sense, `choices` are all values that do.
     """
 
-    def __init__(self, name: str, kind: type, has_all: bool = False, least: float | None = None):
-        self.option, self.kind, self.has_all, self.least = name, kind, has_all, least
+    def __init__(
+        self, name: str, kind: type, has_all: bool = False, least: float | None = None, choices: Sequence[Any] = ()
+    ):
+        self.option, self.kind, self.has_all, self.least, self.choices = name, kind, has_all, least, choices
         self.name = {int: "integer", float: "float", bool: "boolean", str: "text"}[kind]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return f"{self.name.upper()}[,...]"
+        return f"{'[' + '|'.join(map(str, self.choices)) + ']' if self.choices else self.name.upper()}[,...]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value is ALL or (self.has_all and value == "all"):
@@ -78,6 +82,8 @@ class Values(click.ParamType):
             first, last = map(int, found.groups())
             if last < first or last - first > MOST_VALUES:
                 self.fail(f"{text!r} runs backwards or too far; write the smaller number first", param, ctx)
+            if self.choices and not set(range(first, last + 1)) <= set(self.choices):
+                self.fail(f"{text!r} is none of {list_of(self.choices)}", param, ctx)
             return range(first, last + 1)
         if self.kind is bool:
             if text.lower() not in SWITCHES:
@@ -88,6 +94,8 @@ class Values(click.ParamType):
         except ValueError:
             more = " or range, as in 0-15" if self.kind is int else ""
             self.fail(f"{text[:40]!r} is no {self.name}{more}; write several with commas between them", param, ctx)
+        if self.kind is str and not text.isprintable():
+            self.fail(f"{text[:40]!r} has a control character in it; write it without", param, ctx)
         if self.kind is float and not math.isfinite(number):
             self.fail(f"{text!r} is no number that can be computed with", param, ctx)
         if self.option == "alpha" and not 0 < number <= 1:
@@ -96,6 +104,8 @@ class Values(click.ParamType):
             self.fail(f"{text[:40]} is too small; the least is {self.least:g}", param, ctx)
         if self.kind is int and abs(number) >= 2**63:
             self.fail(f"{text[:40]} is too large", param, ctx)
+        if self.choices and number not in self.choices:
+            self.fail(f"{text[:40]!r} is none of {list_of(self.choices)}", param, ctx)
         return [number]
 
 
@@ -181,6 +191,8 @@ def checked_place(kind: click.ParamType, text: str, param: click.Parameter | Non
         kind.fail("it is empty; name one, or leave the option out", param, ctx)
     if "\0" in text:
         kind.fail(f"{text[:80]!r} holds a zero byte", param, ctx)
+    if os.sep == "/" and "\\" in text and not os.path.lexists(text):
+        kind.fail(f"{text[:80]} has backslashes, which separate no folders on this system; write /", param, ctx)
     return text
 
 

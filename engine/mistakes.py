@@ -26,7 +26,7 @@ NO_WEIGHTS = (
 
 def explained(error: Exception, experiment: Intervention) -> UserError:
     """The error as a message to whoever wrote the intervention."""
-    return UserError(f"{place(error, experiment)}: {_what(error, experiment.run.__code__)}")
+    return UserError(f"{place(error, experiment)}: {_what(error, experiment.function.__code__)}")
 
 
 def wrote_nothing(experiment: Intervention) -> UserError:
@@ -71,7 +71,7 @@ def changed_weights(experiment: Intervention) -> UserError:
 
 def place(error: BaseException, experiment: Intervention) -> str:
     """`file:line` of the last line of an intervention that led to the error."""
-    own = inspect.getsourcefile(experiment.run) or "?"
+    own = inspect.getsourcefile(experiment.function) or "?"
     folder = Path(__file__).resolve().parent.parent / "interventions"
     frames = [
         (frame.filename, frame.lineno)
@@ -85,7 +85,7 @@ def place(error: BaseException, experiment: Intervention) -> str:
 
 def place_of(experiment: Intervention) -> str:
     """`file:line` where an experiment begins."""
-    path, line = inspect.getsourcefile(experiment.run) or "?", experiment.run.__code__.co_firstlineno
+    path, line = inspect.getsourcefile(experiment.function) or "?", experiment.function.__code__.co_firstlineno
     return f"{_short(path)}:{line}"
 
 

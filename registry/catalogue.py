@@ -8,23 +8,26 @@ Every file of `interventions/` with a decorated function in it counts, and every
 """
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from errors import BAD_USAGE, UserError
-from registry.intervention import FOLDER, Intervention, checked_options, command_name
+from registry.intervention import PLAIN, Intervention, checked_options, command_name
+from registry.sources import FOLDER, make_importable, parsed
 
 MAIN = "patch"
 KEYWORDS = ("control", "pairs", "over", "silent", "least")
 _plugins: list[Path] = []
+_broken: dict[Path, UserError] = {}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Entry:
     line: int
     attribute: str
     least: Mapping[str, float]
+    choices: Mapping[str, tuple]
 
     @property
     def summary(self) -> str:
@@ -61,12 +65,13 @@ def add_plugin(path: str | Path) -> None:
     if not str(path).strip():
         raise UserError("--plugin: is empty; name a Python file", BAD_USAGE)
     if not os.path.isfile(path):
-        raise UserError(f"--plugin {path}: no such file", BAD_USAGE)
+        hint = "; folders are separated by / on this system" if os.sep == "/" and "\\" in str(path) else ""
+        raise UserError(f"--plugin {path}: no such file{hint}", BAD_USAGE)
     path = Path(path).resolve()
     if not _entries(path):
         raise UserError(f"--plugin {path}: holds no function decorated with @intervention", BAD_USAGE)
-    if path not in _files():
-        _collect([*_files(), path])
+    if path not in _plugins and path.parent != FOLDER:
+        _new_entries(path, catalogue())
         _plugins.append(path)
         catalogue.cache_clear()
 
@@ -78,8 +83,41 @@ def plugins() -> list[Path]:
 
 @cache
 def catalogue() -> dict[str, Entry]:
-    """All experiments by name. Files are parsed, not imported, so that `--help` needs no torch."""
-    return _collect(_files())
+    """All experiments by name. Files are parsed, not imported, so that `--help` needs no torch.
+
+    A file of `interventions/` that cannot be used is left out, and is in `broken()`.
+    """
+    found: dict[str, Entry] = {}
+    _broken.clear()
+    for path in sorted(FOLDER.glob("*.py")):
+        try:
+            found |= _new_entries(path, found)
+        except UserError as error:
+            _broken[path] = error
+    for path in _plugins:
+        found |= _new_entries(path, found)
+    return found
+
+
+def broken() -> dict[Path, UserError]:
+    """The files of `interventions/` that cannot be used, and why."""
+    catalogue()
+    return dict(_broken)
+
+
+def refuse_broken(name: str) -> None:
+    """Raise what is wrong with the file of `interventions/` that is called so, if it is broken."""
+    for path, why in broken().items():
+        if command_name(name) == command_name(path.stem):
+            raise why
+
+
+def leave_out(entry: Entry, why: UserError) -> None:
+    """Count the file of an entry among the broken ones; `why` is raised for one that was named as a plugin."""
+    if entry.path in _plugins:
+        raise why
+    del catalogue()[entry.name]
+    _broken[entry.path] = why
 
 
 def find(name: str) -> Entry | None:
@@ -94,14 +132,15 @@ def load_intervention(name: str) -> Intervention:
     """
     entry = find(name)
     if entry is None:
+        refuse_broken(name)
         raise UserError(f"no intervention is called {name!r}; there are {', '.join(catalogue())}", BAD_USAGE)
     try:
         if entry.path.parent == FOLDER:
             module = importlib.import_module(f"interventions.{entry.path.stem}")
         else:
             module = _import_file(entry.path)
-    except UserError:
-        raise
+    except UserError as error:
+        raise error if str(entry.path) in str(error) else UserError(f"{entry.where}: {error}") from None
     except (Exception, SystemExit) as error:
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(entry.path)
@@ -109,49 +148,69 @@ def load_intervention(name: str) -> Intervention:
         raise UserError(
             f"{entry.path}:{lines[-1] if lines else 1}: cannot be imported ({type(error).__name__}: {error})"
         ) from error
-    return getattr(module, entry.attribute)
+    return _as_written(getattr(module, entry.attribute, None), entry)
+
+
+def _as_written(found: Any, entry: Entry) -> Intervention:
+    """The experiment of an entry; `UserError` where what its file made of the function is another one."""
+    if not isinstance(found, Intervention):
+        raise UserError(f"{entry.where}: {entry.attribute} is no experiment once the file is imported; rename what is")
+    code = found.function.__code__
+    if code.co_name != entry.attribute or Path(code.co_filename).resolve() != entry.path.resolve():
+        raise UserError(
+            f"{entry.where}: a decorator under @intervention hides {entry.attribute}; it must use functools.wraps"
+        )
+    return found
 
 
 def _import_file(path: Path) -> Any:
-    name = f"plugin_{path.stem}"
+    make_importable(path)
+    name = f"plugin_{path.stem}_{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    # Compiled files are told apart by seconds and size; one of a version before is never run, if none is written.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
     return module
 
 
-def _files() -> list[Path]:
-    return [*sorted(FOLDER.glob("*.py")), *_plugins]
-
-
-def _collect(paths: Sequence[Path]) -> dict[str, Entry]:
+def _new_entries(path: Path, known: Mapping[str, Entry]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
-    for entry in (entry for path in paths for entry in _entries(path)):
-        if entry.name in found:
+    for entry in _entries(path):
+        other = known.get(entry.name, found.get(entry.name))
+        if other is not None:
             raise UserError(
-                f"{entry.where}: {entry.name} is an intervention already, in {found[entry.name].where}; rename it",
-                BAD_USAGE,
+                f"{entry.where}: {entry.name} is an intervention already, in {other.where}; rename it", BAD_USAGE
             )
         found[entry.name] = entry
     return found
 
 
 def _entries(path: Path) -> list[Entry]:
-    try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"{path}:{getattr(error, 'lineno', 1)}: not readable as Python ({error})") from None
-    return [
-        _entry(path, node, decorator)
-        for node in body
-        if isinstance(node, ast.FunctionDef)
-        for decorator in node.decorator_list
-        if ast.unparse(decorator).partition("(")[0].rpartition(".")[2] == "intervention"
-    ]
+    tree = parsed(path)
+    named = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    found = []
+    for node in tree.body:
+        for number, decorator in enumerate(node.decorator_list if isinstance(node, ast.FunctionDef) else []):
+            if ast.unparse(decorator).partition("(")[0].rpartition(".")[2] == "intervention":
+                if number:
+                    raise UserError(
+                        f"{path}:{decorator.lineno}: @intervention must be the outermost decorator of {node.name}; put "
+                        "it above the others"
+                    )
+                found.append(_entry(path, node, decorator, named))
+    return found
 
 
-def _entry(path: Path, node: ast.FunctionDef, decorator: ast.expr) -> Entry:
+def _entry(path: Path, node: ast.FunctionDef, decorator: ast.expr, named: Mapping[str, ast.expr]) -> Entry:
     where = f"{path}:{node.lineno}"
     keywords = {k.arg: k.value for k in decorator.keywords} if isinstance(decorator, ast.Call) else {}
     unknown = [name for name in keywords if name not in KEYWORDS]
@@ -169,12 +228,30 @@ def _entry(path: Path, node: ast.FunctionDef, decorator: ast.expr) -> Entry:
         for argument, value in values.items()
         if value is not None  # a parameter by keyword alone that has no default
     }
+    annotations = {a.arg: _annotation(a.annotation, named) for a in (*positional, *node.args.kwonlyargs)}
     stars = ["*" + node.args.vararg.arg] if node.args.vararg else []
     more = ["**" + node.args.kwarg.arg] if node.args.kwarg else []
     names = [*(a.arg for a in positional), *stars, *(a.arg for a in node.args.kwonlyargs), *more]
-    options = checked_options(where, node.name, names, defaults, over, least)
+    options, choices = checked_options(where, node.name, names, defaults, over, least, annotations)
     doc = ast.get_docstring(node) or ""
-    return Entry(command_name(node.name), doc, control, silent, over, options, path, node.lineno, node.name, least)
+    return Entry(
+        command_name(node.name), doc, control, silent, over, options, path, node.lineno, node.name, least, choices
+    )
+
+
+def _annotation(node: ast.expr | None, named: Mapping[str, ast.expr]) -> Any:
+    """A plain type or a `Literal` as it is written, in quotes or under a name of the file; None for anything else."""
+    try:
+        for _ in range(3):  # a name in quotes leads to what it stands for
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                node = ast.parse(node.value.strip(), mode="eval").body
+            if isinstance(node, ast.Name):
+                node = named.get(node.id, node)
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "Literal":
+            return Literal[ast.literal_eval(node.slice)]
+    except (SyntaxError, ValueError, TypeError):
+        return None
+    return {kind.__name__: kind for kind in PLAIN}.get(node.id) if isinstance(node, ast.Name) else None
 
 
 def _literal(where: str, what: str, value: ast.expr | None, kind: type = object) -> Any:

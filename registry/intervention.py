@@ -18,26 +18,19 @@ import hashlib
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, Literal, get_args, get_origin
 
 from errors import UserError
 from pairs import Clip, Pair, PairSample
+from registry.sources import imported, parsed
+from runs.columns import reserved
 
-FOLDER = Path(__file__).resolve().parent.parent / "interventions"
 FIRST = ("lm", "pair", "layer")
-# A swept option is a column of the records and of the tables made from them; these columns are there already.
-RESERVED = frozenset(
-    """
-    pair_id clip_a clip_b layer site target pred_base pred_patch eligible flip_to_target flip_from_base
-    delta_logit_target logits_base logits_patch logits_donor len_a len_b n_patched patch_alpha patched_from
-    semantic_label_b prosody_label_b label_mass_base label_mass_patch stream_shift
-    n_pairs eligible_count flip_to_target_rate flip_from_base_rate delta_logit_target_mean
-    donor_is_target to_donor_semantic to_donor_prosody margin_patch recovery kl_to_donor
-    """.split()
-)
+PLAIN = (bool, int, float, str)
 # (the main experiment's pairs, all clips) -> the pairs that a control runs on
 PairMaker = Callable[[PairSample, Sequence[Clip]], Sequence[Pair]]
 
@@ -58,9 +51,9 @@ ALL = All.ALL
 class Intervention:
     """One experiment: `run(lm, pair, layer, **options)` gives the readout `[1, vocabulary]` of its last trace.
 
-    `over` names options that run over a number that the model has (`{"head": "n_heads"}`), or that another option of
-    the experiment gives (`{"part": "slices"}`), `least` the smallest value of an option (`{"k": 1}`); `silent`
-    experiments may leave every stream as it is.
+    `over` names options without a default that run over a number that the model has (`{"head": "n_heads"}`), or that
+    another option of the experiment gives (`{"part": "slices"}`), `least` the smallest value of an option (`{"k": 1}`);
+    `silent` experiments may leave every stream as it is.
     """
 
     name: str
@@ -77,19 +70,31 @@ class Intervention:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The parameters after `lm, pair, layer` with their defaults; `ALL` for one in `over` that has none."""
-        return _function_options(self.run, self.over, self.least)
+        """The parameters after `lm, pair, layer` with their defaults; `ALL` for one in `over`."""
+        return _function_options(self.run, self.over, self.least)[0]
+
+    @property
+    def choices(self) -> dict[str, tuple]:
+        """The values that an option takes, for those that are annotated with `Literal`."""
+        return _function_options(self.run, self.over, self.least)[1]
+
+    @property
+    def function(self) -> FunctionType:
+        """What is written under all decorators."""
+        return inspect.unwrap(self.run)
 
     def code_hash(self) -> str:
         """sha256 of the code that it runs, whatever the comments and docstrings.
 
-        That is its file, or the function alone for one in a notebook, and the files of the experiments that it imports.
+        That is its file, or the function alone for one in a notebook, and all files of its folder and of
+        `interventions/` that are imported from there, directly or not.
         """
-        path = Path(inspect.getsourcefile(self.run) or "")
+        path = Path(inspect.getsourcefile(self.function) or "").resolve()
         is_file = path.is_file()
-        source = path.read_text(encoding="utf-8") if is_file else textwrap.dedent(inspect.getsource(self.run))
-        code = "\n".join(ast.dump(_without_docstrings(tree)) for tree in _with_imports(ast.parse(source)))
-        return hashlib.sha256(code.encode()).hexdigest()
+        tree = parsed(path) if is_file else ast.parse(textwrap.dedent(inspect.getsource(self.function)))
+        trees = sorted(imported(path, tree).items())
+        code = "\n".join(ast.dump(_without_docstrings(tree)) for tree in [tree, *(tree for _, tree in trees)])
+        return hashlib.sha256(code.encode(errors="surrogatepass")).hexdigest()
 
 
 def intervention(
@@ -127,57 +132,100 @@ def checked_options(
     defaults: Mapping[str, Any],
     over: Mapping[str, str],
     least: Mapping[str, float],
-) -> dict[str, Any]:
-    """The options of a function and their defaults; `UserError`, beginning with `where`, for what cannot be one.
+    annotations: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, tuple]]:
+    """The options of a function with their defaults, and the choices of those that have some.
 
-    `parameters` are all names of its signature in order, `*args` and `**kwargs` with their stars.
+    `parameters` are all names of its signature in order, `*args` and `**kwargs` with their stars. Of `annotations`,
+    plain types and `Literal` count. `UserError`, beginning with `where`, for what cannot be an option.
     """
     options = list(parameters[len(FIRST) :])
     missing = [option for option in options if option not in defaults and option not in over]
     if tuple(parameters[: len(FIRST)]) != FIRST or missing:
         takes = f"{', '.join(missing)} has none" if missing else f"it takes ({', '.join(parameters)})"
+        hidden = "; a decorator between @intervention and the function must use functools.wraps"
         raise UserError(
             f"{where}: {name} must take (lm, pair, layer) and then options with defaults, as in "
-            f"def {name}(lm, pair, layer, alpha=1.0); {takes}"
+            f"def {name}(lm, pair, layer, alpha=1.0); {takes}{hidden if '*args' in parameters else ''}"
         )
+    found, choices = {}, {}
     for option in options:
-        _check_option(f"{where}: the option {option} of {name}", option, defaults.get(option, ALL))
+        what, default = f"{where}: the option {option} of {name}", defaults.get(option, ALL)
+        _check_option(what, option, default)
+        choices[option] = _choices(what, default, annotations.get(option))
+        # A whole number is a default of an option that takes any number.
+        found[option] = float(default) if annotations.get(option) is float and default is not ALL else default
     for option, number in over.items():
         if option not in options or not isinstance(number, str) or not number.isidentifier():
             raise UserError(
                 f"{where}: over= must give for an option of {name} the number of its values, as in "
                 f'over={{"head": "n_heads"}}; it has {option!r}: {number!r}'
             )
+        if option in defaults:
+            raise UserError(
+                f"{where}: {option} of {name} is in over=, so it runs over all its values, but has a default; drop "
+                f"the default, as in def {name}(lm, pair, layer, {option})"
+            )
     for option, value in least.items():
-        default = defaults.get(option) if option in options else None
+        default = found.get(option)
         if not all(type(number) in (int, float) for number in (default, value)) or default < value:
             raise UserError(f"{where}: least= gives {option} {value!r}; {name} has no option whose default is as large")
-    return {option: defaults.get(option, ALL) for option in options}
+    return found, {option: chosen for option, chosen in choices.items() if chosen}
 
 
 def _check_option(what: str, option: str, default: Any) -> None:
-    if option in RESERVED:
-        raise UserError(f"{what} has the name of a column of the records; rename it")
+    if option in reserved():
+        raise UserError(f"{what} has the name of a column of the records, or of a table made from them; rename it")
     if option == "alpha" and (type(default) not in (int, float) or not 0 < default <= 1):
         raise UserError(f"{what} is the dose; its default must be a number in (0, 1], as in alpha=1.0")
-    plain = default is ALL or type(default) in (bool, int, float, str)
+    plain = default is ALL or type(default) in PLAIN
     if not plain or (isinstance(default, float) and not math.isfinite(default)):
         raise UserError(
             f"{what} must have one plain value as its default (a number, text, True or False), not {default!r}; "
             "several are given when it runs"
         )
+    if isinstance(default, str) and not default.isprintable():
+        raise UserError(f"{what} has the default {default!r}; write it without control characters")
+
+
+def _choices(what: str, default: Any, annotation: Any) -> tuple:
+    """The values of a `Literal`; `UserError` where the default is none of them, or not of an annotated plain type."""
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    kinds = {type(choice) for choice in choices} or {kind for kind in PLAIN if annotation is kind}
+    if choices and (len(kinds) > 1 or not kinds <= set(PLAIN)):
+        raise UserError(f"{what} has choices of several types; write numbers alone, or text alone")
+    if any(isinstance(choice, str) and (not choice.isprintable() or "," in choice) for choice in choices):
+        raise UserError(f"{what} has a choice with a comma or a control character in it; write another one")
+    of_its_kind = type(default) in kinds or (type(default) is int and annotation is float)
+    if kinds and not (kinds == {int} if default is ALL else of_its_kind):
+        raise UserError(f"{what} is annotated as {kinds.pop().__name__}; its values are not, as {default!r}")
+    if choices and default is not ALL and default not in choices:
+        raise UserError(f"{what} has the default {default!r}, which is none of its choices {list_of(choices)}")
+    return choices
+
+
+def list_of(choices: Sequence[Any]) -> str:
+    """Choices as they are offered in a message."""
+    return ", ".join(map(str, choices))
 
 
 def _function_options(
     function: Callable[..., Any], over: Mapping[str, str], least: Mapping[str, float]
-) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
+) -> tuple[dict[str, Any], dict[str, tuple]]:
+    plain = inspect.unwrap(function)
+    if not inspect.isfunction(plain) or not plain.__name__.isidentifier():
+        what = " ".join(repr(plain).split())[:80]
+        raise UserError(f"@intervention stands before a function, as in def f(lm, pair, layer); {what} is none")
+    try:
+        parameters = inspect.signature(function, eval_str=True).parameters.values()
+    except Exception:  # an annotation in quotes may name anything
+        parameters = inspect.signature(function).parameters.values()
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     names = [stars.get(parameter.kind, "") + parameter.name for parameter in parameters]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    code = function.__code__
-    where = f"{code.co_filename}:{code.co_firstlineno}"
-    return checked_options(where, function.__name__, names, defaults, over, least)
+    annotations = {p.name: p.annotation for p in parameters}
+    where = f"{plain.__code__.co_filename}:{plain.__code__.co_firstlineno}"
+    return checked_options(where, function.__name__, names, defaults, over, least, annotations)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -185,31 +233,3 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     return tree
-
-
-def _with_imports(tree: ast.Module) -> list[ast.Module]:
-    """A file's tree first, then that of every file of `interventions/` that it imports, directly or not."""
-    trees = [tree]
-    imported: dict[Path, ast.Module] = {}
-    for known in trees:  # which grows
-        for path in _imported_files(known):
-            if path not in imported:
-                imported[path] = ast.parse(path.read_text(encoding="utf-8"))
-                trees.append(imported[path])
-    return [tree, *(imported[path] for path in sorted(imported))]
-
-
-def _imported_files(tree: ast.Module) -> Iterator[Path]:
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            # `from interventions import patch` names a file as well as `from interventions.patch import patch` does.
-            module = ".".join(filter(None, ["interventions" * bool(node.level), node.module]))
-            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            package, _, stem = name.partition(".")
-            path = FOLDER / f"{stem.partition('.')[0]}.py"
-            if package == "interventions" and stem and path.is_file():
-                yield path

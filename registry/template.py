@@ -1,12 +1,15 @@
 """The starting file that `python cli.py new NAME` writes."""
 
 import keyword
+import os
 from pathlib import Path
 
 import interventions
 from errors import BAD_USAGE, UserError
+from files import write_whole
 from registry.catalogue import catalogue, find
-from registry.intervention import FOLDER, command_name
+from registry.intervention import command_name
+from registry.sources import FOLDER, MODULES
 
 TEMPLATE = '''\
 """NAME: say here which question it answers."""
@@ -31,8 +34,6 @@ def ATTRIBUTE(lm, pair, layer, alpha=1.0):
     return logits  # the readout, [1, vocabulary]
 '''
 NAMES_IN_IT = ("torch", "intervention")
-ROOT = Path(__file__).resolve().parent.parent
-MODULES = {path.stem for path in (*ROOT.glob("*.py"), *(init.parent for init in ROOT.glob("*/__init__.py")))}
 
 
 def write_template(name: str, folder: Path | None = None) -> Path:
@@ -43,11 +44,11 @@ def write_template(name: str, folder: Path | None = None) -> Path:
     path = (folder or FOLDER) / f"{attribute}.py"
     if attribute in MODULES | set(interventions.__all__):  # an import of it would find the new file, or the other way
         raise UserError(f"{name}: is a module or a function of the program; choose another name", BAD_USAGE)
-    if path.exists() or find(name) or attribute in NAMES_IN_IT:
+    if os.path.lexists(path) or find(name) or attribute in NAMES_IN_IT:
         raise UserError(
             f"{name}: there is already an intervention or a file {path.name}; choose another name", BAD_USAGE
         )
     text = TEMPLATE.replace("ATTRIBUTE", attribute).replace("NAME", command_name(attribute))
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_whole(path, text, "--in")
     catalogue.cache_clear()
     return path

@@ -11,7 +11,7 @@ from typing import Any
 # the figures, what an experiment says of itself, and threads, which change the last digit.
 PLACES = ("source", "texts")
 NOTED = {"data": (*PLACES, "name", "warnings", "corpus"), "model": ("family", "frames_per_second")}
-NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads")
+NO_MATTER = ("versions.altair", "versions.pandas", "doc", "threads", "plugin")
 
 
 def lasting(part: str, content: Any) -> Any:

@@ -91,7 +91,13 @@ class Experiment(Keys):
     versions: Annotated[dict[str, str], Meta(description="of Python and the libraries")]
     finished: Annotated[bool, Meta(description="whether every pair has its records or is listed as failed")]
     doc: Annotated[str | None | UnsetType, Meta(description="its docstring")] = UNSET
-    code_sha256: Annotated[str | UnsetType, Meta(description="of its code, without comments")] = UNSET
+    code_sha256: Annotated[
+        str | UnsetType, Meta(description="of its code and what that imports beside it, without comments")
+    ] = UNSET
+    option_files: Annotated[
+        dict[str, str] | UnsetType, Meta(description="the sha256 of each file that a text option names")
+    ] = UNSET
+    plugin: Annotated[str | UnsetType, Meta(description="the file of `--plugin` that it is in")] = UNSET
     max_pairs_prosody: Annotated[
         AtLeastOne | UnsetType, Meta(description="the most prosody pairs, where it has those")
     ] = UNSET

@@ -23,8 +23,9 @@ from runs.failures import Failures
 from runs.interrupt import after_this_pair
 from runs.place import Place, Task
 from runs.say import Say, once
-from runs.settings import Settings, experiment_name, known_settings
+from runs.settings import Settings, experiment_name, files_of_experiment, known_settings
 from runs.shadow import DRAWN, as_in, main_of, ran_otherwise, refuse_otherwise
+from runs.sweep import values_of
 
 
 def run_experiment(
@@ -58,7 +59,8 @@ def run_experiment(
     pairs = pairs_of(experiment, sample, dataset.clips)
     task = place.task(experiment, settings, dataset, pairs)
     run.claim(of_run)
-    done = run.begin(name, task.recorded, [pair_row(pair) for pair in pairs], settings.overwrite)
+    recorded = {**task.recorded, **files_of_experiment(experiment, settings.options)}
+    done = run.begin(name, recorded, [pair_row(pair) for pair in pairs], settings.overwrite)
     if run.remark:
         say(f"warning: {run.remark}")
     if not main:
@@ -127,6 +129,9 @@ def refuse_early(
     """
     check_alignment(settings.align)
     run.check({"data": dataset_identity(dataset, settings.skip_bad_clips)})
+    for name, chosen in settings.options.items():
+        if chosen is not ALL:
+            values_of(experiment, name, chosen)
     if settings.overwrite:
         return
     main = main_of(run, experiment.name, settings.kind)
@@ -134,6 +139,7 @@ def refuse_early(
         settings = as_in(main, experiment, settings)
     values = {**experiment.options, **settings.options}
     known = known_settings(experiment, settings, {name: chosen for name, chosen in values.items() if chosen is not ALL})
+    known |= files_of_experiment(experiment, settings.options)
     known |= {key: given[key] for key in ("engine", "dtype") if given.get(key) not in (None, "auto")}
     if settings.layers is not None:
         known["layers_to_patch"] = list(settings.layers)

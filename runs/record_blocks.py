@@ -21,6 +21,7 @@ import numpy as np
 
 from errors import UserError
 from models.labels import LABELS
+from runs.columns import value_text
 from runs.reader import COMPLETE, line_error, read_blocks
 from runs.row_types import DOSE, PairRow, Record, record_type
 
@@ -246,7 +247,7 @@ class _Check:
             known &= columns[DOSE] == self._dose
 
         def not_among(row: int) -> str:
-            dose = "" if DOSE in self._swept else f", alpha {columns[DOSE][row]:g}"
+            dose = "" if DOSE in self._swept else f", alpha {value_text(float(columns[DOSE][row]))}"
             return f"{self._cell(columns, row)}{dose} is not among those of the configuration"
 
         yield ~known, not_among
@@ -359,5 +360,5 @@ def _hashable(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = value_text(value)
     return text if len(text) <= 80 else f"{text[:80]}…"

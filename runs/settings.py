@@ -7,24 +7,28 @@
 `Settings` are what the command line asks for; a `Job` is what becomes of it for a model.
 """
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.pair_input import ALIGNMENTS
 from engine.subject import Subject
+from errors import UserError
 from models.folder import check_layers
 from models.limits import MAX_SECONDS
-from registry.catalogue import MAIN
+from pairs.clips import file_hash
+from registry.catalogue import MAIN, find, plugins
 from registry.intervention import Intervention
 from runs.checks import NOISE
 from runs.failures import NEAR_TIE
 from runs.job import Job
-from runs.sweep import swept
+from runs.sweep import option_flag, swept, values_of
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
 
@@ -99,6 +103,26 @@ def known_settings(experiment: Intervention, settings: Settings, values: Mapping
         "both_directions": settings.both_directions,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
+
+
+def files_of_experiment(experiment: Intervention, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The file of `--plugin` that it is in, and the sha256 of each file that one of its text options names.
+
+    Of this process, where the command was started. `UserError` for a file that cannot be read.
+    """
+    entry = find(experiment.name)
+    found: dict[str, Any] = {"plugin": str(entry.path)} if entry and entry.path in plugins() else {}
+    texts = [name for name, default in experiment.options.items() if isinstance(default, str)]
+    if texts:
+        found["option_files"] = {}
+    for name in texts:
+        for value in values_of(experiment, name, given.get(name, experiment.options[name])):
+            if os.path.isfile(value):
+                try:
+                    found["option_files"][value] = file_hash(Path(value))
+                except OSError as error:
+                    raise UserError(f"{option_flag(name)} {value}: cannot be read ({error.strerror})") from None
+    return found
 
 
 def _single(chosen: Any) -> Any:

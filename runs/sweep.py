@@ -7,21 +7,31 @@ swept(values)                                                                 # 
 
 from collections.abc import Mapping
 from itertools import product
+from numbers import Integral, Real
 from typing import Any
 
 from engine.lm import LM
 from errors import BAD_USAGE, UserError
-from registry.intervention import ALL, Intervention
+from pairs.shown import shown
+from registry.intervention import ALL, Intervention, list_of
 
 Values = dict[str, tuple[Any, ...]]
 MOST_VALUES = 1000  # that an option runs over
+NAMES = {int: "whole number", float: "number", str: "text", bool: "True or False"}
 
 
 def option_values(experiment: Intervention, given: Mapping[str, Any], lm: LM) -> Values:
     """Each option of the experiment with its values; defaults where none is given.
 
-    Raises `UserError` for an option that the experiment does not take, and for a value that the model does not have.
+    Raises `UserError` for an option that the experiment does not take, and for a value that it or the model does not
+    have.
     """
+    if not isinstance(experiment, Intervention):
+        raise UserError(
+            f"{getattr(experiment, '__name__', experiment)!r} is no experiment; @intervention must be its outermost "
+            "decorator, above all others",
+            BAD_USAGE,
+        )
     unknown = [name for name in given if name not in experiment.options]
     if unknown:
         raise UserError(f"{option_flag(unknown[0])}: {experiment.name} takes no such option; leave it out", BAD_USAGE)
@@ -29,11 +39,26 @@ def option_values(experiment: Intervention, given: Mapping[str, Any], lm: LM) ->
     for name, default in experiment.options.items():
         chosen = given.get(name, default)
         most = _number_of_values(experiment, name, given, lm)
-        if chosen is ALL:
-            chosen = range(most)
-        values[name] = tuple(chosen) if isinstance(chosen, (tuple, list, range)) else (chosen,)
+        values[name] = values_of(experiment, name, range(most) if chosen is ALL else chosen)
         _check(experiment, name, values[name], most)
     return values
+
+
+def values_of(experiment: Intervention, name: str, chosen: Any) -> tuple[Any, ...]:
+    """One value of an option, or several, as the option has them; `UserError` for one that it cannot have."""
+    flag, default = option_flag(name), experiment.options[name]
+    kind = int if default is ALL else float if name == "alpha" else type(default)
+    choices, values = experiment.choices.get(name, ()), []
+    for value in chosen if isinstance(chosen, (tuple, list, range)) else (chosen,):
+        fits = isinstance(value, {int: Integral, float: Real}.get(kind, kind))
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise UserError(f"{flag} {shown(value)}: is no {NAMES[kind]}", BAD_USAGE)
+        if kind is str and not value.isprintable():
+            raise UserError(f"{flag} {shown(value)}: has a control character in it; write it without", BAD_USAGE)
+        if choices and value not in choices:
+            raise UserError(f"{flag} {shown(value)}: is none of {list_of(choices)}", BAD_USAGE)
+        values.append(kind(value))
+    return tuple(values)
 
 
 def _number_of_values(experiment: Intervention, name: str, given: Mapping[str, Any], lm: LM) -> int | None:

@@ -23,12 +23,12 @@ from registry.intervention import Intervention
 from runs.directory import Row, RunDir
 from runs.place import Asked, Failed
 from runs.say import Say
-from runs.settings import Settings
+from runs.settings import Settings, files_of_experiment
 from workers.cluster import SAME_TOKEN, cluster
 from workers.member import Lost, Member
 from workers.order import in_order
 from workers.places import Request, needs
-from workers.worker import Load, Order, Worker, versions
+from workers.worker import Load, Order, Worker, plugin_files, versions
 
 POLL = 0.2  # seconds; a signal is seen between two looks
 WAITS = 10  # seconds without a place for every worker, after which the user is told
@@ -43,8 +43,8 @@ def crew(model: str, how: Mapping[str, Any], request: Request, say: Say = print)
         # Relative to where the command was started, which is not where a worker runs.
         source = os.path.abspath(model) if os.path.isdir(model) else model
         settled = "OMP_NUM_THREADS" in os.environ
-        texts = {str(path): path.read_text(encoding="utf-8") for path in plugins()}
-        load = Load(source, {**how, "device": need.device}, need.threads, settled, texts)
+        sources = {str(path): plugin_files(path) for path in plugins()}
+        load = Load(source, {**how, "device": need.device}, need.threads, settled, sources)
         actor = ray.remote(Worker).options(
             num_cpus=need.cpus_each, num_gpus=need.gpus_each, max_restarts=0, scheduling_strategy="SPREAD"
         )
@@ -137,7 +137,8 @@ class Crew:
         self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
     ) -> "CrewTask":
         threads = self.members[0].about.threads
-        order = Order(experiment.name, experiment.code_hash(), settings, dataset, self.hashes, threads)
+        files = files_of_experiment(experiment, settings.options).get("option_files", {})
+        order = Order(experiment.name, experiment.code_hash(), settings, dataset, self.hashes, threads, files)
         _, (recorded, n_combinations) = self.first("begin", order, pairs)
         return CrewTask(self, order, recorded, n_combinations)
 

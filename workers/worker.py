@@ -22,7 +22,9 @@ from typing import Any
 from engine.failures import PairFailed
 from errors import UserError
 from pairs import Dataset, Pair
+from pairs.clips import file_hash
 from registry.catalogue import add_plugin, find, load_intervention
+from registry.sources import own_files
 from runs.directory import Row
 from runs.settings import LIBRARIES, Settings
 
@@ -32,7 +34,10 @@ SECONDS = 1.0  # a part is done after so long: what a stop waits for, and how of
 
 @dataclass(frozen=True)
 class Load:
-    """What a worker loads; `how` are the arguments of `load_subject`, `plugins` the text of each file by its path.
+    """What a worker loads; `how` are the arguments of `load_subject`.
+
+    `plugins` are by their path what each is made of: its own content and that of the files that it imports, by their
+    places in its folder.
 
     `threads` are those that the arithmetic may use; `settled` says that it must use as many.
     """
@@ -41,7 +46,7 @@ class Load:
     how: Mapping[str, Any]
     threads: int
     settled: bool = False
-    plugins: Mapping[str, str] = field(default_factory=dict)
+    plugins: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class About:
 class Order:
     """An experiment to run, by its name; its code must be that of the driver, and each clip's file as `hashes` say.
 
-    `threads` are the first worker's.
+    `threads` are the first worker's; `files` has the sha256 of each file that an option names.
     """
 
     name: str
@@ -70,6 +75,7 @@ class Order:
     dataset: Dataset
     hashes: Mapping[Path, str | None]
     threads: int
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -121,8 +127,8 @@ class Worker:
             os.environ.pop("OMP_NUM_THREADS", None)
         torch.set_num_threads(self._load.threads)
         try:
-            for path, text in self._load.plugins.items():
-                add_plugin(_plugin(Path(path), text))
+            for path, files in self._load.plugins.items():
+                add_plugin(_plugin(Path(path), files))
             self._place = Local(load_subject(self._load.model, **self._load.how))
         except UserError as error:  # the driver does not know yet where this is
             raise UserError(f"{error} (on {platform.node()})", error.status) from None
@@ -146,6 +152,9 @@ class Worker:
         experiment = load_intervention(order.name)
         if experiment.code_hash() != order.code_sha256:
             raise UserError(f"{find(order.name).path}: holds another {order.name} than where the command was started")
+        for path, sha256 in order.files.items():
+            if os.path.isfile(path) and file_hash(Path(path)) != sha256:
+                raise UserError(f"{path}: is another file on {platform.node()} than where the command was started")
         self._place.expect(order.hashes)
         self._task = self._place.task(experiment, order.settings, order.dataset, pairs)
         return self._task.recorded, self._task.n_combinations
@@ -208,14 +217,21 @@ def code_sha256() -> str:
     return total.hexdigest()
 
 
-def _plugin(path: Path, text: str) -> Path:
-    """The plugin where the driver has it, or, where that is not what stands there, a copy.
+def plugin_files(path: Path) -> dict[str, bytes]:
+    """A plugin and the files of its folder that it imports, by their places there."""
+    return {file.relative_to(path.parent).as_posix(): file.read_bytes() for file in own_files(path)}
+
+
+def _plugin(path: Path, files: Mapping[str, bytes]) -> Path:
+    """The plugin where the driver has it, or, where that is not what stands there, a copy of all its files.
 
     The copy lies beside the code that was sent here, so that Ray removes both.
     """
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if all((path.parent / name).is_file() and (path.parent / name).read_bytes() == files[name] for name in files):
         return path
     sent = "runtime_resources" in ROOT.parts
-    copy = Path(tempfile.mkdtemp(prefix="plugin-", dir=ROOT if sent else None)) / path.name
-    copy.write_text(text, encoding="utf-8", newline="\n")
-    return copy
+    folder = Path(tempfile.mkdtemp(prefix="plugin-", dir=ROOT if sent else None))
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder / path.name

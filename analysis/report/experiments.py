@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import DOSE, combinations, is_one_curve
+from analysis.cells import DOSE, combinations, is_one_curve, with_all_digits
 from analysis.charts import charts_of, description, no_interval
 from analysis.contrast_kinds import Contrast
 from analysis.lens import is_lens, leads_of
@@ -193,7 +193,8 @@ def _all_metrics(metrics: pd.DataFrame, name: str, swept: list[str]) -> Table:
     if len(metrics) > MOST_CELLS:
         caption += f": the first {MOST_CELLS} of {len(metrics)} lines of patching_metrics_{name}.csv"
     columns = ["layer", *swept, *metrics.columns.drop(["layer", *swept])]
-    return table_of(caption, metrics[columns][:MOST_CELLS].dropna(axis="columns", how="all"))
+    shown = with_all_digits(metrics[columns][:MOST_CELLS], swept)
+    return table_of(caption, shown.dropna(axis="columns", how="all"))
 
 
 def _tables(results: Results, measured: Measured) -> list[Table]:
@@ -201,7 +202,7 @@ def _tables(results: Results, measured: Measured) -> list[Table]:
         return [table_of("Which label leads the lens, by layer", results.once(leads_of, measured.name))]
     found = all_tables(measured.records, measured.pairs, measured.swept)
     tables = [_all_metrics(measured.metrics, measured.name, measured.swept)]
-    tables += [table_of(caption, table) for caption, table in found.items()]
+    tables += [table_of(caption, with_all_digits(table, measured.swept)) for caption, table in found.items()]
     if measured is results.main(measured.kind):
         alike, _ = results.controls(measured.kind)
         for control in sorted(alike, key=lambda one: one.name):

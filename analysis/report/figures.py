@@ -13,6 +13,8 @@ from typing import Any
 
 import altair as alt
 
+from analysis.figure_style import spec_of
+
 # The page says which experiment it is, so that a heading says only what the figure shows; others keep their title.
 HEADINGS = {
     "flip_rate_curve": "Flip rates by patched layer",
@@ -53,7 +55,7 @@ class Album:
 
     def _figure(self, stem: str, chart: alt.TopLevelMixin, name: str) -> Figure:
         with alt.data_transformers.enable("default", max_rows=None):
-            spec = _numbered(chart.to_dict(validate=False))
+            spec = _numbered(spec_of(chart))
         for dataset, rows in spec.pop("datasets", {}).items():
             self.datasets[dataset] = _packed(rows)
         heading = spec.pop("title", stem)

@@ -9,6 +9,7 @@ import shlex
 import pandas as pd
 
 from analysis.alike import ranges
+from analysis.cells import value_text
 from analysis.lens import is_lens
 from analysis.report.experiments import Experiment, Run
 from analysis.report.table import Table, table_of
@@ -129,17 +130,18 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     elif of["options"]:
         words = [of["intervention"], "--pairs", kind]
         for name, value in of["options"].items():
-            values = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            values = ",".join(map(value_text, value)) if isinstance(value, list) else value_text(value)
             words += [f"--{name.replace('_', '-')}", values]
     else:
         words = ["control", "--kind", of["intervention"], "--pairs", kind]
+    words += ["--plugin", of["plugin"]] if "plugin" in of else []
     words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
     words += ["--texts", run.config["data"]["texts"]] if "texts" in run.config["data"] else []
     if not of["patch_all_layers"]:
         words += ["--layers", ranges(of["layers_to_patch"])]
     alpha = of["patch_alpha"]
     if alpha != 1:  # an experiment that takes none has no such option, and notes 1
-        words += ["--alpha", ",".join(f"{value:g}" for value in (alpha if isinstance(alpha, list) else [alpha]))]
+        words += ["--alpha", ",".join(value_text(value) for value in (alpha if isinstance(alpha, list) else [alpha]))]
     words += ["--align", of["align"], "--max-pairs", str(of[f"max_pairs_{kind}"])]
     words += ["--seed", str(of["pair_sampling_seed"])]
     words += [] if of["same_speaker"] else ["--any-speaker"]

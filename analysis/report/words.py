@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from analysis.cells import value_text
 from analysis.curves import NO_UPPER_BOUND
 from analysis.lens import is_lens
 from analysis.metrics import main_rate
@@ -261,7 +262,7 @@ def _kind(experiment: Experiment) -> str:
 
 
 def _doses(alphas: list[float]) -> str:
-    return _list([f"{alpha:g}" for alpha in alphas])
+    return _list([value_text(alpha) for alpha in alphas])
 
 
 def _list(items: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Commands, help and settings files, up to where an experiment would begin."""
 
 import gc
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,16 @@ def ran(monkeypatch):
 
     monkeypatch.setattr("commandline.running.run_each", note)
     return found
+
+
+@pytest.fixture
+def settings(tmp_path):
+    def write(text):
+        path = tmp_path / "settings.yaml"
+        path.write_text(text)
+        return path
+
+    return write
 
 
 def call(*words, status=0):
@@ -123,7 +134,7 @@ def test_both_spellings_work_on_the_command_line(ran, plugin):
 # --- names that are taken
 
 
-@pytest.mark.parametrize("option", ["seed", "max_pairs", "kind", "pairs", "help", "debug", "any_speaker", "pair_kind"])
+@pytest.mark.parametrize("option", ["seed", "max_pairs", "help", "debug", "any_speaker", "pair_kind"])
 def test_an_option_with_a_name_of_the_programs_own_is_refused(plugin, option):
     plugin.write_text(IDEA.replace("k=3", f"{option}=3"))
     line = refused("list", "--plugin", plugin)
@@ -144,26 +155,110 @@ def test_new_refuses_a_name_that_is_taken(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mistake_in_a_file_of_the_folder_is_one_line(tmp_path):
-    (tmp_path / "idea.py").write_text(IDEA.replace("layer", "layers"))
-    code = "from registry import catalogue; from pathlib import Path; catalogue.FOLDER = Path(sys.argv.pop(1))"
-    words = [sys.executable, "-c", f"import sys; {code}; from cli import cli; cli()", tmp_path, "list"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"error: {tmp_path / 'idea.py'}:2: my_idea must take (lm, pair, layer)")
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of interventions with a working one and `my_idea.py`."""
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    (tmp_path / "patch.py").write_text(IDEA.replace("my_idea", "patch"))
+    catalogue.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (IDEA.replace("layer", "layers"), ":2: my_idea must take (lm, pair, layer)"),
+        ("@intervention\ndef my_idea(lm, pai", ":2: not readable as Python"),
+        (b"\x00", ":1: not readable as Python"),
+        (b"x = '\xff'", ":1: not readable as Python"),
+        (IDEA.replace("my_idea", "report"), ":2: report is a command of the program"),
+        (IDEA.replace("my_idea", "patch"), ":2: patch is an intervention already"),
+        (None, ": cannot be read (Is a directory)"),
+    ],
+)
+def test_a_broken_file_of_the_folder_is_warned_of_and_refused_only_where_it_is_asked_for(ran, folder, text, why):
+    path = folder / "my_idea.py"
+    if text is None:
+        path.mkdir()
+    else:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if "patch is" in why:
+        path = path.rename(folder / "second.py")
+    for words in (["list"], ["--help"], ["patch", "--help"], ["patch", "--kind", "prosody"]):
+        assert f"warning: left out: {path}{why}" in call(*words)
+    assert [name for name, _, _ in ran] == ["patch"]
+    for words in ([path.stem], [path.stem.replace("_", "-"), "--help"], ["control", "--kind", path.stem]):
+        line = refused(*words, status=2 if " is a" in why else 1)
+        assert f"error: {path}{why}" in line
+
+
+def test_a_broken_file_stands_in_the_way_of_no_command_with_its_name(folder):
+    (folder / "corpora.py").write_text("@interv(")
+    assert "ESD" in call("corpora")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("ptach", "patch"), ("controll", "control"), ("time_line", "timeline"), ("haeds", "heads")]
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(word, meant):
+    assert f"No such command {word!r}; did you mean {meant}?" in refused(word)
+
+
+def test_a_command_like_no_other_gets_no_suggestion():
+    assert refused("zzzzzz") == "Error: No such command 'zzzzzz'. (see cli --help)"
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there a backslash separates folders")
+def test_backslashes_of_another_system_are_explained(plugin):
+    for option in ("--data", "--model", "--out", "--texts", "--config"):
+        line = refused("patch", "--kind", "prosody", option, r"C:\data\clips")
+        assert "has backslashes, which separate no folders on this system; write /" in line and option in line
+    assert "folders are separated by / on this system" in refused("list", "--plugin", r"ideas\mine.py")
+
+
+# --- choices
+
+
+@pytest.mark.parametrize(
+    "annotated",
+    [
+        'where: Literal["start", "end"]',
+        'where: t.Literal["start", "end"]',
+        """where: 'Literal["start", "end"]'""",
+        "where: Where",
+        'where: "Where"',
+    ],
+)
+def test_a_literal_annotation_is_the_list_of_choices(ran, plugin, settings, annotated):
+    head = 'import typing as t\nfrom typing import Literal\nWhere = Literal["start", "end"]\n'
+    plugin.write_text(head + IDEA.replace('mode="mean"', f'{annotated} = "start"'))
+    assert "--where [start|end][,...]" in call("my-idea", "--plugin", plugin, "--help")
+    call("my-idea", "--plugin", plugin)
+    call("my-idea", "--plugin", plugin, "--where", "end,start")
+    call("my-idea", "--plugin", plugin, "--config", settings("where: end"))
+    assert [options["where"] for _, _, options in ran] == [("start",), ("end", "start"), ("end",)]
+    expected = "'Start' is none of start, end"
+    assert expected in refused("my-idea", "--plugin", plugin, "--where", "Start")
+    assert expected in refused("my-idea", "--plugin", plugin, "--where", "end,Start")
+    assert expected in refused("my-idea", "--plugin", plugin, "--config", settings("where: Start"))
+    assert expected in refused("my-idea", "--plugin", plugin, "--config", settings("where: [end, Start]"))
+
+
+def test_choices_may_be_numbers_and_a_number_may_be_annotated(ran, plugin):
+    plugin.write_text(IDEA.replace("k=3", "k: Literal[1, 3] = 3").replace("scale=1.0", "scale: float = 1"))
+    call("my-idea", "--plugin", plugin, "--k", "1-1", "--scale", "0.5")
+    assert ran[0][2]["k"] == (1,) and ran[0][2]["scale"] == (0.5,)
+    assert "'2' is none of 1, 3" in refused("my-idea", "--plugin", plugin, "--k", "2")
+    assert "'1-3' is none of 1, 3" in refused("my-idea", "--plugin", plugin, "--k", "1-3")
+
+
+@pytest.mark.parametrize("value", ["a\0", "a\x1b[2J", "a\n", "a\ud800", "a\u2028"])
+def test_a_control_character_in_a_text_option_is_refused(ran, plugin, value):
+    assert "has a control character in it" in refused("my-idea", "--plugin", plugin, "--mode", value + "b")
+    assert not ran
 
 
 # --- settings files
-
-
-@pytest.fixture
-def settings(tmp_path):
-    def write(text):
-        path = tmp_path / "settings.yaml"
-        path.write_text(text)
-        return path
-
-    return write
 
 
 def test_a_settings_file_gives_one_value_or_several(ran, settings, plugin):

@@ -8,7 +8,8 @@ import pytest
 from errors import BAD_INPUT, BAD_USAGE, UserError
 from registry import catalogue as module
 from registry.catalogue import add_plugin, catalogue, find, load_intervention
-from registry.intervention import ALL, FOLDER
+from registry.intervention import ALL
+from registry.sources import FOLDER
 
 IDEA = '''\
 from registry.intervention import intervention

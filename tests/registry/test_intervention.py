@@ -7,6 +7,7 @@ import pytest
 
 from errors import UserError
 from registry import intervention as module
+from registry import sources
 from registry.catalogue import _import_file
 from registry.intervention import ALL, intervention
 
@@ -55,7 +56,7 @@ def test_all_is_one_and_reads_all():
 @pytest.fixture
 def hashed(tmp_path, monkeypatch):
     """The hash of an experiment whose file, and whose neighbours in the folder, hold these texts."""
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "FOLDER", tmp_path)
 
     def code_hash(text, **neighbours):
         for name, source in neighbours.items():

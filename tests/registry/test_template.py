@@ -7,7 +7,7 @@ import pytest
 from errors import UserError
 from registry import catalogue as module
 from registry.catalogue import add_plugin, catalogue
-from registry.intervention import FOLDER
+from registry.sources import FOLDER
 from registry.template import write_template
 
 

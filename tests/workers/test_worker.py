@@ -1,5 +1,6 @@
 """A worker as Ray runs it, here without Ray, and what is asked of a machine."""
 
+import hashlib
 import importlib.util
 import json
 import pickle
@@ -101,15 +102,32 @@ def test_a_machine_that_differs_is_refused_by_name(monkeypatch, versions, identi
     assert not [word for word in words if word not in str(caught.value)]
 
 
-def test_a_plugin_that_is_not_there_is_written_from_the_drivers_text(tmp_path, monkeypatch):
+def test_a_plugin_that_is_not_there_is_written_with_what_it_imports_from_the_drivers_files(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    path, text = tmp_path / "mine.py", "x = 'ü'\n"
-    copy = worker._plugin(path, text)
-    assert copy != path and copy.name == "mine.py" and copy.read_text(encoding="utf-8") == text
-    path.write_text(text, encoding="utf-8")
-    assert worker._plugin(path, text) == path
-    path.write_text("x = 2\n", encoding="utf-8")
-    assert worker._plugin(path, text) != path
+    here, there = tmp_path / "here" / "mine.py", tmp_path / "there" / "mine.py"
+    (here.parent / "parts").mkdir(parents=True)
+    here.write_bytes("# coding: latin-1\nfrom parts.one import x  # ü\n".encode("latin-1"))
+    (here.parent / "parts" / "one.py").write_text("x = 1\n")
+    (here.parent / "other.py").write_text("x = 3\n")
+    files = worker.plugin_files(here)
+    assert set(files) == {"mine.py", "parts/one.py"}
+    assert worker._plugin(here, files) == here
+    copy = worker._plugin(there, files)
+    assert copy != there and copy.name == "mine.py" and copy.read_bytes() == here.read_bytes()
+    assert (copy.parent / "parts" / "one.py").read_text() == "x = 1\n"
+    (here.parent / "parts" / "one.py").write_text("x = 2\n")
+    assert worker._plugin(here, files) != here
+
+
+def test_a_file_that_an_option_names_must_be_the_drivers(at_work, demo_data, tmp_path):
+    path = tmp_path / "directions.txt"
+    path.write_text("1")
+    sha256 = hashlib.sha256(b"1").hexdigest()
+    patch = load_intervention("patch").code_hash()
+    at_work.begin(Order("patch", patch, SETTINGS, demo_data, {}, 1, {str(path): sha256}))
+    path.write_text("2")
+    with pytest.raises(UserError, match="directions.txt: is another file on "):
+        at_work.begin(Order("patch", patch, SETTINGS, demo_data, {}, 1, {str(path): sha256}))
 
 
 def test_the_code_that_travels_is_the_programs_and_nothing_beside_it():
