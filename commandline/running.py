@@ -25,6 +25,7 @@ from errors import BAD_USAGE, UserError
 from models.families import family_of
 from models.folder import check_layers, checkpoint_folder, is_hub_id, n_layers_of, read_config
 from pairs import Dataset, PairSample, build_pairs, load_dataset
+from pairs.clips import label_spellings, spelling_lines
 from registry.catalogue import Entry, catalogue, load_intervention
 from runs.directory import RunDir
 from runs.shadow import main_of, refuse_otherwise
@@ -114,7 +115,8 @@ def run_dir(options: dict[str, Any], dataset: Dataset) -> RunDir:
 def load_data(options: dict[str, Any]) -> Dataset:
     """The clips of `--data`; what was recognised and warned of is said."""
     dataset = load_dataset(options["data"], options["texts"])
-    for line in dataset.corpus.lines() if dataset.corpus else ():
+    recognised = dataset.corpus.lines() if dataset.corpus else ()
+    for line in (*recognised, *spelling_lines(label_spellings(dataset.clips))):
         click.echo(f"data: {line}", err=True)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -125,6 +127,7 @@ def sample_pairs(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSa
     """The pairs that the options ask for; warnings are said."""
     chosen = {key: options[key] for key in ("seed", "same_speaker", "both_directions")}
     sample = build_pairs(dataset.clips, kind, max_pairs(kind, options["max_pairs"]), **chosen)
+    sample.report["data_warnings"] = list(dataset.warnings)
     for warning in sample.report["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     return sample

@@ -68,7 +68,7 @@ def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], li
     labelled = []
     for recording in recordings:
         if label := normalise_label(recording.emotion):
-            labelled.append(replace(recording, emotion=label))
+            labelled.append(replace(recording, emotion=label, spelling=recording.emotion))
         else:
             left_out[recording.emotion] += 1
     kept = []
@@ -124,6 +124,7 @@ def _clip(root: Path, recording: Recording) -> Clip:
         speaker=recording.speaker,
         language=recording.language,
         text_type=recording.text_type,
+        prosody_spelling=recording.spelling,
     )
 
 

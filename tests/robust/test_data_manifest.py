@@ -165,7 +165,7 @@ def test_two_names_of_one_file_are_warned_about(folder, link):
 
 
 def test_one_file_under_two_emotions_of_a_folder_is_warned_about(tmp_path):
-    (tmp_path / "text.jsonl").write_text(json.dumps(GOOD) + "\n")
+    (tmp_path / "text.jsonl").write_text('{"text_id": "t1", "text": "It is noon.", "semantic_label": "neutral"}\n')
     for emotion in LABELS:
         (tmp_path / emotion).mkdir()
         (tmp_path / emotion / "t1.wav").write_text(emotion)
