@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from errors import UserError
+from errors import UserError, can_be_written
 from pairs.normalise import nfc
 from pairs.shown import quoted, shown
 
@@ -143,7 +143,12 @@ def _file_name(path: Path, root: Path) -> str:
 def make_dataset(
     name: str, source: Path, clips: Iterable[Clip], warnings: Iterable[str], corpus: Recognised | None = None
 ) -> Dataset:
-    """A data set with a name fit for a directory, its clips sorted, and a warning where they share a file."""
+    """A data set with a name fit for a directory, its clips sorted, and a warning where they share a file.
+
+    Raises `UserError` for a source whose path is not in UTF-8.
+    """
+    if not can_be_written(str(source)):
+        raise UserError(f"{source}: its path is not in UTF-8; rename the file or folder, or give a link to it")
     # The name becomes part of a directory's, which may have 255 letters in all.
     safe_name = re.sub(r"[^A-Za-z0-9._-]+", "-", nfc(name))[:100].strip("-.") or "data"
     clips = sorted(clips, key=lambda clip: clip.clip_id)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import UserError
+from errors import UserError, can_be_written
 from models.labels import LABELS
 from pairs.normalise import nfc, normalise_label
 from pairs.shown import quoted, shown
@@ -216,7 +216,7 @@ def _jsonl_rows(path: Path, text: str, required: Sequence[str], optional: Sequen
             elif not isinstance(value, str):
                 raise _error(path, number, f"{column} is {quoted(value)}; write it as text in double quotes")
             values[column] = _composed(column, value.strip())
-            if not _can_be_written(values[column]):
+            if not can_be_written(values[column]):
                 raise _error(
                     path, number, f"{column} {quoted(value)} holds half a surrogate pair; write the whole letter"
                 )
@@ -236,12 +236,3 @@ def _once(items: list[tuple[str, object]]) -> dict[str, object]:
         keys = [key for key, _ in items]
         raise ValueError(f"{quoted(next(key for key in keys if keys.count(key) > 1))} is there twice")
     return record
-
-
-def _can_be_written(text: str) -> bool:
-    """False for a lone surrogate, which JSON may hold as \\ud800 and no file can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -64,6 +64,7 @@ def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], li
     if n_ignored:
         left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = n_ignored
     warnings = [f"not named as {corpus.name} names its files, left out: {listing(strange)}"] if strange else []
+    warnings += [f"left out: {listing(tree.left_out)}"] if tree.left_out else []
     warnings += _missing(corpus, recordings)
     labelled = []
     for recording in recordings:
