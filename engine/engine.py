@@ -25,6 +25,7 @@ from engine.memory import is_out_of_memory
 from engine.mistakes import explained, gave_no_readout, place, wrote_nothing
 from engine.pair_input import PairInput
 from engine.plan import CannotPlan, PlannedLM
+from engine.probabilities import refuse_probabilities
 from engine.recordings import Recording, Recordings
 from engine.rows import Row, drafted, settle, shifts
 from engine.sites import Site
@@ -148,6 +149,7 @@ class Engine:
                 else:
                     notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
                 moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
+            refuse_probabilities(experiment, base, logits)
             shift = shifts(moved)
             lm.forget()
         return Readouts(
