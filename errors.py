@@ -22,6 +22,10 @@ class UserError(Exception):
         return _again, (type(self), str(self), self.status)
 
 
+class CannotWrite(UserError):
+    """The disk is full, or a file may not be written: nothing more can be kept."""
+
+
 def _again(kind: type[UserError], message: str, status: int) -> UserError:
     error = kind.__new__(kind, message)
     error.status = status

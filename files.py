@@ -13,7 +13,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from errors import UserError
+from errors import CannotWrite, UserError
 
 CONFIG = "patching_config.json"
 PARTIAL = ".partial"
@@ -70,9 +70,9 @@ def _open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def cannot_be_written(path: Path, error: OSError) -> UserError:
+def cannot_be_written(path: Path, error: OSError) -> CannotWrite:
     """The error to raise for a full or read-only disk, or a link or folder where a file should be."""
-    return UserError(f"{path}: cannot be written ({error.strerror}); {WAY_OUT.get(error.errno, OTHER_WAY_OUT)}")
+    return CannotWrite(f"{path}: cannot be written ({error.strerror}); {WAY_OUT.get(error.errno, OTHER_WAY_OUT)}")
 
 
 def remove_partial(folder: Path) -> None:
