@@ -22,13 +22,32 @@ class UserError(Exception):
         return _again, (type(self), str(self), self.status)
 
 
+class CannotWrite(UserError):
+    """The disk is full, or a file may not be written: nothing more can be kept."""
+
+
 def _again(kind: type[UserError], message: str, status: int) -> UserError:
     error = kind.__new__(kind, message)
     error.status = status
     return error
 
 
+def can_be_written(text: str) -> bool:
+    """Whether `text` has no half of a surrogate pair, Python's sign for a byte that is not in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _one_line(message: str) -> str:
     if len(message) > MAX_LENGTH:
         message = f"{message[: MAX_LENGTH // 2]} ... {message[-MAX_LENGTH // 2 :]}"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    return printable(message)
+
+
+def printable(text: str) -> str:
+    """`text` with what cannot be printed escaped; a byte of a path that is not in UTF-8 as `\\xe9`, as it is there."""
+    text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

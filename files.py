@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from errors import UserError
+from errors import CannotWrite, UserError
 
 CONFIG = "patching_config.json"
 PARTIAL = ".partial"
@@ -102,10 +102,10 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def cannot_be_written(path: Path, error: OSError, option: str = "--out") -> UserError:
+def cannot_be_written(path: Path, error: OSError, option: str = "--out") -> CannotWrite:
     """The error to raise for a full or read-only disk, or a link or folder where a file should be."""
     way_out = WAY_OUT.get(error.errno, OTHER_WAY_OUT).replace("--out", option)
-    return UserError(f"{path}: cannot be written ({error.strerror}); {way_out}")
+    return CannotWrite(f"{path}: cannot be written ({error.strerror}); {way_out}")
 
 
 def remove_partial(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from errors import BAD_INPUT, UserError
+from errors import BAD_INPUT, BAD_USAGE, UserError, can_be_written, printable
 from registry.catalogue import MAIN, Entry, add_plugin, broken, catalogue, find, leave_out, refuse_broken
 from registry.intervention import command_name
 from runs.interrupt import INTERRUPTED, stoppable
@@ -73,6 +73,10 @@ class Program(click.Group):
         # Before anything is parsed: a plugin's name must be known where a command or a --kind is looked up.
         words = list(sys.argv[1:] if args is None else args)
         try:
+            for option, word in zip(["", *words], words, strict=False):
+                if not can_be_written(word):
+                    named = f"{option} " if option.startswith("-") else ""
+                    raise UserError(f"{named}{word}: is not in UTF-8; write it in UTF-8, or rename the file", BAD_USAGE)
             for word, value in zip(words, [*words[1:], ""], strict=True):
                 name, equals, joined = word.partition("=")
                 if name == "--plugin":
@@ -137,8 +141,7 @@ def _in_one_line(error: click.UsageError) -> click.UsageError:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error  # the help itself
     # click lists the choices of a missing option on lines of their own, and repeats words as they are.
-    line = " ".join(error.format_message().split())
-    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    line = printable(" ".join(error.format_message().split()))
     return click.UsageError(f"{line} (see {error.ctx.command_path} --help)" if error.ctx else line)
 
 

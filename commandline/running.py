@@ -10,6 +10,8 @@ What needs torch is imported inside, so that mistakes are said at once.
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,10 +23,11 @@ from commandline import showing
 from commandline.config_file import max_pairs, told_options
 from commandline.options import check_workers, run_path, wants_workers
 from commandline.program import starting
-from errors import BAD_USAGE, UserError
+from errors import BAD_INPUT, BAD_USAGE, CannotWrite, UserError
 from models.families import family_of
 from models.folder import check_layers, checkpoint_folder, is_hub_id, n_layers_of, read_config, refuse_adapter
 from pairs import Dataset, PairSample, build_pairs, load_dataset
+from pairs.clips import label_spellings, spelling_lines
 from registry.catalogue import Entry, catalogue, load_intervention
 from runs.directory import RunDir
 from runs.shadow import main_of, refuse_otherwise
@@ -36,7 +39,11 @@ if TYPE_CHECKING:
 
 
 def run_each(names: list[str], kind: str, options: dict[str, Any]) -> None:
-    """Run some experiments on one kind of pair, each to its figures, and make the report of their run."""
+    """Run some experiments on one kind of pair, each to its figures, and make the report of their run.
+
+    One of several that the data do not allow, or that ends with an error of the data, does not stop the others; the
+    status is then 1.
+    """
     check_workers(options)
     own = {name: _options_of(catalogue()[name], options) for name in names}
     dataset = load_data(options)
@@ -47,7 +54,7 @@ def run_each(names: list[str], kind: str, options: dict[str, Any]) -> None:
     with starting():
         experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
 
-        from runs.experiment import refuse_early, run_experiment
+        from runs.experiment import pairs_early, refuse_early, run_experiment
         from runs.settings import Settings
 
         of_all = Settings(
@@ -58,17 +65,54 @@ def run_each(names: list[str], kind: str, options: dict[str, Any]) -> None:
             skip_bad_clips=options["on_bad_clip"] == "skip",
         )
         settings = [replace(of_all, options=own[experiment.name]) for experiment in experiments]
-        for experiment, chosen in zip(experiments, settings, strict=True):
+        each = list(zip(experiments, settings, strict=True))
+        for experiment, chosen in each:
             refuse_early(run, dataset, experiment, chosen, options)
+        outcome = Outcome(len(each))
+        pairs = {}
+        for experiment, chosen in each:
+            with outcome.of(experiment.name, "cannot run"):
+                pairs[experiment.name] = pairs_early(run, dataset, experiment, sample, chosen)
         place = _place(options)
     results = None
-    for experiment, chosen in zip(experiments, settings, strict=True):
-        done = run_experiment(place, dataset, run, experiment, sample, chosen, click.echo)
-        results = _results_after(done, run, results)
-        showing.summary(results, done)
+    for experiment, chosen in each:
+        if experiment.name not in pairs:
+            continue
+        with outcome.of(experiment.name, "ended early"):
+            done = run_experiment(place, dataset, run, experiment, sample, chosen, click.echo, pairs[experiment.name])
+            results = _results_after(done, run, results)
+            showing.summary(results, done)
     results = results or _results_after("", run, None)
     showing.report(results)
+    outcome.tell()
     showing.refused(results)
+    if outcome.errors:
+        click.get_current_context().exit(BAD_INPUT)
+
+
+class Outcome:
+    """The errors of the data that some of `n` experiments end with; the error of the last that is left is raised."""
+
+    def __init__(self, n: int):
+        self.n, self.errors = n, {}
+
+    @contextmanager
+    def of(self, name: str, what: str) -> Iterator[None]:
+        """Within it, an error of the data that is not the last one's is said and kept."""
+        try:
+            yield
+        except CannotWrite:
+            raise
+        except UserError as error:
+            if error.status != BAD_INPUT or len(self.errors) + 1 == self.n:
+                raise
+            self.errors[name] = f"{name} {what}: {error}"
+            click.echo(f"warning: {self.errors[name]}", err=True)
+
+    def tell(self) -> None:
+        """Say once more, behind the others' results, which ones did not run to their end."""
+        for line in self.errors.values():
+            click.echo(f"error: {line}", err=True)
 
 
 def _as_the_main_experiment(run: RunDir, names: list[str], kind: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +158,8 @@ def run_dir(options: dict[str, Any], dataset: Dataset) -> RunDir:
 def load_data(options: dict[str, Any]) -> Dataset:
     """The clips of `--data`; what was recognised and warned of is said."""
     dataset = load_dataset(options["data"], options["texts"])
-    for line in dataset.corpus.lines() if dataset.corpus else ():
+    recognised = dataset.corpus.lines() if dataset.corpus else ()
+    for line in (*recognised, *spelling_lines(label_spellings(dataset.clips))):
         click.echo(f"data: {line}", err=True)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -125,6 +170,7 @@ def sample_pairs(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSa
     """The pairs that the options ask for; warnings are said."""
     chosen = {key: options[key] for key in ("seed", "same_speaker", "both_directions")}
     sample = build_pairs(dataset.clips, kind, max_pairs(kind, options["max_pairs"]), **chosen)
+    sample.report["data_warnings"] = list(dataset.warnings)
     for warning in sample.report["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     return sample

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from errors import can_be_written
 from registry.catalogue import catalogue, find, refuse_broken
 from registry.intervention import ALL, list_of
 
@@ -186,13 +187,16 @@ class DeviceName(click.ParamType):
 
 
 def checked_place(kind: click.ParamType, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-    """`text`, unless it is empty, or has a zero byte, which no system takes in a path."""
+    """`text`, unless it is empty, has a zero byte, which no system takes in a path, or names a place not in UTF-8."""
     if not text.strip():
         kind.fail("it is empty; name one, or leave the option out", param, ctx)
     if "\0" in text:
         kind.fail(f"{text[:80]!r} holds a zero byte", param, ctx)
     if os.sep == "/" and "\\" in text and not os.path.lexists(text):
         kind.fail(f"{text[:80]} has backslashes, which separate no folders on this system; write /", param, ctx)
+    place = os.path.abspath(os.path.expanduser(text))
+    if not can_be_written(place):
+        kind.fail(f"{place}: is not in UTF-8; rename the file or folder, or give a link to it", param, ctx)
     return text
 
 

@@ -34,6 +34,7 @@ from engine.mistakes import (
 )
 from engine.pair_input import PairInput
 from engine.plan import CannotPlan, PlannedLM
+from engine.probabilities import refuse_probabilities
 from engine.recordings import Recording, Recordings
 from engine.rows import Row, drafted, settle, shifts
 from engine.sites import Site
@@ -169,6 +170,7 @@ class Engine:
                         again = lm.logits.save()
                     if not torch.equal(again, base):
                         raise changed_weights(experiment)
+            refuse_probabilities(experiment, base, logits)
             shift = shifts(moved)
             lm.forget()
         return Readouts(

@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from errors import BAD_USAGE, UserError
-from pairs.clips import Clip, listing
+from pairs.clips import Clip, label_spellings, listing
 from pairs.shown import quoted, shown
 
 KINDS = ("prosody", "semantic")
@@ -131,6 +131,7 @@ def build_pairs(
         "per_group": {_name(group): {"possible": n, "sampled": sampled[group]} for group, n in possible_in.items()},
         "per_transition": dict(sorted(transitions.items())),
         "groups_skipped": skipped,
+        "label_spellings": label_spellings(clips),
         "warnings": _warnings(clips, kind, same_speaker, skipped, len(groups)),
     }
     return PairSample(distinct(pairs), report)

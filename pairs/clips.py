@@ -12,15 +12,16 @@ import json
 import os
 import re
 import time
-import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from errors import UserError
+from errors import UserError, can_be_written
 from files import open_regular
+from pairs.normalise import nfc
 from pairs.shown import quoted, shown
 
 
@@ -29,7 +30,8 @@ class Clip:
     """One recording: what is said (`text_id`, `text`, `semantic_label`) and how (`prosody_label`, `speaker`).
 
     Both labels are among `models.labels.LABELS`; `path` is absolute. `text_type` is any further sort of texts, such as
-    explicit or implicit, that a control should hold fixed.
+    explicit or implicit, that a control should hold fixed. The spellings are how the data write the two labels, where
+    that is known.
     """
 
     clip_id: str
@@ -41,6 +43,8 @@ class Clip:
     speaker: str | None = None
     language: str | None = None
     text_type: str | None = None
+    semantic_spelling: str = field(default="", compare=False)
+    prosody_spelling: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -180,9 +184,14 @@ def _file_name(path: Path, root: Path) -> str:
 def make_dataset(
     name: str, source: Path, clips: Iterable[Clip], warnings: Iterable[str], corpus: Recognised | None = None
 ) -> Dataset:
-    """A data set with a name fit for a directory, its clips sorted, and a warning where they share a file."""
+    """A data set with a name fit for a directory, its clips sorted, and a warning where they share a file.
+
+    Raises `UserError` for a source whose path is not in UTF-8.
+    """
+    if not can_be_written(str(source)):
+        raise UserError(f"{source}: its path is not in UTF-8; rename the file or folder, or give a link to it")
     # The name becomes part of a directory's, which may have 255 letters in all.
-    safe_name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100].strip("-.") or "data"
+    safe_name = re.sub(r"[^A-Za-z0-9._-]+", "-", nfc(name))[:100].strip("-.") or "data"
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     return Dataset(safe_name, source, tuple(clips), (*warnings, *_shared_files(clips)), corpus)
 
@@ -199,9 +208,37 @@ def _shared_files(clips: Sequence[Clip]) -> list[str]:
     return [f"clips that are one and the same file: {listing(shared)}"] if shared else []
 
 
-def nfc(text: str) -> str:
-    """File systems disagree on how an accented or Hangul name is composed; text.jsonl may be of another one."""
-    return unicodedata.normalize("NFC", text)
+def label_spellings(clips: Iterable[Clip]) -> dict[str, dict[str, dict[str, int]]]:
+    """How often each spelling was read as a label: column → label → spelling → number of clips.
+
+    A label's own name, in any case, is left out.
+    """
+    counts = Counter(
+        row
+        for clip in clips
+        for row in (
+            ("semantic_label", clip.semantic_label, clip.semantic_spelling),
+            ("prosody_label", clip.prosody_label, clip.prosody_spelling),
+        )
+    )
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for (column, label, spelling), n in sorted(counts.items()):
+        if spelling.casefold() not in ("", label):
+            found.setdefault(column, {}).setdefault(label, {})[spelling] = n
+    return found
+
+
+def spelling_lines(spellings: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """A line for each column of `label_spellings`: `prosody_label: joy counts as happy (12 clips)`."""
+    return [
+        f"{column}: "
+        + "; ".join(
+            f"{shown(spelling)} counts as {label} ({n:,} clip{'s' * (n != 1)})"
+            for label, by_spelling in labels.items()
+            for spelling, n in by_spelling.items()
+        )
+        for column, labels in spellings.items()
+    ]
 
 
 def listing(names: Iterable[str], most: int = 20) -> str:

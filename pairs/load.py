@@ -11,10 +11,10 @@ from pathlib import Path
 
 from errors import UserError
 from models.labels import LABELS
-from pairs.clips import Clip, Dataset, listing, make_dataset, nfc
+from pairs.clips import Clip, Dataset, listing, make_dataset
 from pairs.corpora import load_corpus
-from pairs.normalise import normalise_label
-from pairs.rows import Row, read_rows
+from pairs.normalise import nfc, normalise_label
+from pairs.rows import Row, read_rows, warnings_of
 from pairs.shown import quoted, shown
 from pairs.texts import Texts, read_texts, with_texts
 
@@ -32,10 +32,10 @@ def load_dataset(path: Path, texts: Path | None = None) -> Dataset:
 
     Raises `UserError` that names file and row.
     """
-    source = Path(os.path.abspath(path))
+    source = _on_disk(Path(os.path.abspath(path)), {})
     if texts is None:
         return _load(source, {})
-    texts = Path(os.path.abspath(texts))
+    texts = _on_disk(Path(os.path.abspath(texts)), {})
     return replace(_load(source, read_texts(texts)), texts=texts)
 
 
@@ -72,10 +72,13 @@ def _load_manifest(source: Path, name: str, texts: Texts) -> Dataset:
     row_of_id: dict[str, int] = {}
     elsewhere: list[str] = []
     first_of_text: dict[str, tuple[int, Clip]] = {}
+    rows: list[Row] = []
+    names: dict[Path, dict[str, str]] = {}
     for row in read_rows(source, _CLIP_COLUMNS, _OPTIONAL_COLUMNS):
+        rows.append(row)
         clip = Clip(
             clip_id=row.required("clip_id"),
-            path=Path(os.path.normpath(source.parent / row.required("path"))),
+            path=_on_disk(Path(os.path.normpath(source.parent / row.required("path"))), names),
             text_id=row.required("text_id"),
             text=row.required("text"),
             semantic_label=row.label("semantic_label"),
@@ -83,6 +86,8 @@ def _load_manifest(source: Path, name: str, texts: Texts) -> Dataset:
             speaker=row.optional("speaker"),
             language=row.optional("language"),
             text_type=row.optional("text_type"),
+            semantic_spelling=row.required("semantic_label"),
+            prosody_spelling=row.required("prosody_label"),
         )
         if clip.clip_id in row_of_id:
             raise row.error(
@@ -103,6 +108,7 @@ def _load_manifest(source: Path, name: str, texts: Texts) -> Dataset:
             elsewhere.append(clip.clip_id)
         row_of_id[clip.clip_id] = row.number
         clips.append(clip)
+    warnings += warnings_of(rows, _OPTIONAL_COLUMNS)
     if elsewhere:
         warnings.append(
             f"{len(elsewhere)} of {len(clips)} paths are absolute or hold '..', so moving the manifest's folder "
@@ -112,10 +118,23 @@ def _load_manifest(source: Path, name: str, texts: Texts) -> Dataset:
     return make_dataset(name, source, clips, [*warnings, *more])
 
 
+def _on_disk(path: Path, names: dict[Path, dict[str, str]]) -> Path:
+    """The path as the file system has it where that is composed otherwise; `names` keeps the folders looked into."""
+    if os.path.lexists(path) or path == path.parent:
+        return path
+    folder = _on_disk(path.parent, names)
+    if folder not in names:
+        try:
+            names[folder] = {nfc(name): name for name in os.listdir(folder)}
+        except OSError:
+            names[folder] = {}
+    return folder / names[folder].get(nfc(path.name), path.name)
+
+
 def _load_folder(source: Path, labels: Texts) -> Dataset:
     texts: dict[str, Row] = {}
     for row in read_rows(source / "text.jsonl", _TEXT_COLUMNS, _OPTIONAL_COLUMNS):
-        text_id = nfc(row.required("text_id"))
+        text_id = row.required("text_id")
         if text_id in texts:
             raise row.error(
                 f"text_id {quoted(text_id)} is already in row {texts[text_id].number}; give each text its own"
@@ -124,7 +143,7 @@ def _load_folder(source: Path, labels: Texts) -> Dataset:
         texts[text_id] = row
 
     clips: list[Clip] = []
-    warnings: list[str] = []
+    warnings = warnings_of(texts.values(), _OPTIONAL_COLUMNS)
     folders = _emotion_folders(source, warnings)
     for label in LABELS:
         if label not in folders:
@@ -148,6 +167,8 @@ def _load_folder(source: Path, labels: Texts) -> Dataset:
                 speaker=row.optional("speaker"),
                 language=row.optional("language"),
                 text_type=row.optional("text_type"),
+                semantic_spelling=row.required("semantic_label"),
+                prosody_spelling=folders[label].name,
             )
             for text_id, row in texts.items()
             if text_id in audio

@@ -1,10 +1,13 @@
-"""Spellings of the five labels in the field's corpora.
+"""One form for what can be spelled in several: the five labels, and composed letters.
 
     normalise_label("Pleasant_Surprise")    # "surprised"
     normalise_label("calm")                 # None: RAVDESS tells it from neutral
+    nfc("cafe\u0301")                       # "caf\u00e9"
 
 Only spellings of the same emotion are joined: a clip of a distinct one must not enter a pair under another name.
 """
+
+import unicodedata
 
 # Where the spellings come from:
 #   RAVDESS      neutral happy sad angry surprised
@@ -32,3 +35,8 @@ def normalise_label(text: str) -> str | None:
     Case, outer space, and the choice of space, `_` or `-` between words do not matter (SPEC section 11).
     """
     return _LABEL_OF.get(" ".join(text.replace("_", " ").replace("-", " ").casefold().split()))
+
+
+def nfc(text: str) -> str:
+    """The text with composed letters (Unicode NFC): file systems and editors disagree on how they write "é"."""
+    return unicodedata.normalize("NFC", text)

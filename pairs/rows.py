@@ -7,27 +7,42 @@ What a row must hold is asked of the row, so that the error can name it.
 """
 
 import csv
+import difflib
 import io
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import UserError
+from errors import UserError, can_be_written
 from models.labels import LABELS
-from pairs.normalise import normalise_label
-from pairs.shown import quoted
+from pairs.normalise import nfc, normalise_label
+from pairs.shown import quoted, shown
 
 MAX_BYTES = 2**28  # some million rows; a larger file is no manifest
+# What pandas and its like write for a value that is missing.
+NO_VALUE = ("", "nan", "NaN", "-nan", "-NaN", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None")
+# Names that the field's tables have for columns which may be left out here.
+OTHER_NAMES = {
+    "speaker": ("spk", "spkr", "actor", "talker", "voice", "singer", "subject"),
+    "language": ("lang", "locale"),
+    "text_type": ("type", "explicitness"),
+    "text": ("transcript", "transcription", "sentence", "words"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: `number` counts the file's lines from 1, `values` holds the known columns, stripped."""
+    """One row: `number` counts the file's lines from 1, `values` holds the known columns that it has.
+
+    Values are stripped and, but for paths, in composed letters. `unused` are the other columns that hold something.
+    """
 
     path: Path
     number: int
     values: dict[str, str]
+    unused: tuple[str, ...] = ()
 
     def error(self, message: str) -> UserError:
         return _error(self.path, self.number, message)
@@ -38,7 +53,9 @@ class Row:
         return self.values[column]
 
     def optional(self, column: str) -> str | None:
-        return self.values.get(column) or None
+        """The value, or None for an empty one and for a word that stands for a missing one, such as `nan`."""
+        value = self.values.get(column, "")
+        return None if value in NO_VALUE else value
 
     def label(self, column: str) -> str:
         label = normalise_label(self.required(column))
@@ -54,8 +71,48 @@ def _error(path: Path, number: int, message: str) -> UserError:
     return UserError(f"{path}: row {number}: {message}")
 
 
+def warnings_of(rows: Iterable[Row], optional: Sequence[str]) -> list[str]:
+    """What is not used of a file's rows: words for a missing value, and columns that are not known.
+
+    A column that may be a known one under another name comes first, in a line of its own.
+    """
+    path = Path()
+    lacking: dict[str, set[str]] = {}
+    no_value: dict[tuple[str, str], int] = {}
+    for row in rows:
+        path = row.path
+        for column in row.unused:
+            lacking.setdefault(column, set()).update(known for known in optional if known not in row.values)
+        for column in optional:
+            if (value := row.values.get(column)) and value in NO_VALUE:
+                no_value[column, value] = no_value.get((column, value), 0) + 1
+    meant = {column: known for column in lacking if (known := _meant(column, sorted(lacking[column])))}
+    others = [shown(column) or "one without a name" for column in lacking if column not in meant]
+    return [
+        *(
+            f"{path.name}: column {shown(column)} is not used, and column {known} is missing; did you mean {known}? "
+            "Rename it then"
+            for column, known in meant.items()
+        ),
+        *([f"{path.name}: columns that are not used: {', '.join(others)}"] if others else []),
+        *(
+            f"{path.name}: {column} {value} counts as no {column} ({n:,} row{'s' * (n != 1)})"
+            for (column, value), n in no_value.items()
+        ),
+    ]
+
+
+def _meant(column: str, missing: Sequence[str]) -> str | None:
+    """The missing column that `column` seems to be under another name."""
+    name = column.casefold().replace("-", "_").replace(" ", "_")
+    for known in missing:
+        if name.removesuffix("_id").removesuffix("_name") in (known, *OTHER_NAMES.get(known, ())):
+            return known
+    return next(iter(difflib.get_close_matches(name, missing, n=1, cutoff=0.75)), None)
+
+
 def read_rows(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
-    """The rows of a UTF-8 file, CSV with a header or one JSON object a line, without blank lines and other columns.
+    """The rows of a UTF-8 file, CSV with a header or one JSON object a line, without blank lines.
 
     A quoted CSV value may span lines: the row's number is that of its first. Raises `UserError`, lazily, at the first
     mistake: unreadable, not UTF-8, empty, no rows, broken CSV or JSON, a required column missing.
@@ -115,7 +172,8 @@ def _csv_rows(path: Path, text: str, required: Sequence[str], optional: Sequence
                 f"{len(cells)} values for {len(header)} columns; put a value that holds a comma in double quotes",
             )
         values = dict.fromkeys(header, "") | dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        yield Row(path, number, {column: values[column] for column in known})
+        unused = tuple(column for column in values if column not in known and values[column])
+        yield Row(path, number, {column: _composed(column, values[column]) for column in known}, unused)
 
 
 def _csv_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -147,21 +205,28 @@ def _jsonl_rows(path: Path, text: str, required: Sequence[str], optional: Sequen
         missing = [column for column in required if column not in record]
         if missing:
             raise _error(path, number, f"no {', '.join(missing)}; every row needs {', '.join(required)}")
+        known = [column for column in (*required, *optional) if column in record]
         values = {}
-        for column in (*required, *optional):
-            value = record.get(column)
-            if value is None:
+        for column in known:
+            value = record[column]
+            if value is None or (column in optional and isinstance(value, float) and math.isnan(value)):
                 value = ""
             elif isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)  # ids are often written as bare numbers
             elif not isinstance(value, str):
                 raise _error(path, number, f"{column} is {quoted(value)}; write it as text in double quotes")
-            values[column] = value.strip()
-            if not _can_be_written(values[column]):
+            values[column] = _composed(column, value.strip())
+            if not can_be_written(values[column]):
                 raise _error(
                     path, number, f"{column} {quoted(value)} holds half a surrogate pair; write the whole letter"
                 )
-        yield Row(path, number, values)
+        unused = tuple(column for column in record if column not in known and record[column] not in (None, ""))
+        yield Row(path, number, values, unused)
+
+
+def _composed(column: str, value: str) -> str:
+    """A path stays as it is written: a folder may hold both forms of a name."""
+    return value if column == "path" else nfc(value)
 
 
 def _once(items: list[tuple[str, object]]) -> dict[str, object]:
@@ -171,12 +236,3 @@ def _once(items: list[tuple[str, object]]) -> dict[str, object]:
         keys = [key for key, _ in items]
         raise ValueError(f"{quoted(next(key for key in keys if keys.count(key) > 1))} is there twice")
     return record
-
-
-def _can_be_written(text: str) -> bool:
-    """False for a lone surrogate, which JSON may hold as \\ud800 and no file can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

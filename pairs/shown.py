@@ -8,6 +8,8 @@ A value may hold line breaks, control characters or a thousand letters; the line
 
 import reprlib
 
+from errors import printable
+
 _MOST_OF_A_NAME = 160
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
@@ -18,7 +20,7 @@ def shown(name: object) -> str:
     text = str(name)
     if len(text) > _MOST_OF_A_NAME:
         text = f"{text[: _MOST_OF_A_NAME // 2]}...{text[-_MOST_OF_A_NAME // 2 :]}"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return printable(text)
 
 
 def quoted(value: object) -> str:

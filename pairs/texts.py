@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from errors import UserError
-from pairs.clips import Clip, listing, nfc
-from pairs.rows import Row, read_rows
+from pairs.clips import Clip, listing
+from pairs.rows import Row, read_rows, warnings_of
 from pairs.shown import quoted, shown
 
 Texts = Mapping[str, Row]  # by text_id
+_OPTIONAL_COLUMNS = ("text", "text_type")
 
 
 def read_texts(path: Path) -> Texts:
@@ -22,8 +23,8 @@ def read_texts(path: Path) -> Texts:
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; --texts is a CSV file with text_id, semantic_label")
     texts: dict[str, Row] = {}
-    for row in read_rows(path, ("text_id", "semantic_label"), ("text", "text_type")):
-        text_id = nfc(row.required("text_id"))
+    for row in read_rows(path, ("text_id", "semantic_label"), _OPTIONAL_COLUMNS):
+        text_id = row.required("text_id")
         if text_id in texts:
             raise row.error(f"text_id {quoted(text_id)} is already in row {texts[text_id].number}; keep one of them")
         row.label("semantic_label")
@@ -32,14 +33,14 @@ def read_texts(path: Path) -> Texts:
 
 
 def with_texts(clips: Sequence[Clip], texts: Texts) -> tuple[list[Clip], list[str]]:
-    """The clips with the labels of `texts`, and a warning where it has texts that no clip speaks.
+    """The clips with the labels of `texts`, and warnings of what is not used of them.
 
     A clip whose text_id is not there, and an empty `text` or `text_type`, keep what the data say.
     """
     if not texts:
         return list(clips), []
     path = next(iter(texts.values())).path
-    known = {nfc(clip.text_id) for clip in clips}
+    known = {clip.text_id for clip in clips}
     strays = [text_id for text_id in texts if text_id not in known]
     if len(strays) == len(texts):
         raise UserError(
@@ -50,11 +51,13 @@ def with_texts(clips: Sequence[Clip], texts: Texts) -> tuple[list[Clip], list[st
         replace(
             clip,
             semantic_label=row.label("semantic_label"),
+            semantic_spelling=row.required("semantic_label"),
             text=row.optional("text") or clip.text,
             text_type=row.optional("text_type") or clip.text_type,
         )
-        if (row := texts.get(nfc(clip.text_id)))
+        if (row := texts.get(clip.text_id))
         else clip
         for clip in clips
     ]
-    return labelled, [f"{path.name}: texts that no clip speaks: {listing(strays)}"] if strays else []
+    warnings = warnings_of(texts.values(), _OPTIONAL_COLUMNS)
+    return labelled, [*warnings, *([f"{path.name}: texts that no clip speaks: {listing(strays)}"] if strays else [])]

@@ -174,6 +174,8 @@ class Construction(Keys):
     per_transition: dict[str, Count]
     groups_skipped: list[SkippedGroup]
     warnings: list[str]
+    label_spellings: dict[str, dict[Label, dict[str, int]]] | UnsetType = UNSET
+    data_warnings: list[str] | UnsetType = UNSET
 
 
 class BadClip(Keys):

@@ -36,12 +36,14 @@ def run_experiment(
     sample: PairSample,
     settings: Settings,
     say: Say = print,
+    pairs: Sequence[Pair] | None = None,
 ) -> str:
     """Check, then run what is not done yet of one experiment; gives its NAME.
 
     `place` is where pairs are computed: this process, or workers. This process alone writes, in the pairs' order.
     `sample` holds the main experiment's pairs. Where the run has that experiment already, every other one shadows it as
-    it ran: its pairs, and the settings that they were sampled with.
+    it ran: its pairs, and the settings that they were sampled with. `pairs` are those that `pairs_early` gave,
+    if it was called.
 
     Raises `UserError` for layers that the model lacks, for a directory of another run, and, with status 3, when a
     check fails; then no record has been written.
@@ -56,7 +58,7 @@ def run_experiment(
     if main:
         refuse_otherwise(run, main, experiment, settings.kind, {"dtype": place.dtype})
         settings, sample = _shadowing(main, run, dataset, sample, experiment, settings)
-    pairs = pairs_of(experiment, sample, dataset.clips)
+    pairs = pairs_of(experiment, sample, dataset.clips) if pairs is None else pairs
     task = place.task(experiment, settings, dataset, pairs)
     run.claim(of_run)
     recorded = {**task.recorded, **files_of_experiment(experiment, settings.options)}
@@ -86,6 +88,16 @@ def run_experiment(
     if n_failed:
         say(f"warning: {n_failed} of {len(pairs)} pairs gave no record: {run.failures_file(name)}")
     return name
+
+
+def pairs_early(
+    run: RunDir, dataset: Dataset, experiment: Intervention, sample: PairSample, settings: Settings
+) -> Sequence[Pair]:
+    """The pairs that `run_experiment` will run on; `UserError` where the data have none for this experiment."""
+    main = main_of(run, experiment.name, settings.kind)
+    if main:
+        _, sample = _shadowing(main, run, dataset, sample, experiment, settings)
+    return pairs_of(experiment, sample, dataset.clips)
 
 
 def pairs_of(experiment: Intervention, sample: PairSample, clips: Sequence[Clip]) -> Sequence[Pair]:

@@ -15,6 +15,7 @@ from cli import cli
 from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
 from engine.engine import ENGINES, Engine
 from engine.pair_input import ALIGNMENTS
+from errors import CHECK_FAILED, CannotWrite, UserError
 from models.devices import DTYPES
 from tests.unpainted import without_figures
 
@@ -204,6 +205,61 @@ def test_a_control_takes_dose_layers_and_dtype_of_the_main_experiment(tmp_path, 
     assert (ran["steer-prosody"]["layers_to_patch"], ran["steer-prosody"]["pair_sampling_seed"]) == ([4], 3)
     line = fails("steer", "--out", out, *device, "--seed", "4", status=2)
     assert line.startswith("error: --seed: ")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Three texts of the demo in five voices: none has a second clip with both labels, so no same-label donor."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    texts = [json.loads(line) for line in (DEMO_DATA / "text.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [text for text in texts if text["text_id"] in {f"{of}_explicit_1" for of in ("neutral", "happy", "sad")}]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    for file in DEMO_DATA.glob("*/*"):
+        if file.stem in {text["text_id"] for text in texts}:
+            (folder / file.parent.name).mkdir(exist_ok=True)
+            shutil.copy(file, folder / file.parent.name)
+    return folder
+
+
+ALL = ("control", "--kind", "all", "--max-pairs", "2", "--layers", "0", "--device", "cpu")
+CONTROLS = {"self", "no-conflict-prosody", "non-audio-prosody", "random-prosody", "suffix-prosody"}
+
+
+def test_a_control_that_the_data_cannot_have_is_named_beforehand_and_the_others_run(small, tmp_path):
+    out = tmp_path / "run"
+    said = call(*ALL, "--data", small, "--out", out, status=1)
+    why = "same-label cannot run: control same-label: no clip can be the donor for "
+    assert said.index(f"warning: {why}") < said.index("loading ")
+    assert said.strip().splitlines()[-1].startswith(f"error: {why}")
+    ran = json.loads((out / "patching_config.json").read_text())["experiments"]
+    assert set(ran) == CONTROLS and all(of["finished"] for of in ran.values())
+    assert "suffix-prosody" in (out / "report.html").read_text(encoding="utf-8")
+    line = fails("same-label", "--data", small, "--out", tmp_path / "one", *FEW, status=1)
+    assert "no clip can be the donor" in line and not (tmp_path / "one" / "patching_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "after"), [(UserError, 1, True), (CannotWrite, 1, False), (None, 3, False)]
+)
+def test_a_control_that_the_data_end_does_not_end_the_others_but_a_full_disk_and_a_check_do(
+    small, tmp_path, monkeypatch, error, status, after
+):
+    import runs.experiment as module
+
+    run_experiment = module.run_experiment
+
+    def failing(place, dataset, run, experiment, *rest):
+        if experiment.name == "no-conflict":
+            raise error("a clip cannot be read") if error else UserError("check failed", CHECK_FAILED)
+        return run_experiment(place, dataset, run, experiment, *rest)
+
+    monkeypatch.setattr(module, "run_experiment", failing)
+    with without_figures():
+        said = call(*ALL, "--data", small, "--out", tmp_path / "run", status=status)
+    ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]
+    assert set(ran) == (CONTROLS - {"no-conflict-prosody"} if after else {"self"})
+    assert ("error: no-conflict ended early: a clip cannot be read" in said) == after
 
 
 def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):

@@ -12,6 +12,7 @@ from analysis.lens import is_lens, largest_difference
 from analysis.metrics import near_tie_margin
 from analysis.report.experiments import Experiment, Run
 from analysis.tables import lengths_apart
+from pairs.clips import spelling_lines
 from pairs.shown import shown
 
 # Below this share of the model's probability on the five labels, a restricted 5-way answer says little.
@@ -312,7 +313,10 @@ def _pairs(run: Run) -> list[Check]:
 def _data(run: Run) -> Check:
     data = run.config["data"]
     figures = f"{data['name']}: {data['n_clips']} clips, {len(data['warnings'])} warnings"
-    return Check("Data", _light(not data["warnings"], "note"), "; ".join([figures, *_first(data["warnings"])]))
+    of_clips = next(iter(run.construction.values()), {})
+    spellings = spelling_lines(of_clips.get("label_spellings", {}))
+    lines = [figures, *_first(data["warnings"]), *spellings]
+    return Check("Data", _light(not data["warnings"], "note"), "; ".join(lines))
 
 
 def _first(lines: list[str], most: int = 8) -> list[str]:

@@ -18,7 +18,8 @@ class Recording:
     """One recording, as its file's name describes it.
 
     `clip_id` is the same for every copy of it. `emotion` is an English word: recordings of the five labels are kept,
-    the others counted by it. `path` is relative to the corpus, filled in once the file is known.
+    the others counted by it. `path`, relative to the corpus, is filled in once the file is known, and `spelling`, the
+    word for the emotion, where `emotion` has become a label.
     """
 
     clip_id: str
@@ -30,6 +31,7 @@ class Recording:
     language: str = "en"
     text_type: str | None = None
     path: str = ""
+    spelling: str = ""
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,12 @@ def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], li
     if n_ignored:
         left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = n_ignored
     warnings = [f"not named as {corpus.name} names its files, left out: {listing(strange)}"] if strange else []
+    warnings += [f"left out: {listing(tree.left_out)}"] if tree.left_out else []
     warnings += _missing(corpus, recordings)
     labelled = []
     for recording in recordings:
         if label := normalise_label(recording.emotion):
-            labelled.append(replace(recording, emotion=label))
+            labelled.append(replace(recording, emotion=label, spelling=recording.emotion))
         else:
             left_out[recording.emotion] += 1
     kept = []
@@ -124,6 +125,7 @@ def _clip(root: Path, recording: Recording) -> Clip:
         speaker=recording.speaker,
         language=recording.language,
         text_type=recording.text_type,
+        prosody_spelling=recording.spelling,
     )
 
 

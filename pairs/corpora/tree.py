@@ -4,13 +4,14 @@ tree = walk(Path("/data/TESS"))
 tree.wavs(), tree.find("0011.txt"), tree.text("0011/0011.txt")
 """
 
+import errno
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from errors import UserError
+from errors import UserError, can_be_written
 from pairs.shown import shown
 
 MOST_ENTRIES = 500_000
@@ -21,10 +22,14 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 @dataclass(frozen=True)
 class Tree:
-    """`files` holds their sizes by their paths from `root`, with slashes, the least nested first."""
+    """`files` holds their sizes by their paths from `root`, with slashes, the least nested first.
+
+    `left_out` says of other entries why they are not among them.
+    """
 
     root: Path
     files: dict[str, int]
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
@@ -53,7 +58,7 @@ class Tree:
     def without(self, folders: Collection[str]) -> "Tree":
         """The tree without what lies in folders of these names, given in lower case."""
         kept = {path: n for path, n in self.files.items() if folders.isdisjoint(path.lower().split("/")[:-1])}
-        return Tree(self.root, kept)
+        return replace(self, files=kept)
 
     def text(self, path: str) -> str:
         """A text file in UTF-16 with its mark, UTF-8 or GB18030; `UserError` for anything else."""
@@ -94,8 +99,12 @@ def stem(path: str) -> str:
 
 
 def walk(root: Path) -> Tree:
-    """All files below `root`; links are followed, and one that leads nowhere has size 0."""
+    """All files below `root`; links are followed, and one that leads nowhere has size 0.
+
+    Left out are links that lead to themselves, and names that are not in UTF-8.
+    """
     files: dict[str, int] = {}
+    left_out: list[str] = []
     seen: set[tuple[int, int]] = set()
     folders = [(root, "")]
     n_entries = 0
@@ -114,12 +123,26 @@ def walk(root: Path) -> Tree:
                     # .DS_Store, AppleDouble's ._1001_DFA_ANG_XX.wav
                     if entry.name.startswith(".") or entry.name in NOT_DATA:
                         continue
-                    if entry.is_dir():
-                        folders.append((Path(entry.path), f"{prefix}{entry.name}/"))
+                    path = prefix + entry.name
+                    if not can_be_written(entry.name):
+                        left_out.append(f"{path} (its name is not in UTF-8)")
+                    elif _leads_to_itself(entry):
+                        left_out.append(f"{path} (a link that leads to itself)")
+                    elif entry.is_dir():
+                        folders.append((Path(entry.path), f"{path}/"))
                     elif entry.is_file():
-                        files[prefix + entry.name] = entry.stat().st_size
+                        files[path] = entry.stat().st_size
                     elif entry.is_symlink():
-                        files[prefix + entry.name] = 0
+                        files[path] = 0
         except OSError as error:
             raise UserError(f"{shown(folder)}: cannot be read ({error.strerror}); check its permissions") from None
-    return Tree(root, dict(sorted(files.items(), key=lambda item: (item[0].count("/"), item[0]))))
+    return Tree(
+        root, dict(sorted(files.items(), key=lambda item: (item[0].count("/"), item[0]))), tuple(sorted(left_out))
+    )
+
+
+def _leads_to_itself(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink() and not entry.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP

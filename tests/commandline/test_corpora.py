@@ -95,3 +95,28 @@ def test_wrong_labels_of_texts_end_in_one_line(tess, tmp_path, content, word):
     output = call("pairs", "--kind", "prosody", "--data", tess, "--texts", path, status=BAD_INPUT)
     (line,) = output.strip().splitlines()
     assert line.startswith("error: ") and word in line and "labels.csv" in line
+
+
+def test_columns_that_are_not_used_and_spellings_of_labels_are_said_and_recorded(tmp_path):
+    rows = ["clip_id,path,text_id,text,semantic_label,prosody_label,spk"]
+    for number, label in enumerate(["joy", "sad", "anger"]):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(6000, 0.1), 16000)
+        rows.append(f"c{number},{number}.wav,t,Hm.,neutral,{label},s{number}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text_id,semantic_label,note\nt,joy,x\n")
+    words = ("--data", tmp_path / "list.csv", "--texts", texts, "--out", tmp_path / "run")
+    output = call("pairs", "--kind", "prosody", *words)
+    warnings = [
+        "list.csv: column spk is not used, and column speaker is missing; did you mean speaker? Rename it then",
+        "texts.csv: columns that are not used: note",
+    ]
+    spellings = {
+        "prosody_label": {"angry": {"anger": 1}, "happy": {"joy": 1}},
+        "semantic_label": {"happy": {"joy": 3}},
+    }
+    assert all(f"warning: {warning}\n" in output for warning in warnings)
+    assert "data: prosody_label: anger counts as angry (1 clip); joy counts as happy (1 clip)\n" in output
+    assert "data: semantic_label: joy counts as happy (3 clips)\n" in output
+    report = json.loads((tmp_path / "run" / "pair_construction_report.json").read_text())["prosody"]
+    assert report["data_warnings"] == warnings and report["label_spellings"] == spellings

@@ -340,3 +340,40 @@ def test_a_start_without_garbage_collection_leaves_it_on_and_nothing_out_of_it()
     with starting():
         assert not gc.isenabled()
     assert gc.isenabled() and gc.get_freeze_count() == before
+
+
+# --- bytes that are not in UTF-8
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[
+            ("patch", "--kind", "prosody", option, "BAD")
+            for option in ("--data", "--texts", "--out", "--model", "--config")
+        ],
+        ("pairs", "--kind", "prosody", "--data=BAD"),
+        ("my-idea", "--mode", "BAD"),
+        ("patch", "--kind", "BAD"),
+        ("list", "--plugin", "BAD"),
+        ("bench", "--json", "BAD"),
+        ("report", "BAD"),
+        ("new", "BAD"),
+        ("BAD",),
+    ],
+)
+def test_a_byte_that_is_not_in_utf_8_is_refused_before_anything_runs(ran, plugin, tmp_path, words):
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    os.mkdir(bad)
+    more = ("--plugin", plugin) if words[0] == "my-idea" else ()
+    line = refused(*(word.replace("BAD", bad) for word in words), *more)
+    assert r"caf\xe9: is not in UTF-8" in line and not ran
+    assert words[-2:][0] in line or not words[-2:][0].startswith("--")
+
+
+@pytest.mark.parametrize("option", ["--data", "--texts", "--out", "--model"])
+def test_a_place_below_a_folder_that_is_not_in_utf_8_is_refused(ran, tmp_path, monkeypatch, option):
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    os.mkdir(bad)
+    monkeypatch.chdir(bad)
+    assert r"caf\xe9/here: is not in UTF-8" in refused("patch", "--kind", "prosody", option, "here") and not ran

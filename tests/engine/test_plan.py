@@ -711,6 +711,24 @@ class TestMistakes:
 
         assert "act_fn of a module cannot be assigned; its input, inputs and output can" in error(assigned)
 
+    def test_probabilities_are_returned(self, error):
+        @intervention
+        def softmaxed(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                answer = lm.logits.softmax(-1).save()
+            return answer
+
+        @intervention
+        def logged(lm, pair, layer):
+            with lm.trace(pair.a):
+                lm.layers_output[layer][:, pair.a_span] = 0
+                answer = lm.logits.log_softmax(-1).save()
+            return answer
+
+        assert "softmaxed returned probabilities, not logits" in error(softmaxed)
+        assert "logged returned logarithms of probabilities, not logits" in error(logged)
+
     def test_another_clips_longer_span(self, error):
         @intervention
         def longer(lm, pair, layer):

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from errors import UserError
-from pairs import dataset_hash, load_dataset
+from pairs import build_pairs, dataset_hash, load_dataset, pairs_possible
+from pairs.clips import label_spellings, spelling_lines
 
 HEADER = "clip_id,path,text_id,text,semantic_label,prosody_label,speaker"
 ROWS = (
@@ -109,8 +110,145 @@ def test_blank_lines_extra_columns_and_column_order_do_not_matter(folder):
         ",,,,,,,",
         header="loudness,semantic_label,prosody_label,speaker,text,text_id,path,clip_id",
     )
-    (clip,) = load_dataset(path).clips
+    dataset = load_dataset(path)
+    (clip,) = dataset.clips
     assert (clip.semantic_label, clip.prosody_label, clip.speaker) == ("sad", "happy", "f1")
+    assert dataset.warnings == ("data.csv: columns that are not used: loudness",)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("spk", "speaker"),
+        ("speaker_id", "speaker"),
+        ("Speaker", "speaker"),
+        ("speker", "speaker"),
+        ("Actor", "speaker"),
+        ("lang", "language"),
+        ("text-type", "text_type"),
+        ("loudness", None),
+        ("emotion", None),  # prosody_label is there
+    ],
+)
+def test_a_column_that_is_not_used_is_named_with_what_it_may_have_meant(folder, name, meant):
+    """`spk` in place of `speaker` would pair across speakers without a word."""
+    header = HEADER.replace("speaker", f"take,{name}")
+    rows = [f"{row.rpartition(',')[0]},1,{row.rpartition(',')[2]}" for row in ROWS]
+    warnings = load_dataset(manifest(folder, *rows, header=header)).warnings
+    if meant:
+        others = "take"
+        said = f"column {name} is not used, and column {meant} is missing; did you mean {meant}? Rename it then"
+        assert warnings[0] == f"data.csv: {said}"
+    else:
+        others = f"take, {name}"
+    assert warnings[-1] == f"data.csv: columns that are not used: {others}" and len(warnings) == 1 + bool(meant)
+
+
+def test_a_column_without_any_value_and_one_beside_its_like_are_no_mistake(folder):
+    blank = manifest(folder, *(f"{row}," for row in ROWS), header=f"{HEADER},spk")
+    assert load_dataset(blank).warnings == ()
+    both = manifest(folder, *(f"{row},7" for row in ROWS), header=f"{HEADER},spk")
+    assert load_dataset(both).warnings == ("data.csv: columns that are not used: spk",)
+
+
+def test_json_keys_that_are_not_used_are_named_as_columns_are(folder, corpus):
+    first, *rest = records()
+    renamed = {("spk" if key == "speaker" else key): value for key, value in first.items()}
+    assert load_dataset(jsonl(folder / "data.jsonl", renamed, *rest)).warnings == (
+        "data.jsonl: column spk is not used, and column speaker is missing; did you mean speaker? Rename it then",
+    )
+    rows = [json.loads(line) for line in (corpus / "text.jsonl").read_text(encoding="utf-8").splitlines()]
+    jsonl(corpus / "text.jsonl", *({**row, "lang": "en", "note": [1]} for row in rows))
+    assert load_dataset(corpus).warnings == (
+        "text.jsonl: column lang is not used, and column language is missing; did you mean language? Rename it then",
+        "text.jsonl: columns that are not used: note",
+    )
+
+
+# --- one name in two forms, and words for a missing value
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_composed_and_decomposed_letters_are_one_name(folder):
+    """Three clips of one text and one speaker, written in both forms: three pairs, as if in one."""
+    rows = [
+        f"c{i},c{i}.wav,{form},{form}!,neutral,{label},{form}"
+        for i, form, label in [(1, COMPOSED, "happy"), (2, DECOMPOSED, "sad"), (3, COMPOSED, "angry")]
+    ]
+    path = manifest(folder, *rows)
+    dataset = load_dataset(path)
+    assert {(clip.text_id, clip.text, clip.speaker) for clip in dataset.clips} == {(COMPOSED, f"{COMPOSED}!", COMPOSED)}
+    assert pairs_possible(dataset.clips, "prosody") == 3
+    one_form = path.read_text(encoding="utf-8").replace(DECOMPOSED, COMPOSED)
+    path.write_text(one_form, encoding="utf-8")
+    assert dataset_hash(load_dataset(path)) == dataset_hash(dataset)
+
+
+@pytest.mark.parametrize(("written", "there"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_path_is_found_in_whichever_form_the_disk_has_it(folder, written, there):
+    sound(folder / there / f"{there}.wav")
+    row = ROWS[0].replace("c1.wav", f"{written}/./{written}.wav")
+    (clip,) = load_dataset(manifest(folder, row)).clips
+    assert clip.path == folder / there / f"{there}.wav"
+    moved = folder.with_name(there)
+    folder.rename(moved)
+    assert load_dataset(moved.with_name(written) / "data.csv").clips[0].path.is_file()
+
+
+def test_a_path_in_the_very_form_that_is_written_comes_first(folder):
+    for value, form in enumerate((COMPOSED, DECOMPOSED), start=1):
+        sound(folder / f"{form}.wav", value / 10)
+    rows = [ROWS[0].replace("c1.wav", f"{COMPOSED}.wav"), ROWS[1].replace("c2.wav", f"{DECOMPOSED}.wav")]
+    names = [clip.path.name for clip in load_dataset(manifest(folder, *rows)).clips]
+    assert names == [f"{COMPOSED}.wav", f"{DECOMPOSED}.wav"]
+
+
+def test_rows_that_are_one_in_composed_letters_are_duplicates_by_both_rows(folder, corpus):
+    rows = [ROWS[0].replace("c1,", f"{COMPOSED},"), ROWS[1].replace("c2,", f"{DECOMPOSED},")]
+    refused(manifest(folder, *rows), "row 3: clip_id 'caf\u00e9' is already in row 2")
+    row = {"text": "Hm.", "semantic_label": "neutral"}
+    jsonl(corpus / "text.jsonl", *({**row, "text_id": form} for form in (COMPOSED, DECOMPOSED)))
+    refused(corpus, "row 2: text_id 'caf\u00e9' is already in row 1")
+
+
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "None", "null", "NULL", "NA", "N/A", "<NA>"])
+def test_a_word_for_a_missing_value_is_no_speaker(folder, word):
+    path = manifest(folder, *(row.replace(",f1", f",{word}") for row in ROWS[:2]), ROWS[2])
+    dataset = load_dataset(path)
+    assert [clip.speaker for clip in dataset.clips] == [None, None, "f1"]
+    said = (f"data.csv: speaker {word} counts as no speaker (2 rows)",) if word else ()
+    assert dataset.warnings == said
+    as_json = [{**record, "speaker": word} if record["clip_id"] != "c3" else record for record in records()]
+    assert [clip.speaker for clip in load_dataset(jsonl(folder / "data.jsonl", *as_json)).clips] == [None, None, "f1"]
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_null_and_nan_of_json_are_no_speaker_language_and_text_type(folder, value):
+    missing = dict.fromkeys(("speaker", "language", "text_type"), value)
+    (clip,) = load_dataset(jsonl(folder / "data.jsonl", {**records()[0], **missing})).clips
+    assert (clip.speaker, clip.language, clip.text_type) == (None, None, None)
+
+
+# --- spellings of labels
+
+
+def test_it_is_said_which_spellings_count_as_which_label(folder, corpus):
+    rows = [
+        ROWS[0].replace("happy", "joy"),
+        ROWS[1].replace("sad", "Sadness"),
+        ROWS[2].replace("happy,sad", "Happy,sad"),
+    ]
+    dataset = load_dataset(manifest(folder, *rows))
+    assert label_spellings(dataset.clips) == {"prosody_label": {"happy": {"joy": 1}, "sad": {"Sadness": 1}}}
+    assert spelling_lines(label_spellings(dataset.clips)) == [
+        "prosody_label: joy counts as happy (1 clip); Sadness counts as sad (1 clip)"
+    ]
+    assert build_pairs(dataset.clips, "prosody").report["label_spellings"] == label_spellings(dataset.clips)
+    assert label_spellings(load_dataset(corpus).clips) == {"prosody_label": {"surprised": {"Surprise": 2}}}
+    texts = folder / "texts.csv"
+    texts.write_text("text_id,semantic_label\n001,anger\n002,happy\n", encoding="utf-8")
+    assert label_spellings(load_dataset(corpus, texts).clips)["semantic_label"] == {"angry": {"anger": 5}}
 
 
 def test_a_folder_with_a_manifest_is_read_by_it(folder):

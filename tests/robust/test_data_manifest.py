@@ -85,6 +85,16 @@ def test_a_path_that_cannot_be_is_no_file(folder, name):
     assert str(caught.value).isprintable()
 
 
+def test_a_clip_whose_name_is_not_in_utf_8_is_named_and_left_out_of_a_folder(tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text_id": "t1", "text": "It is noon.", "semantic_label": "neutral"}\n')
+    (tmp_path / "happy").mkdir()
+    for name in (b"t1.wav", b"caf\xe9.wav"):
+        Path(os.fsdecode(os.fsencode(tmp_path / "happy") + b"/" + name)).write_bytes(name)
+    dataset = load_dataset(tmp_path)
+    assert [clip.clip_id for clip in dataset.clips] == ["t1_happy"]
+    assert r"happy: audio without a text_id in text.jsonl is left out: caf\xe9" in dataset.warnings
+
+
 def test_a_folder_that_may_not_be_read_is_named(folder, monkeypatch):
     (folder / "text.jsonl").write_text(json.dumps(GOOD) + "\n")
     monkeypatch.setattr(Path, "iterdir", lambda folder: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
@@ -165,7 +175,7 @@ def test_two_names_of_one_file_are_warned_about(folder, link):
 
 
 def test_one_file_under_two_emotions_of_a_folder_is_warned_about(tmp_path):
-    (tmp_path / "text.jsonl").write_text(json.dumps(GOOD) + "\n")
+    (tmp_path / "text.jsonl").write_text('{"text_id": "t1", "text": "It is noon.", "semantic_label": "neutral"}\n')
     for emotion in LABELS:
         (tmp_path / emotion).mkdir()
         (tmp_path / emotion / "t1.wav").write_text(emotion)

@@ -1,7 +1,9 @@
 """A corpus is recognised wherever and however often its files lie; what is no clip of it is counted, not guessed."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -175,6 +177,36 @@ def test_links_that_lead_in_a_circle_are_walked_once(tmp_path):
     (root / "Actor_07" / "up").symlink_to(root)
     (tmp_path / "link").symlink_to(root)
     assert len(walk(tmp_path).files) == 60
+
+
+def test_a_link_that_leads_to_itself_is_named_and_left_out(tmp_path):
+    root = names.write(tmp_path / "data", ACTOR)
+    (root / "loop").symlink_to(root / "loop")
+    (root / "Actor_07" / "one.wav").symlink_to("two.wav")
+    (root / "Actor_07" / "two.wav").symlink_to("one.wav")
+    dataset = load_dataset(root)
+    assert len(dataset.clips) == len(load_dataset(names.write(tmp_path / "calm", ACTOR)).clips)
+    loop = "a link that leads to itself"
+    assert f"left out: Actor_07/one.wav ({loop}), Actor_07/two.wav ({loop}), loop ({loop})" in dataset.warnings
+
+
+def test_a_name_that_is_not_in_utf_8_is_named_and_left_out(tmp_path):
+    root = names.write(tmp_path / "data", ACTOR)
+    first, second = (root / path for path in ACTOR[:2])
+    bad = os.fsencode(root) + b"/caf\xe9"
+    os.mkdir(bad)
+    os.rename(first, os.path.join(bad, os.fsencode(first.name)))
+    os.rename(second, os.fsencode(second.parent) + b"/\xff.wav")
+    dataset = load_dataset(root)
+    assert (
+        r"left out: Actor_07/\xff.wav (its name is not in UTF-8), caf\xe9 (its name is not in UTF-8)"
+        in dataset.warnings
+    )
+    assert all(warning.isprintable() for warning in dataset.warnings)
+    json.dumps(dataset_identity(dataset), ensure_ascii=False).encode()
+    renamed = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    root.rename(renamed)
+    refused(renamed, r"caf\\xe9: its path is not in UTF-8; rename")
 
 
 def test_a_folder_with_far_too_many_files_is_refused(tmp_path, monkeypatch):
