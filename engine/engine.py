@@ -55,11 +55,15 @@ class Note:
 
 @dataclass(frozen=True)
 class Readouts:
-    """`logits [1 + calls, vocabulary]`, A's own first, and a note a call; why the calls ran as written, if they did."""
+    """`logits [1 + calls, vocabulary]`, A's own first, and a note a call; why the calls ran as written, if they did.
+
+    `reads_donor`: whether a call traced B, a clip other than A; known of calls that ran as written.
+    """
 
     logits: torch.Tensor
     notes: list[Note]
     as_written: str | None = None
+    reads_donor: bool | None = None
 
 
 class Engine:
@@ -133,6 +137,7 @@ class Engine:
     ) -> Readouts:
         """The same, each call run as the experiment is written; `why` it must be so is kept."""
         lm, logits, notes, moved = self.written, [], [], []
+        lm.traced.clear()
         with torch.inference_mode():
             with lm.trace(pair.a):
                 base = lm.logits.save()
@@ -149,9 +154,13 @@ class Engine:
                     notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
                 moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
             shift = shifts(moved)
+            reads_donor = pair.b is not pair.a and id(pair.b) in lm.traced
             lm.forget()
         return Readouts(
-            torch.cat([base, *logits]), [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)], why
+            torch.cat([base, *logits]),
+            [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)],
+            why,
+            reads_donor,
         )
 
 

@@ -25,11 +25,13 @@ class WrittenLM(LM):
         self._traced = NNsight(llm)
         for module in (*llm.model.layers, llm.lm_head):
             module.register_forward_pre_hook(self._stop_when_read)
+        self.traced: set[int] = set()  # the id of each clip that was traced
         self.forget()
 
     def trace(self, clip: ClipInput) -> Any:
         """The nnsight tracer of one forward over `clip`."""
         self.forget()
+        self.traced.add(id(clip))
         # A copy, since what is written into the first block's input would change the clip.
         return self._traced.trace(inputs_embeds=clip.inputs_embeds.clone(), use_cache=False, logits_to_keep=1)
 

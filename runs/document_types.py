@@ -222,6 +222,7 @@ class EngineCheck(Keys):
     max_abs_logit_difference: float
     tolerance: float
     as_written: str | None | UnsetType = UNSET
+    reads_donor: bool | UnsetType = UNSET
     max_abs_logit_difference_when_repeated: float | UnsetType = UNSET
 
 
