@@ -20,8 +20,8 @@ from analysis.rounding import with_interval
 
 STEM = "contrast_prosody_vs_semantic"
 NOT_SHOWN = (
-    "This shows neither when the information leaves the span nor until which layer A's own span is needed. A knock-out "
-    "of the attention to the span would show the latter; it is not part of this comparison."
+    "This shows neither when the information leaves the span nor until which layer A's own span is needed; the latter "
+    "takes a knock-out of the attention to the span, which is not part of this comparison."
 )
 OPEN = ("from beyond the layers patched", "beyond the layers patched")
 GROUPS = {ALL: ("all pairs", BLUE, [1, 0]), ELIGIBLE: ("eligible pairs", GREY, [5, 3])}

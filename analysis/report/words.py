@@ -19,8 +19,7 @@ from analysis.words_and_voice import n_named
 
 LIMITS = (
     "Patching shows until which layer B's states can override A's answer. It shows neither when the information leaves "
-    "the span nor until which layer A's own span is needed; a knock-out of the attention to the span would show the "
-    "latter.",
+    "the span nor until which layer A's own span is needed; the latter takes a knock-out of the attention to the span.",
     "It shows that the representation at a layer has a causal effect, not that the information exists only there.",
     "Semantic pairs differ in their sound as well, even with the same prosody label (other words, tempo, timbre): the "
     "semantic curve is confounded by acoustics, the prosody curve much less.",
