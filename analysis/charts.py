@@ -54,7 +54,7 @@ def _charts_of(results: Results, name: str) -> Charts:
         doses = {main.curve[DOSE].iloc[0] for main in both.values()}
         alphas = [f"{kind} pairs at {value_name(DOSE, main.curve[DOSE].iloc[0])}" for kind, main in both.items()]
         tables = {kind: main.curve for kind, main in both.items()}
-        answer = [*filter(None, [words_and_voice.sentence(results)]), _of_what(config)]
+        answer = [*words_and_voice.headline(results), _of_what(config)]
         notes = [*answer, *([", ".join(alphas)] if doses != {1} else [])]
         charts["prosody_and_semantic"] = curves.kind_curves(tables, "Prosody and semantic pairs", notes)
         charts |= words_and_voice.charts(results, [_of_what(config)])

@@ -16,6 +16,7 @@ from analysis.alike import ranges
 from analysis.cells import DOSE, value_name
 from analysis.contrast_runs import contrast_runs
 from analysis.results import KINDS, Measured, Results
+from analysis.rounding import with_interval
 from analysis.summary import write_table
 from errors import BAD_USAGE, UserError
 from files import CONFIG
@@ -81,8 +82,8 @@ def _each(table: pd.DataFrame, column: str) -> str:
 
 
 def _note(row: dict[str, Any]) -> str:
-    limits = "no interval" if pd.isna(row["low"]) else f"{row['low']:.1f} to {row['high']:.1f}"
-    found = "none" if pd.isna(row["hand_over_layer"]) else f"{row['hand_over_layer']:.1f} ({limits})"
+    at, low, high = (None if pd.isna(row[column]) else row[column] for column in ("hand_over_layer", "low", "high"))
+    found = "none" if at is None else "{} ({})".format(*with_interval(at, low, high, none="no interval"))
     frames = "" if pd.isna(row["frames_per_second"]) else f" at {row['frames_per_second']:g} frames a second"
     return (
         f"{row['run']}: n = {row['n_pairs']} pairs, {value_name(DOSE, row['alpha'])}, {_layers(row)}; "

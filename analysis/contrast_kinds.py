@@ -1,4 +1,4 @@
-"""Two main experiments against each other: their curves layer by layer, and the layers at which they hand over.
+"""Two main experiments against each other: their curves layer by layer, and their hand-over layers.
 
     found = contrast(Side("prosody", records, pairs), Side("semantic", other_records, other_pairs))
     found.table                    # contrast_prosody_vs_semantic.csv

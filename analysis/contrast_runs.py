@@ -14,13 +14,15 @@ from typing import Any
 
 from analysis.contrast_kinds import ALL, Side, contrast
 from analysis.results import KINDS, Results
+from analysis.rounding import with_interval
 from analysis.summary import write_table
+from analysis.words_and_voice import OPEN
 from errors import UserError
 from files import write_whole
 
 
 def contrast_runs(runs: dict[str, Results], out: Path) -> list[str]:
-    """One line a kind and pair of runs that both have it: which hands over later and by how much, or why none is."""
+    """One line a kind and pair of runs that both have it: the difference of their hand-over layers, or why not."""
     found, lines = {}, []
     for kind in KINDS:
         for one, other in combinations([name for name, results in runs.items() if results.main(kind)], 2):
@@ -67,9 +69,9 @@ def _difference(found: dict[str, Any], relative: bool) -> str:
     if found["difference"] is None:
         return f"no difference of the hand-over layers: {found['reason']}"
     unit = "of the relative depth" if relative else "layers"
-    ends = ["beyond the layers" if found[end] is None else f"{found[end]:+.2g}" for end in ("low", "high")]
-    interval = found["reason"] or f"95 % interval {ends[0]} to {ends[1]}"
-    return f"hand-over {found['difference']:+.2g} {unit} ({interval})"
+    value, interval = with_interval(found["difference"], found["low"], found["high"], "+", OPEN)
+    remark = interval or found["reason"]
+    return f"difference of the hand-over layers {value} {unit}" + (f" ({remark})" if remark else "")
 
 
 def _safe(name: str) -> str:

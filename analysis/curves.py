@@ -48,8 +48,9 @@ OTHER_CONTROL = ("#7F7F7F", [3, 1])
 KIND_COLOURS = {"prosody": GREEN, "semantic": PINK}
 RUN_COLOURS = [BLUE, ORANGE, GREEN, PINK, YELLOW, SKY]
 NO_UPPER_BOUND = (
-    "B's own rate is no upper bound: where the spans' lengths differ, A gets another sound than B's (cut off at its "
-    "end, with A's own tail behind it, or interpolated), so a patched A can answer the target where B does not."
+    "B's own rate is no upper bound: what stands in a patched A is seldom exactly B's clip (where the spans' lengths "
+    "differ, B is cut off at its end, A's own tail stays, or B is interpolated), so a patched A can answer the target "
+    "where B does not."
 )
 Styles = dict[str, tuple[str, list[int]]]
 

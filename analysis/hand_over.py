@@ -1,4 +1,4 @@
-"""The layer at which the answer leaves the span, and the one at which it reaches the suffix.
+"""The hand-over layer, where B written over the span stops overriding A's answer; and where it starts over the suffix.
 
 hand_over(records, pairs, suffix=(suffix_records, suffix_pairs))     # statistics_KIND.json
 """
@@ -13,9 +13,11 @@ from analysis.clusters import RESAMPLES, Mean, limits, limits_of_difference, mea
 from analysis.sharing import Draws, Sharing, codes_of, texts_of
 
 HAND_OVER = (
-    "The layer, interpolated between the layers patched, at which the rate of flips to the target first falls below "
-    "the middle between its value at the first layer patched and A's own rate, how often A unpatched gives the target; "
-    "for the suffix, the layer at which its own rate first rises above that same middle."
+    "The hand-over layer is the layer, interpolated between the layers patched, at which the rate of flips to the "
+    "target first falls below the middle between its value at the first layer patched and A's own rate (how often A "
+    "unpatched gives the target). Until about there B's states, written over the span, override A's answer; this does "
+    "not show when the information leaves the span. For the suffix it is the layer at which its rate first rises above "
+    "that same middle."
 )
 # With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/statistics.md has the numbers.
 LEAST_TEXTS = 6
@@ -30,7 +32,7 @@ def hand_over(
     seed: int = 42,
     resamples: int = RESAMPLES,
 ) -> Found:
-    """The layer at which the answer leaves the span, and (of `suffix`, records and pairs) where it reaches the suffix.
+    """Where the rate of flips falls below half of its height, and (of `suffix`, records and pairs) where that rises.
 
     `layer`, `low`, `high` (95 %), `reason`, `suffix` with the same four or None, `level` (the rate that is crossed) and
     `definition`, which is HAND_OVER. `layer` is None where there is no such layer, both limits where none can be given;

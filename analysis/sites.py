@@ -6,17 +6,23 @@ site_name(records)                               # "output of the block (residua
 import pandas as pd
 
 BLOCK_OUTPUT = "output"  # the residual stream after the block
+NOTHING, ELSEWHERE = "nothing", "elsewhere"  # a stream is read out; what is written cannot be seen
 NAMES = {
     BLOCK_OUTPUT: "output of the block (residual stream)",
     "input": "input of the block (residual stream)",
     "self_attn.output": "output of the attention",
     "mlp.output": "output of the MLP",
     "self_attn.o_proj.input": "input of o_proj (a head's slice)",
+    ELSEWHERE: "unknown (not through the inputs and outputs of modules)",
 }
 
 
 def site_name(table: pd.DataFrame) -> str:
-    """The sites written in any row of the records or metrics; those of the version before name none: the output."""
+    """The sites written in any row of the records or metrics, in words."""
+    return " and ".join(NAMES.get(site, site) for site in sites_of(table))
+
+
+def sites_of(table: pd.DataFrame) -> list[str]:
+    """The same as the records name them; those of the version before name none: the output."""
     written = table["site"].dropna().unique() if "site" in table else [BLOCK_OUTPUT]
-    sites = dict.fromkeys(site for row in written for site in str(row).split(" + "))
-    return " and ".join(NAMES.get(site, site) for site in sites)
+    return list(dict.fromkeys(site for row in written for site in str(row).split(" + ")))

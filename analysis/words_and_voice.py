@@ -1,7 +1,7 @@
-"""The question of a run with both kinds of pairs: do the words leave the audio span before the voice?
+"""The question of a run with both kinds of pairs: until which layer do B's words, and B's voice, override A's answer?
 
     results.once(contrast_of)      # of prosody and semantic; the reason where there is none
-    sentence(results)              # "The words leave the audio span 0.85 layers (95 % interval 0.18 to 1.9) before …"
+    headline(results)              # ["B's words stop overriding A's answer 0.85 layers (95 % interval …) earlier …", …]
     charts(results, subtitle)      # {"contrast_prosody_vs_semantic": alt.Chart}
 
 The statistics are those of `analysis.contrast_kinds`.
@@ -16,8 +16,14 @@ from analysis.alike import curve_differences
 from analysis.contrast_kinds import ALL, ELIGIBLE, Contrast, Side, contrast
 from analysis.figure_style import BLUE, GREY, LIGHT_GREY, finished, layer_axis
 from analysis.results import KINDS, Results
+from analysis.rounding import with_interval
 
 STEM = "contrast_prosody_vs_semantic"
+NOT_SHOWN = (
+    "This shows neither when the information leaves the span nor until which layer A's own span is needed; the latter "
+    "takes a knock-out of the attention to the span, which is not part of this comparison."
+)
+OPEN = ("from beyond the layers patched", "beyond the layers patched")
 GROUPS = {ALL: ("all pairs", BLUE, [1, 0]), ELIGIBLE: ("eligible pairs", GREY, [5, 3])}
 
 
@@ -32,30 +38,58 @@ def contrast_of(results: Results) -> Contrast | str | None:
     return contrast(*(Side(main.kind, main.records, main.pairs) for main in mains), seed=mains[0].seed)
 
 
-def sentence(results: Results) -> str:
-    """The answer in a sentence; "" for a run that has not both kinds."""
+def headline(results: Results) -> list[str]:
+    """The answer in a sentence, and what it does not show; empty for a run that has not both kinds."""
     found = results.once(contrast_of)
     if isinstance(found, Contrast):
-        return said(found.statistics)
-    return f"Words and voice are not contrasted: {found}." if found else ""
+        return [said(found.statistics, _pairs(results)), NOT_SHOWN]
+    return [f"Words and voice are not contrasted: {found}."] if found else []
 
 
-def said(statistics: dict[str, Any]) -> str:
-    """What the difference of the hand-over layers is, in a sentence."""
-    whole, eligible = statistics[ALL], statistics[ELIGIBLE]
-    if whole["difference"] is None:
-        return f"Whether words or voice leave the audio span first cannot be told: {_named(whole['reason'])}."
-    first, second = ("words", "voice") if whole["difference"] >= 0 else ("voice", "words")
-    number = abs(whole["difference"])
-    leave = "leave" if first == "words" else "leaves"
-    text = f"The {first} {leave} the audio span {number:.2g} layers{_between(whole)} before the {second}"
-    if whole["reason"]:
-        return f"{text} ({_named(whole['reason'])})."
-    if eligible["difference"] is not None and abs(eligible["difference"] - whole["difference"]) > 0.005:
-        signed = eligible["difference"] * (1 if whole["difference"] >= 0 else -1)
-        text += f"; among eligible pairs {signed:.2g}{_between(eligible, flip=whole['difference'] < 0)}"
-    low, high = (whole[end] is None or whole[end] * sign <= 0 for end, sign in (("low", 1), ("high", -1)))
-    return f"{text}." + (" The interval includes no difference." if low and high else "")
+def _pairs(results: Results) -> pd.DataFrame:
+    return pd.concat([results.main(kind).measured_pairs for kind in KINDS])
+
+
+def said(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
+    """The difference of the hand-over layers in words; `pairs` are the rows of both kinds' pair lists."""
+    whole, eligible, of = statistics[ALL], statistics[ELIGIBLE], in_these(pairs)
+    difference, reason = whole["difference"], _named(whole["reason"] or "")
+    if difference is None:
+        return f"Which of B's words and B's voice stops overriding A's answer earlier, {of}, cannot be told: {reason}."
+    voice_first = difference < 0
+    value, interval = _counted(whole, voice_first)
+    inserted = f" ({interval})" if interval else ""
+    if float(value) == 0:
+        text = f"B's words and B's voice stop overriding A's answer at the same layer{inserted}"
+    elif voice_first:
+        text = f"B's voice stops overriding A's answer {value} layers{inserted} earlier than B's words do"
+    else:
+        text = f"B's words stop overriding A's answer {value} layers{inserted} earlier than B's voice does"
+    text += f", {of}"
+    if not interval:
+        return f"{text}; there is no 95 % interval{f': {reason}' if reason else ''}."
+    low, high = whole["low"], whole["high"]
+    if (low is None or low <= 0) and (high is None or high >= 0):
+        text += ". The interval includes 0, so the order of the two is open"
+    if eligible["difference"] is not None:
+        of_eligible, its_interval = _counted(eligible, voice_first)
+        if of_eligible != value:
+            text += f". Among the eligible pairs the difference is {of_eligible}"
+            text += f" ({its_interval})" if its_interval else ""
+    return f"{text}."
+
+
+def in_these(pairs: pd.DataFrame) -> str:
+    """How many texts and speakers the pairs have, as "in these 30 texts and 2 speakers"; no speakers without names."""
+    counts = {"text": n_named(pairs, "text_id"), "speaker": n_named(pairs, "speaker")}
+    listed = [f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items() if n]
+    return f"in {'this' if counts['text'] == 1 else 'these'} {' and '.join(listed)}"
+
+
+def n_named(pairs: pd.DataFrame, column: str) -> int:
+    """How many different texts (`text_id`) or speakers (`speaker`) the clips of the pairs have."""
+    values = pairs.reindex(columns=[f"{column}_a", f"{column}_b"]).to_numpy(object).ravel()
+    return len({value for value in values if not pd.isna(value)} - {""})
 
 
 def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:
@@ -63,7 +97,7 @@ def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:
     found = results.once(contrast_of)
     if not isinstance(found, Contrast):
         return {}
-    return {STEM: difference_by_layer(found.table, [said(found.statistics), *subtitle])}
+    return {STEM: difference_by_layer(found.table, [*headline(results), *subtitle])}
 
 
 def difference_by_layer(table: pd.DataFrame, subtitle: list[str]) -> alt.LayerChart:
@@ -103,15 +137,13 @@ def _tooltip() -> list[Any]:
 
 
 def _named(reason: str) -> str:
+    reason = reason.removeprefix("no limits: ")
     return reason.replace("the first curve", "the prosody curve").replace("the second curve", "the semantic curve")
 
 
-def _between(found: dict[str, Any], flip: bool | None = None) -> str:
-    """The interval in the direction in which the sentence counts."""
-    low, high = found["low"], found["high"]
-    if low is None and high is None:
-        return ""
-    if found["difference"] < 0 if flip is None else flip:
-        low, high = (None if high is None else -high), (None if low is None else -low)
-    ends = ["beyond the layers patched" if end is None else f"{end:.2g}".replace("-", "−") for end in (low, high)]
-    return f" (95 % interval {ends[0]} to {ends[1]})"
+def _counted(found: dict[str, Any], flip: bool) -> tuple[str, str]:
+    """The difference and its interval in the direction in which the sentence counts."""
+    value, low, high = found["difference"], found["low"], found["high"]
+    if flip:
+        value, low, high = -value, None if high is None else -high, None if low is None else -low
+    return with_interval(value, low, high, open_ends=OPEN)

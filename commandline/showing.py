@@ -29,11 +29,14 @@ def summary(results: "Results", name: str) -> None:
 
 
 def report(results: "Results") -> None:
-    """Write report.html, and say where, and what was left out of it."""
+    """Write report.html, and say where, what was left out of it, and how words and voice compare."""
     with starting():
         from analysis.report import write_report
         from analysis.results import left_out
+        from analysis.words_and_voice import headline
 
+    for line in headline(results):
+        click.echo(line)
     for line in left_out(results):
         click.echo(f"left out: {line}")
     click.echo(f"report: {_shown(write_report(results))}")

@@ -65,11 +65,15 @@ class Note:
 
 @dataclass(frozen=True)
 class Readouts:
-    """`logits [1 + calls, vocabulary]`, A's own first, and a note a call; why the calls ran as written, if they did."""
+    """`logits [1 + calls, vocabulary]`, A's own first, and a note a call; why the calls ran as written, if they did.
+
+    `reads_donor`: whether a call traced B, a clip other than A; known of calls that ran as written.
+    """
 
     logits: torch.Tensor
     notes: list[Note]
     as_written: str | None = None
+    reads_donor: bool | None = None
 
 
 class Engine:
@@ -146,6 +150,7 @@ class Engine:
     ) -> Readouts:
         """The same, each call run as the experiment is written; `why` it must be so is kept."""
         lm, logits, notes, moved, versions = self.written, [], [], [], self._weight_versions()
+        reads_donor = False
         lm.forget()
         handed_out = lm.handed_out = HandedOut()
         mine = handed_out.pair(pair)
@@ -155,6 +160,7 @@ class Engine:
             for chosen, layer in product(options, layers):
                 lm.forget()
                 readout = _called(experiment, lm, mine, layer, chosen)
+                reads_donor |= pair.b is not pair.a and any(trace.clip is pair.b for trace in lm.traces)
                 logits.append(_checked(experiment, readout, base, lm, pair))
                 writes = lm.writes()
                 if not writes and lm.unembedded:
@@ -174,7 +180,10 @@ class Engine:
             shift = shifts(moved)
             lm.forget()
         return Readouts(
-            torch.cat([base, *logits]), [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)], why
+            torch.cat([base, *logits]),
+            [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)],
+            why,
+            reads_donor,
         )
 
     def _weight_versions(self) -> list[int]:

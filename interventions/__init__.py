@@ -1,8 +1,8 @@
 """Activation patching, an experiment a file.
 
 Two runs of one model, clip A (recipient) and clip B (donor). At decoder layer l the residual stream of A over the audio
-span is replaced with B's, and A's run goes on: `do(activation = B)`. When A's answer becomes B's label, layer l lies on
-the causal path from the sound to the answer. An experiment is one function for one layer, in plain nnsight:
+span is replaced with B's, and A's run goes on: `do(activation = B)`. When A's answer becomes B's label, what stands
+in the span at layer l has a causal effect on the answer. An experiment is one function for one layer, in plain nnsight:
 
     @intervention
     def patch(lm, pair, layer, alpha=1.0):

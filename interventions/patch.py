@@ -1,4 +1,4 @@
-"""The main experiment (SPEC sections 4 and 5): which layers carry the audio's part of the answer?"""
+"""The main experiment (SPEC sections 4 and 5): until which layer does B, written over the span, override the answer?"""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The mirror image (SPEC section 6): where the span's curve falls, that of the positions after it must rise."""
+"""The mirror image (SPEC section 6): the rate of the positions after the span must rise with depth to B's own."""
 
 import torch
 

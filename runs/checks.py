@@ -186,7 +186,7 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
     engine, label_ids = subject.engine, subject.labels.token_ids
     tolerance = NOISE[subject.model.llm.dtype]
     difference, differing, total, compared, readouts = 0.0, [], 0, [], []
-    repeated = 0.0
+    repeated, reads_donor = 0.0, False
     for pair in pairs:
         if len(compared) == N_ENGINE_PAIRS:
             break
@@ -200,6 +200,7 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
             continue
         compared.append(pair.pair_id)
         readouts.append(found)
+        reads_donor |= bool(expected.reads_donor)
         apart = _distance(found.logits, expected.logits)
         if apart > tolerance:
             repeated = _distance(job.as_written(plain).logits, expected.logits)
@@ -217,6 +218,7 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
         "engine": engine.name,
         "reference": "stepwise",
         "as_written": next((found.as_written for found in readouts if found.as_written), None),
+        "reads_donor": reads_donor,
         "pairs": compared,
         "layers": list(job.layers),
         "n_predictions": total,

@@ -235,6 +235,7 @@ class EngineCheck(Keys):
     max_abs_logit_difference: Size
     tolerance: Size
     as_written: str | None | UnsetType = UNSET
+    reads_donor: bool | UnsetType = UNSET
     max_abs_logit_difference_when_repeated: Size | UnsetType = UNSET
 
 

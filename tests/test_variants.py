@@ -1,12 +1,15 @@
 """A new intervention is one file: command, help, options, files and messages for mistakes come by themselves."""
 
 import json
+import re
 
+import pandas as pd
 import pytest
 
 from interventions import catalogue
 from registry import catalogue as registry
 from registry import template
+from tests.analysis.made_run import Page, write_report
 from tests.test_cli import call, fails, rows
 from tests.unpainted import without_figures
 
@@ -203,3 +206,96 @@ def test_a_dose_that_is_the_default_of_a_plugin_is_the_one_that_runs(plugin):
 
 def test_a_plugin_that_is_missing_is_named():
     assert "no such file" in fails("list", "--plugin", "missing.py", status=2)
+
+
+OF_DONORS = (
+    "activation patching",
+    "written into A's run",
+    "causal path",
+    "We located the decision",
+    "We used activation patching",
+    "do(activation = B)",
+    "the donor",
+    "hands over",
+    "alpha · B",
+    "Patching shows until which layer",
+)
+ABLATION = """\
+from interventions import intervention
+
+@intervention
+def emptied(lm, pair, layer):
+    \"\"\"A's audio span is emptied.\"\"\"
+    with lm.trace(pair.a):
+        lm.layers_output[layer][:, pair.a_span] = 0
+        logits = lm.logits.save()
+    return logits{}
+"""
+
+
+def report_of(run):
+    return Page(write_report(run)).text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_path):
+    plugin, out = tmp_path / "ablation.py", tmp_path / "run"
+    plugin.write_text(ABLATION.format(" + 0"))  # the engine cannot know this, so it runs as it is written
+    with without_figures():
+        call("emptied", "--plugin", plugin, "--out", out, *FEW)
+        call("noise", "--out", out, *FEW)
+    checked = json.loads((out / "sanity_check_engine.json").read_text())
+    assert [entry["reads_donor"] for entry in checked.values()] == [False, False]
+    text = report_of(out)
+    assert not [words for words in OF_DONORS if words in text]
+    for words in (
+        "The run has no main experiment. At 2 of its 10 layers it holds: ",
+        "emptied-prosody (A's audio span is emptied; written: output of the block (residual stream))",
+        "noise-prosody (Gaussian noise with the norm of A's own stream replaces the span",
+        "A is the clip whose run is changed; B is the other clip of the pair.",
+        "Where emptied-prosody or noise-prosody changes A's answer, the place that it changes has a causal effect",
+        "We studied opens2s-demo (10 decoder layers",
+        "as written, one trace a layer, float32 on cpu (emptied-prosody)",
+        "engine tail, float32 on cpu (noise-prosody)",
+        "as written and tail against stepwise",
+        "ran as written: ",
+        "tail (ran as written)",
+    ):
+        assert words in text, words
+    records = pd.read_json(out / "patching_records_noise-prosody.jsonl", lines=True)
+    flips = records[records["eligible"]].groupby("layer")["flip_to_target"].mean()
+    n = records[records["eligible"]]["pair_id"].nunique()
+    own = f"A's own rate, {1 - records['eligible'].mean():.0%}, is all of its flip-to-target rate"
+    if flips.max() == 0:
+        assert f"none of the {n} eligible pairs flipped to the target at any layer, so that {own}" in text
+    else:
+        assert f"of the {n} eligible pairs at most {flips.max():.0%} flipped to the target" in text and own not in text
+
+
+def test_of_a_lens_alone_the_report_says_that_nothing_is_changed(tmp_path):
+    out = tmp_path / "run"
+    with without_figures():
+        call("lens", "--out", out, *FEW)
+    text = report_of(out)
+    assert not [words for words in OF_DONORS if words in text]
+    assert (
+        "lens-prosody (The final norm and the head read the unpatched stream" in text and "nothing is written)" in text
+    )
+    assert "No experiment of this run changes anything in the model" in text and "flip_to_target_rate is" not in text
+    assert (
+        "It changes nothing, so it is no evidence of a cause." in text and "There is no patched pair to show." in text
+    )
+
+
+def test_of_a_control_with_a_donor_alone_the_report_names_the_donor(tmp_path):
+    out = tmp_path / "run"
+    with without_figures():
+        for kind in ("random", "self"):
+            call("control", "--kind", kind, "--out", out, *FEW)
+    checked = json.loads((out / "sanity_check_engine.json").read_text())
+    assert {name: entry["reads_donor"] for name, entry in checked.items()} == {"random-prosody": True, "self": False}
+    text = report_of(out)
+    assert "In random-prosody, B is the donor: what is written into A's run is made from B's activations." in text
+    assert "written: output of the block (residual stream); from B's activations)" in text
+    assert "We studied opens2s-demo" in text and "We used activation patching" not in text
+    of_self = r"self \(A's own residual stream is written back into A: no answer may change; [^.]*\)"
+    assert re.search(rf"{of_self}: A's answer changed in at most 0% of 3 pairs\.", text)

@@ -26,7 +26,7 @@ from analysis.report.checks import checks
 from analysis.report.experiments import read_run
 from analysis.report.sounds import sounds_of
 from analysis.results import Results
-from analysis.words_and_voice import sentence
+from analysis.words_and_voice import headline
 from files import write_whole
 
 HERE = Path(__file__).resolve().parent
@@ -40,13 +40,15 @@ def write_report(results: Results) -> Path:
     sounds, missing = sounds_of(pairs["clips"], pairs["experiments"], clips)
     figures = [figure for experiment in content.experiments for figure in experiment.figures]
     scripts = {"vega": _script(_vega()), "charts": _script(_read("charts.js")), "pairs": _script(_read("pairs.js"))}
+    found = headline(results)
     template = _environment().get_template("page.html")
     page = template.render(
         run=content,
         style=Markup(_read("page.css")),
         scripts=scripts,
         policy=_policy(scripts.values()),
-        question=f"{sentence(results)} {words.question(content)}".strip(),
+        headline=found,
+        question=words.question(content),
         glance=overview.glance(content),
         checks=checks(content),
         evidence=evidence.by_experiment(content),
@@ -58,9 +60,9 @@ def write_report(results: Results) -> Path:
         sounds=sounds,
         sound_notes=[note for note in (why_silent, missing) if note],
         limits=words.limits(content),
-        terms=words.TERMS,
+        terms=words.terms(content),
         simplifications=words.simplifications(content),
-        methods=words.methods(content),
+        methods=words.methods(content, found),
         settings=overview.settings(content),
         commands=overview.commands(content),
     )

@@ -113,7 +113,7 @@ def _engine(run: Run) -> Check:
     n_pairs = sum(len(entry["pairs"]) for entry in found.values())
     differing = [pair for entry in found.values() for pair in entry["differing_predictions"]]
     figures = (
-        f"{_each(entry['engine'] for entry in found.values())} against {_each(e['reference'] for e in found.values())} "
+        f"{_each(map(_way, found.values()))} against {_each(e['reference'] for e in found.values())} "
         f"on {n_pairs} pairs of {_experiments(found)}: largest |Δlogit| "
         f"{max(entry['max_abs_logit_difference'] for entry in found.values()):.2g}, tolerance "
         f"{_each(format(entry['tolerance'], 'g') for entry in found.values())}; {len(differing)} of "
@@ -124,6 +124,10 @@ def _engine(run: Run) -> Check:
         figures += f", where the best two labels are at most {widest:.2g} logits apart"
     light = "note" if differing or len(found) < len(run.experiments) else "passed"
     return _by_experiment(Check(name, light, figures), run, found)
+
+
+def _way(entry: dict[str, Any]) -> str:
+    return "as written" if entry.get("as_written") else entry["engine"]
 
 
 def _sounds(run: Run) -> Check:

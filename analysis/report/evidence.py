@@ -19,7 +19,7 @@ def by_experiment(run: Run) -> list[Table]:
     engines = [
         {
             "experiment": name,
-            "engine": found["engine"],
+            "engine": f"ran as written: {reason(found['as_written'])}" if found.get("as_written") else found["engine"],
             "held against": found["reference"],
             "pairs compared": len(found["pairs"]),
             "answers that differ": _of(found["n_differing_predictions"], found["n_predictions"]),

@@ -17,7 +17,7 @@ from analysis.metrics import near_tie_margin, near_ties
 from analysis.report.figures import Album, Figure
 from analysis.report.table import Table, table_of
 from analysis.results import KINDS, Measured, Results, left_out
-from analysis.sites import site_name
+from analysis.sites import ELSEWHERE, NOTHING, site_name, sites_of
 from analysis.tables import all_tables
 from analysis.words_and_voice import contrast_of
 
@@ -42,7 +42,8 @@ class Experiment:
 
     `metrics` is the table by cell, at the highest dose where there are several; `swept` are the columns besides `layer`
     that tell the rows of a pair apart. `lost` are pairs that are listed as failed, as pair_id → reason, in the order of
-    the list; `no_interval` says why there are no intervals, where there are none.
+    the list; `no_interval` says why there are no intervals, where there are none. `as_written` says why it ran as it is
+    written, where it did; `reads_donor`, whether it reads B's run, is None where the run does not hold that.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Experiment:
     hand_over: dict[str, Any] | None = None
     near_ties: NearTies | None = None
     no_interval: list[str] = field(default_factory=list)
+    as_written: str | None = None
+    reads_donor: bool | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -86,6 +89,22 @@ class Experiment:
     def site(self) -> str:
         """What was written in the block, in words; "" while nothing is known."""
         return "" if self.records is None else site_name(self.records)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes A's run; true while nothing is known."""
+        return self.records is None or sites_of(self.records) != [NOTHING]
+
+    @property
+    def is_donor_patch(self) -> bool:
+        """Whether it reads B's run and is seen to write into A's."""
+        reads = self.is_main if self.reads_donor is None else self.reads_donor
+        return reads and (self.records is None or not {NOTHING, ELSEWHERE} >= set(sites_of(self.records)))
+
+    @property
+    def engine(self) -> str:
+        """How its traces ran: by which engine, or each as it is written."""
+        return "as written, one trace a layer" if self.as_written else f"engine {self.settings['engine']}"
 
     @property
     def is_one_curve(self) -> bool:
@@ -162,8 +181,10 @@ def _rank(settings: dict[str, Any]) -> int:
 def _experiment(results: Results, measured: Measured, album: Album) -> Experiment:
     name, pairs, records = measured.name, measured.pairs, measured.records
     rows = pairs.to_dict("records")
+    checked = results.documents["engines"].get(name, {})
+    how = {key: checked.get(key) for key in ("as_written", "reads_donor")}
     if records is None:
-        return Experiment(name, measured.settings, rows, measured.lost)
+        return Experiment(name, measured.settings, rows, measured.lost, **how)
     return Experiment(
         name,
         measured.settings,
@@ -177,6 +198,7 @@ def _experiment(results: Results, measured: Measured, album: Album) -> Experimen
         hand_over=results.hand_over(measured.kind) if measured is results.main(measured.kind) else None,
         near_ties=_near_ties(records, near_tie_margin(measured.settings)),
         no_interval=no_interval(measured),
+        **how,
     )
 
 

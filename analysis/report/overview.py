@@ -13,6 +13,7 @@ from analysis.cells import value_text
 from analysis.lens import is_lens
 from analysis.report.experiments import Experiment, Run
 from analysis.report.table import Table, table_of
+from analysis.rounding import with_interval
 
 # In a table of their own, or said elsewhere.
 APART = ("versions", "finished", "control", "doc")
@@ -42,6 +43,7 @@ def _line(experiment: Experiment) -> dict[str, object]:
         **line,
         "pairs": str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}",
         "eligible": str(metrics["eligible_count"].max()),
+        "A's own rate": f"{metrics['base_is_target_rate'].max():.0%}",
         "flip_to_target_rate, first layer": _rate(experiment, first),
         "highest": _rate(experiment, best),
         "last layer": _rate(experiment, last),
@@ -60,8 +62,8 @@ def _rate(experiment: Experiment, row: pd.Series | None) -> str | None:
 def _hand_over(found: dict[str, float | None]) -> str | None:
     if found.get("layer") is None:
         return None
-    low, high = ("…" if found[side] is None else f"{found[side]:.1f}" for side in ("low", "high"))
-    return f"{found['layer']:.1f} [{low},\N{NO-BREAK SPACE}{high}]"
+    layer, interval = with_interval(found["layer"], found["low"], found["high"])
+    return f"{layer} ({interval})" if interval else layer
 
 
 def settings(run: Run) -> list[Table]:
@@ -92,6 +94,7 @@ def settings(run: Run) -> list[Table]:
 def _flat(experiment: Experiment) -> dict[str, str]:
     """Settings as JSON, so that they can be compared; versions each on their own."""
     own = {key: value for key, value in experiment.settings.items() if key not in APART}
+    own["engine"] += " (ran as written)" if experiment.as_written else ""
     versions = {f"version of {name}": value for name, value in experiment.settings["versions"].items()}
     return {key: json.dumps(value) for key, value in {**own, **versions}.items()}
 

@@ -11,7 +11,7 @@ LENS_LIMIT = (
     "A logit lens shows what the final norm and the head make of the readout position's stream after a layer, not what "
     "the model does with it: a label can lead there without being used, and one that is not yet written in the head's "
     "terms, or stands at other positions, is not seen. Early layers need not speak the head's language at all. It "
-    "changes nothing, so it is no evidence of a cause; where it and the patched curve part, the patched curve is."
+    "changes nothing, so it is no evidence of a cause."
 )
 
 

@@ -1,6 +1,6 @@
-"""The sentences of the report, with this run's numbers in them.
+"""The sentences of the report, with this run's numbers in them, and only on what the run holds.
 
-question(run), simplifications(run), methods(run)
+question(run), terms(run), limits(run), simplifications(run), methods(run)
 """
 
 from collections.abc import Iterable
@@ -8,30 +8,41 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.cells import value_text
+from analysis.contrast_kinds import ENOUGH_SPEAKERS
 from analysis.curves import NO_UPPER_BOUND
 from analysis.lens import is_lens
 from analysis.metrics import main_rate
 from analysis.report.experiments import Experiment, Run
 from analysis.report.variants import LENS_LIMIT, alignment_in_time, lens_result
+from analysis.rounding import with_interval
 from analysis.tables import lengths_apart
+from analysis.words_and_voice import n_named
 
 LIMITS = (
-    "Patching shows that the representation at that layer has a causal effect, not that the information exists only "
-    "there.",
-    "A patched state can lie outside what the model ever produces; dose response in alpha helps to judge that.",
+    "Patching shows until which layer B's states can override A's answer. It shows neither when the information leaves "
+    "the span nor until which layer A's own span is needed; the latter takes a knock-out of the attention to the span.",
+    "It shows that the representation at a layer has a causal effect, not that the information exists only there.",
     "Semantic pairs differ in their sound as well, even with the same prosody label (other words, tempo, timbre): the "
     "semantic curve is confounded by acoustics, the prosody curve much less.",
     "A flip rate that starts high and decays with depth is what any causal model shows, since replacing the whole span "
-    "in an early layer hands over nearly all of B. The result is where it decays, how it compares with the controls, "
-    "and where the suffix takes over.",
+    "in an early layer replaces nearly all of the sound. The result is where it decays, and how it compares with the "
+    "controls.",
     NO_UPPER_BOUND,
 )
-TERMS = (
-    "A is the recipient, whose run is patched; B is the donor, whose activations are written into it. The target is "
-    "B's label. flip_to_target_rate is the share of pairs whose patched answer is the target, flip_from_base_rate the "
-    "share whose patched answer is no longer A's unpatched one. Both are over all pairs; flip_to_target_rate_eligible "
-    "is over the eligible pairs, in which A unpatched does not give the target. B's own rate (donor_is_target_rate) "
-    "and A's own rate (base_is_target_rate) are the shares of pairs in which B and A, unpatched, give the target."
+OFF_DISTRIBUTION = (
+    "A state that was written can lie outside what the model ever produces; where an experiment takes an alpha, a "
+    "sweep of it helps to judge that."
+)
+OF_A_CHANGE = (
+    "Where {names} changes A's answer, the place that it changes has a causal effect on the answer. That does not say "
+    "what was represented there."
+)
+RATES = (
+    "The target is B's label. flip_to_target_rate is the share of pairs whose answer in the changed run is the target, "
+    "flip_from_base_rate the share whose answer there is not A's unpatched one. Both are over all pairs; "
+    "flip_to_target_rate_eligible is over the eligible pairs, in which A unpatched does not give the target. B's own "
+    "rate (donor_is_target_rate) and A's own rate (base_is_target_rate) are the shares of pairs in which B and A, "
+    "unpatched, give the target."
 )
 DIFFERS = {
     "prosody": "the same words in another voice; the target is B's prosody label",
@@ -39,9 +50,30 @@ DIFFERS = {
 }
 
 
+def terms(run: Run) -> str:
+    """What A, B and the rates are, in a run of these experiments."""
+    changing = [experiment for experiment in run.experiments if experiment.writes]
+    if not changing:
+        return "No experiment of this run changes anything in the model: each answer is that of a clip as it is."
+    donors = [experiment.name for experiment in changing if experiment.is_donor_patch]
+    made = "what is written into A's run is made from B's activations"
+    if len(donors) == len(changing):
+        who = f"A is the recipient, whose run is changed; B is the donor: {made}."
+    elif donors:
+        who = f"A is the clip whose run is changed. In {_list(donors)}, B is the donor: {made}."
+    else:
+        who = "A is the clip whose run is changed; B is the other clip of the pair."
+    return f"{who} {RATES}"
+
+
 def limits(run: Run) -> list[str]:
     """What the run does not show."""
-    return [*LIMITS, *([LENS_LIMIT] if any(is_lens(experiment.settings) for experiment in run.experiments) else [])]
+    changing = [experiment for experiment in run.experiments if experiment.writes]
+    lines = [*LIMITS] if any(experiment.is_donor_patch for experiment in changing) else []
+    others = [experiment.name for experiment in changing if not experiment.is_donor_patch]
+    lines += [OF_A_CHANGE.format(names=_list(others, "or"))] if others else []
+    lines += [OFF_DISTRIBUTION] if changing else []
+    return [*lines, *([LENS_LIMIT] if any(is_lens(experiment.settings) for experiment in run.experiments) else [])]
 
 
 def question(run: Run) -> str:
@@ -49,22 +81,35 @@ def question(run: Run) -> str:
     model, prompt = run.config["model"], run.config["prompt"]["user"]
     counts = sorted({len(experiment.settings["layers_to_patch"]) for experiment in run.experiments})
     where = "all" if counts == [model["n_layers"]] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
+    layers, data = f"{where} {model['n_layers']} layers", run.config["data"]["name"]
+    if not run.mains:
+        return (
+            f"{model['name']} hears a clip of {data} and is asked “{prompt}” The run has no main experiment. At "
+            f"{layers} it holds: {'; '.join(map(_what_it_did, run.others))}."
+        )
     asked = [
         f"{len(main.pairs)} {_kind(main)} pair{'s' if len(main.pairs) > 1 else ''} ({DIFFERS[_kind(main)]})"
         for main in run.mains
     ]
-    others = _list([experiment.name for experiment in run.others])
     sentences = [
-        f"{model['name']} hears clip A (the recipient) and is asked “{prompt}” If activations of clip B (the donor) "
-        "are written into A's run at one decoder layer, does its answer flip to the target, B's label?",
-        "If so, that layer lies on the causal path of the decision: this is an intervention, do(activation = B), not a "
-        "correlation.",
-        f"It was asked at {where} {model['n_layers']} layers, with clips of {run.config['data']['name']}"
-        + (f": of {_list(asked)}." if asked else "."),
+        f"{model['name']} hears clip A (the recipient) and is asked “{prompt}” B's (the donor's) residual stream over "
+        "the audio span is written into A's run at one decoder layer: does A's answer become the target, B's label?",
+        "Where it does, what stands in the span at that layer has a causal effect on the answer: this is an "
+        "intervention, do(activation = B), not a correlation.",
+        f"It was asked at {layers}, of {_list(asked)} from {data}.",
     ]
-    if others:
-        sentences.append(f"{'Controls and variants beside it' if asked else 'The run holds'}: {others}.")
+    if run.others:
+        sentences.append(f"Controls and variants beside it: {_list([experiment.name for experiment in run.others])}.")
     return " ".join(sentences)
+
+
+def _what_it_did(experiment: Experiment) -> str:
+    """Its name, and in brackets its docstring, what it wrote where, and whether with B's activations."""
+    parts = [experiment.what.rstrip(".")]
+    if experiment.records is not None:
+        parts.append(f"written: {experiment.site}" if experiment.writes else "nothing is written")
+    parts += ["from B's activations"] if experiment.is_donor_patch and not experiment.is_main else []
+    return f"{experiment.name} ({'; '.join(parts)})"
 
 
 def simplifications(run: Run) -> list[str]:
@@ -81,10 +126,30 @@ def simplifications(run: Run) -> list[str]:
         if experiment.records is not None:
             lines += [_alignment(experiment), _mass(experiment)]
     lines += [line for experiment in run.others for line in alignment_in_time(experiment)]
-    doses = [f"{e.name} at alpha {_doses(e.doses)}" for e in run.experiments if e.doses != [1]]
-    if doses:
-        lines.append(f"At alpha below 1 the written value is (1 − alpha) · A + alpha · B: {_list(doses)}.")
+    lines += _intervals(run)
+    for dosed, mixed in ((True, "alpha · B"), (False, "alpha · what the experiment writes at alpha 1")):
+        doses = [
+            f"{e.name} at alpha {_doses(e.doses)}"
+            for e in run.experiments
+            if e.doses != [1] and e.is_donor_patch == dosed
+        ]
+        lines += [f"At alpha below 1 the written value is (1 − alpha) · A + {mixed}: {_list(doses)}."] if doses else []
     return lines
+
+
+def _intervals(run: Run) -> list[str]:
+    """What the 95 % intervals are made of, where there are any."""
+    metrics = [experiment.metrics for experiment in run.experiments if experiment.metrics is not None]
+    if not any(table["flip_to_target_rate_low"].notna().any() for table in metrics):
+        return []
+    line = "95 % intervals come from resampling whole texts"
+    n = n_named(pd.DataFrame([pair for experiment in run.experiments for pair in experiment.pairs]), "speaker")
+    if n:
+        line += f"; speakers are not resampled, so that the intervals hold of {'this' if n == 1 else 'these'} {n} "
+        line += "speaker" if n == 1 else "speakers"
+    if n >= ENOUGH_SPEAKERS and len({_kind(main) for main in run.mains}) > 1:
+        line += " (in the contrast of the two kinds of pairs they are resampled too)"
+    return [f"{line}."]
 
 
 def _is_resampled(experiment: Experiment) -> bool:
@@ -117,35 +182,48 @@ def _mass(experiment: Experiment) -> str:
     )
 
 
-def methods(run: Run) -> str:
-    """A paragraph for a paper, from the configuration, the construction report and the metrics of this run."""
+def methods(run: Run, headline: list[str]) -> str:
+    """A paragraph for a paper, from the configuration, the construction report and the metrics of this run.
+
+    `headline` is that of `analysis.words_and_voice`.
+    """
     model, data = run.config["model"], run.config["data"]
     settings = [experiment.settings for experiment in run.experiments]
     several = [label for label, entry in run.tokens.get("labels", {}).items() if entry["multi_token"]]
     sentences = [
-        f"We located the decision by activation patching in {model['name']} ({model['n_layers']} decoder layers, "
-        f"hidden size {model['hidden_size']}, weights sha256 {model['sha256'][:12]}) on {data['name']} "
+        f"We {'used activation patching in' if run.mains else 'studied'} {model['name']} ({model['n_layers']} decoder "
+        f"layers, hidden size {model['hidden_size']}, weights sha256 {model['sha256'][:12]}) on {data['name']} "
         f"({data['n_clips']} clips, sha256 {data['sha256'][:12]}).",
         f"Each clip was followed by the prompt “{run.config['prompt']['user']}”",
         f"The answer was the label with the largest logit ({', '.join(run.config['labels']['order'])}) at the last "
         "position of the prompt, each label read from its first token"
         f"{f' ({_list(several)} consist of several)' if several else ''}; nothing was generated.",
         *_patching(run),
-        "Forward passes were completed with "
-        + _each(f"engine {of['engine']}, {of['dtype']} on {of['device']}" for of in settings)
-        + ".",
+        f"{_engines(run)}.",
     ]
     for experiment in run.mains:
         sentences += [_sampling(run, experiment), *_result(experiment), *_of_how_many(experiment)]
-    sentences.append(hand_over_means(run))
+    sentences += [hand_over_means(run), *headline[:1], *_intervals(run)]
     measured = [experiment for experiment in run.others if experiment.records is not None]
     sentences += [lens_result(experiment) for experiment in measured if is_lens(experiment.settings)]
-    controls = [_control(experiment) for experiment in measured if not is_lens(experiment.settings)]
-    if controls:
-        sentences.append(f"Controls and variants: {'; '.join(controls)}.")
+    sentences += [
+        f"{_what_it_did(experiment)}: {_outcome(experiment)}."
+        for experiment in measured
+        if not is_lens(experiment.settings)
+    ]
     sentences += _checks(run)
     versions = _each(", ".join(f"{name} {version}" for name, version in of["versions"].items()) for of in settings)
     return " ".join(filter(None, [*sentences, f"Software: {versions}."]))
+
+
+def _engines(run: Run) -> str:
+    """How the forward passes were run, with the experiments' names where they differ."""
+    how: dict[str, list[str]] = {}
+    for experiment in run.experiments:
+        of = experiment.settings
+        how.setdefault(f"{experiment.engine}, {of['dtype']} on {of['device']}", []).append(experiment.name)
+    named = [f"{way} ({_list(names)})" for way, names in how.items()] if len(how) > 1 else list(how)
+    return f"Forward passes: {'; '.join(named)}"
 
 
 def _patching(run: Run) -> list[str]:
@@ -209,34 +287,44 @@ def hand_over(experiment: Experiment) -> str:
     found = experiment.hand_over
     if found.get("layer") is None:
         return f"There is no hand-over layer: {found['reason']}."
-    sentence = f"The hand-over layer is {found['layer']:.3g}{_between(found)}"
+    sentence = f"The hand-over layer is {_layer(found)}"
     suffix = found.get("suffix")
     if suffix and suffix.get("layer") is not None:
-        sentence += f"; the suffix takes over at {suffix['layer']:.3g}{_between(suffix)}"
+        sentence += f"; the rate of the suffix rises above the same middle at layer {_layer(suffix)}"
     return f"{sentence}."
 
 
 def hand_over_means(run: Run) -> str:
     """The definition of the hand-over layer, where an experiment has one."""
-    return next((f"Hand-over layer: {e.hand_over['definition']}" for e in run.experiments if e.hand_over), "")
+    return next((e.hand_over["definition"] for e in run.experiments if e.hand_over), "")
 
 
-def _between(found: dict[str, float | None]) -> str:
-    low, high = found["low"], found["high"]
-    if low is None and high is None:
-        return f" (no interval: {found['reason']})" if found.get("reason") else ""
-    start = "before the first layer patched" if low is None else f"{low:.3g}"
-    end = "beyond the last layer patched" if high is None else f"{high:.3g}"
-    return f" (95 % interval {start} to {end})"
+def _layer(found: dict[str, float | None]) -> str:
+    layer, interval = with_interval(found["layer"], found["low"], found["high"])
+    remark = interval or (f"no interval: {found['reason']}" if found.get("reason") else "")
+    return f"{layer} ({remark})" if remark else layer
 
 
-def _control(experiment: Experiment) -> str:
-    metrics, column = experiment.metrics, main_rate(experiment.settings["intervention"])
-    top = metrics.loc[metrics[column].idxmax()]
-    return (
-        f"{experiment.name} ({experiment.what.rstrip('.')}; written: {experiment.site}; n = {int(top['n_pairs'])}) had "
-        f"a {column} of at most {top[column]:.0%} ({experiment.cell(top)})"
-    )
+def _outcome(experiment: Experiment) -> str:
+    """How often A's answer became the target among eligible pairs, and how often it changed at all."""
+    metrics = experiment.metrics
+    top = metrics.loc[metrics["flip_from_base_rate"].idxmax()]
+    changed = f"A's answer changed in at most {top['flip_from_base_rate']:.0%} of {int(top['n_pairs'])} pairs"
+    changed += f" ({experiment.cell(top)})" if top["flip_from_base_rate"] else ""
+    if main_rate(experiment.settings["intervention"]) == "flip_from_base_rate":
+        return changed
+    eligible = metrics["flip_to_target_rate_eligible"]
+    if eligible.isna().all():
+        return f"no pair was eligible; {changed}"
+    most = metrics.loc[eligible.idxmax()]
+    n, rate = int(most["eligible_count"]), most["flip_to_target_rate_eligible"]
+    own = f"A's own rate, {most['base_is_target_rate']:.0%}"
+    if rate == 0:
+        return (
+            f"none of the {n} eligible pairs flipped to the target at any layer, so that {own}, is all of its "
+            f"flip-to-target rate; {changed}"
+        )
+    return f"of the {n} eligible pairs at most {rate:.0%} flipped to the target ({experiment.cell(most)}); {changed}"
 
 
 def _checks(run: Run) -> list[str]:
@@ -265,5 +353,5 @@ def _doses(alphas: list[float]) -> str:
     return _list([value_text(alpha) for alpha in alphas])
 
 
-def _list(items: list[str]) -> str:
-    return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)
+def _list(items: list[str], last: str = "and") -> str:
+    return f"{', '.join(items[:-1])} {last} {items[-1]}" if len(items) > 1 else "".join(items)

@@ -1,6 +1,7 @@
 """The contrast of two main experiments: right on simulated data, refused where it would compare unlike things."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -165,20 +166,30 @@ def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkey
     monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
     results = Results(run)
     summarise(results, "semantic")
-    sentence = words_and_voice.sentence(results)
+    sentence, not_shown = words_and_voice.headline(results)
     whole = json.loads((run / STATISTICS).read_text())["contrast"][ALL]
-    expected = (
-        f"{whole['difference']:.2g} layers (95 % interval {whole['low']:.2g} to {whole['high']:.2g}) before the voice"
-    )
-    assert sentence.startswith(f"The words leave the audio span {expected}") and "p = " not in sentence
+    pairs = pd.concat(results.main(kind).pairs for kind in ("prosody", "semantic"))
+    numbers = re.fullmatch(
+        r"B's words stop overriding A's answer (\S+) layers \(95 % interval (\S+) to (\S+)\) earlier than B's "
+        rf"voice does, in these {len({*pairs['text_id_a'], *pairs['text_id_b']})} texts( and 2 speakers)?\..*",
+        sentence,
+    ).groups()[:3]
+    expected = [whole[key] for key in ("difference", "low", "high")]
+    assert [float(number) for number in numbers] == pytest.approx(expected, abs=0.05)
+    assert len({len(number.partition(".")[2]) for number in numbers}) == 1
+    assert "p = " not in sentence and "knock-out of the attention to the span" in not_shown
     page = Page(write_report(results))
-    assert page.text.index(sentence) < page.text.index("toy hears clip A")
+    assert page.text.index(sentence) < page.text.index(not_shown) < page.text.index("toy hears clip A")
     assert "Difference from semantic, by layer" in page.text
     charts = charts_of(results, "semantic")
     for stem in ("prosody_and_semantic", "contrast_prosody_vs_semantic"):
-        assert sentence in "".join(charts[stem].to_dict()["title"]["subtitle"]), stem
+        subtitle = "".join(charts[stem].to_dict()["title"]["subtitle"])
+        assert sentence in subtitle and not_shown in subtitle, stem
     table = pd.read_csv(run / "contrast_prosody_vs_semantic.csv")
     assert table.groupby("pairs")["layer"].apply(list).to_dict() == {ALL: list(range(8)), ELIGIBLE: list(range(8))}
+
+
+OF_TWO = pd.DataFrame({"text_id_a": ["1", "2"], "text_id_b": ["2", "1"], "speaker_a": "f", "speaker_b": ["f", "m"]})
 
 
 @pytest.mark.parametrize(
@@ -186,26 +197,73 @@ def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkey
     [
         (
             (0.5, 0.1, 0.9),
-            "The words leave the audio span 0.5 layers (95 % interval 0.1 to 0.9) before the voice",
+            "B's words stop overriding A's answer 0.50 layers (95 % interval 0.10 to 0.90) earlier than B's voice "
+            "does, in these 2 texts and 2 speakers.",
         ),
         (
-            (-0.5, -0.9, 0.1),
-            "The voice leaves the audio span 0.5 layers (95 % interval −0.1 to 0.9) before the words",
+            (-0.52, -0.9, -0.1),
+            "B's voice stops overriding A's answer 0.52 layers (95 % interval 0.10 to 0.90) earlier than B's words do, "
+            "in these 2 texts and 2 speakers.",
         ),
         (
-            (0.5, -0.1, None),
-            "(95 % interval −0.1 to beyond the layers patched) before the voice. The interval includes no difference.",
+            (2.4, -1.2, 3.4),
+            "B's words stop overriding A's answer 2.4 layers (95 % interval −1.2 to 3.4) earlier than B's voice "
+            "does, in these 2 texts and 2 speakers. The interval includes 0, so the order of the two is open.",
+        ),
+        (
+            (-0.5, -0.9, None),
+            "B's voice stops overriding A's answer 0.50 layers (95 % interval from beyond the layers patched to 0.90) "
+            "earlier than B's words do, in these 2 texts and 2 speakers. The interval includes 0, so the order of the "
+            "two is open.",
+        ),
+        (
+            (0.0, 0.0, 0.0),
+            "B's words and B's voice stop overriding A's answer at the same layer (95 % interval 0.00 to 0.00), in "
+            "these 2 texts and 2 speakers. The interval includes 0, so the order of the two is open.",
+        ),
+        (
+            (0.85, None, None, "no limits: too few texts"),
+            "B's words stop overriding A's answer 0.85 layers earlier than B's voice does, in these 2 texts and 2 "
+            "speakers; there is no 95 % interval: too few texts.",
+        ),
+        (
+            (None, None, None, "the second curve starts no higher than A's own rate"),
+            "Which of B's words and B's voice stops overriding A's answer earlier, in these 2 texts and 2 speakers, "
+            "cannot be told: the semantic curve starts no higher than A's own rate.",
         ),
     ],
 )
-def test_the_sentence_counts_in_its_own_direction(found, said):
-    one = dict(zip(("difference", "low", "high"), found, strict=True)) | {"reason": None}
-    assert said in words_and_voice.said({ALL: one, ELIGIBLE: one})
+@pytest.mark.parametrize("p", [{}, {"p": 0.017}])
+def test_the_sentence_counts_in_its_own_direction_and_names_no_p(found, said, p):
+    one = dict(zip(("difference", "low", "high", "reason"), (*found, None), strict=False)) | p
+    assert words_and_voice.said({ALL: one, ELIGIBLE: one}, OF_TWO) == said
+
+
+def test_eligible_pairs_are_named_where_their_difference_is_another():
+    one = {"difference": 0.5, "low": 0.1, "high": 0.9, "reason": None}
+    other = {"difference": -0.3, "low": None, "high": 0.2, "reason": None}
+    expected = (
+        "Among the eligible pairs the difference is −0.30 (95 % interval from beyond the layers patched to 0.20)."
+    )
+    assert words_and_voice.said({ALL: one, ELIGIBLE: other}, OF_TWO).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (OF_TWO.assign(speaker_a=None, speaker_b=""), "in these 2 texts"),
+        (OF_TWO.drop(columns=["speaker_a", "speaker_b"]), "in these 2 texts"),
+        (OF_TWO.assign(speaker_b="f"), "in these 2 texts and 1 speaker"),
+        (OF_TWO.assign(text_id_a="1", text_id_b="1"), "in this 1 text and 2 speakers"),
+    ],
+)
+def test_texts_and_speakers_are_those_of_the_pairs(pairs, said):
+    assert words_and_voice.in_these(pairs) == said
 
 
 def test_a_run_with_one_kind_has_no_such_sentence(run):
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(finished=False))
-    assert words_and_voice.sentence(Results(run)) == ""
+    assert words_and_voice.headline(Results(run)) == []
 
 
 @pytest.mark.parametrize(
@@ -225,7 +283,8 @@ def test_what_ran_otherwise_is_not_contrasted_and_the_report_says_why(run, setti
     write_lines(records, [json.loads(line) | dose for line in records.read_text().splitlines()])
     results = Results(run)
     summarise(results, "semantic")
-    assert words_and_voice.sentence(results).startswith(f"Words and voice are not contrasted: {said}")
+    (line,) = words_and_voice.headline(results)
+    assert line.startswith(f"Words and voice are not contrasted: {said}")
     assert json.loads((run / STATISTICS).read_text())["contrast"] is None
     assert not (run / "contrast_prosody_vs_semantic.csv").exists()
 
@@ -237,7 +296,7 @@ def test_layers_that_differ_are_no_contrast_but_a_reason(run):
     )
     layers = {"layers_to_patch": [0, 3], "patch_all_layers": False}
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(layers))
-    assert "semantic ran with layers 0,3, not 0-7, as prosody did" in words_and_voice.sentence(Results(run))
+    assert "semantic ran with layers 0,3, not 0-7, as prosody did" in words_and_voice.headline(Results(run))[0]
 
 
 def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch):
@@ -245,7 +304,8 @@ def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch)
     out = tmp_path / "comparison"
     table, _ = compare([two_kinds, run], out)
     assert len(table.attrs["contrasts"]) == 2 and all(
-        "hand-over +0 layers" in line for line in table.attrs["contrasts"]
+        "difference of the hand-over layers 0.00 layers (95 % interval 0.00 to 0.00)" in line and "p =" not in line
+        for line in table.attrs["contrasts"]
     )
     statistics = json.loads((out / "contrasts.json").read_text())
     assert all(entry[ALL]["difference"] == 0 for entry in statistics.values())

@@ -184,7 +184,7 @@ def test_what_data_say_stays_text(tmp_path, words):
 def test_the_methods_text_holds_this_runs_numbers(tmp_path):
     run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=17)
     text = Page(write_report(run)).text
-    methods = text[text.index("We located the decision") :]
+    methods = text[text.index("We used activation patching") :]
     metrics = layer_metrics(records_in(run, "prosody"))
     config = json.loads((run / "patching_config.json").read_text())
     possible = json.loads((run / "pair_construction_report.json").read_text())["prosody"]["pairs_possible"]
@@ -196,7 +196,7 @@ def test_the_methods_text_holds_this_runs_numbers(tmp_path):
         f"{metrics['eligible_count'][0]} pairs were eligible",
         f"{metrics['flip_to_target_rate_eligible'][0]:.0%} (95 % interval",
         "when patched at layer 3",
-        'random-prosody (intervention "random"; written: output of the block (residual stream)',
+        'random-prosody (intervention "random"; written: output of the block (residual stream)): of the ',
         "(angry consist of several)",
         "nnsight 0.8.1",
     ):
@@ -212,7 +212,10 @@ def test_the_hand_over_the_intervals_and_the_contrasts_are_shown(tmp_path, monke
     found = json.loads((run / "statistics_prosody.json").read_text())["hand_over"]
     text = Page(write_report(run)).text
     assert found["definition"] in text
-    assert found["layer"] is None or f"The hand-over layer is {found['layer']:.3g}" in text
+    layer = re.search(r"The hand-over layer is (\d+\.\d\d?) \(95 % interval (\d+\.\d\d?) to (\d+\.\d\d?)\)", text)
+    assert [float(number) for number in layer.groups()] == pytest.approx(
+        [found[key] for key in ("layer", "low", "high")], abs=0.05
+    )
     assert "Difference from random-prosody, by layer" in text and "95 % interval" in text
 
 

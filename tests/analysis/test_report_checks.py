@@ -54,7 +54,10 @@ def test_a_control_that_ran_in_another_way_is_named_in_the_report(tmp_path):
     assert light(page, ALIKE) == "note" and "random-prosody" in figures(page, ALIKE)
     assert "dtype bfloat16, not float32" in figures(page, ALIKE)
     assert "Difference from random-prosody" not in page.text and "controls_prosody" not in page.source
-    assert "engine sweep, float32 on cpu; engine sweep, bfloat16 on cpu" in page.text
+    assert (
+        "Forward passes: engine sweep, float32 on cpu (prosody); engine sweep, bfloat16 on cpu (random-prosody)."
+        in page.text
+    )
 
 
 def test_a_failed_check_is_red_and_a_remark_is_a_note(run):

@@ -1,0 +1,28 @@
+"""Estimates have as many digits as their intervals make sense of."""
+
+import pytest
+
+from analysis.rounding import with_interval
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((0.8512, 0.178, 1.9249), ("0.85", "95 % interval 0.18 to 1.92")),
+        ((5.1, 4.557, 5.4), ("5.10", "95 % interval 4.56 to 5.40")),
+        ((2.4, -3.44, -1.06), ("2.4", "95 % interval −3.4 to −1.1")),
+        ((0.43, 0.4012, 0.4449), ("0.430", "95 % interval 0.401 to 0.445")),
+        ((20.6, 0.4, 40.4), ("21", "95 % interval 0 to 40")),
+        ((-0.001, -0.001, 0.4), ("0.00", "95 % interval 0.00 to 0.40")),
+        ((4.5, 4.5, 4.5), ("4.50", "95 % interval 4.50 to 4.50")),
+        ((4.5, None, 6.0), ("4.5", "95 % interval from before the first layer patched to 6.0")),
+        ((4.5, 4.2, None), ("4.50", "95 % interval 4.20 to beyond the last layer patched")),
+        ((4.5, None, None), ("4.50", "")),
+    ],
+)
+def test_the_width_decides_the_decimals_of_all_three_numbers(numbers, said):
+    assert with_interval(*numbers) == said
+
+
+def test_signs_are_given_where_asked_for():
+    assert with_interval(0.5, -0.25, 1.3, "+") == ("+0.50", "95 % interval −0.25 to +1.30")
