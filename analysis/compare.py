@@ -81,7 +81,8 @@ def _each(table: pd.DataFrame, column: str) -> str:
 
 
 def _note(row: dict[str, Any]) -> str:
-    limits = "no interval" if pd.isna(row["low"]) else f"{row['low']:.1f} to {row['high']:.1f}"
+    ends = ["…" if pd.isna(row[end]) else f"{row[end]:.1f}" for end in ("low", "high")]  # beyond the layers patched
+    limits = "no interval" if ends == ["…", "…"] else " to ".join(ends)
     found = "none" if pd.isna(row["hand_over_layer"]) else f"{row['hand_over_layer']:.1f} ({limits})"
     frames = "" if pd.isna(row["frames_per_second"]) else f" at {row['frames_per_second']:g} frames a second"
     return (
