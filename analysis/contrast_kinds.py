@@ -129,12 +129,11 @@ def _curves(side: Side, sharing: Sharing, draws: Draws) -> list[_Curve]:
     """The curves of all pairs and of the eligible ones."""
     eligible = side.records["eligible"].astype(bool)
     frame = side.records.assign(flips=side.records["flip_to_target"].astype(float), floor=(~eligible).astype(float))
-    values, starts = [], []
+    values = []
     for counted in (eligible | True, eligible):
         flips = by_cell(frame.assign(flips=frame["flips"].where(counted)), side.pairs, "flips")
         floor = by_cell(frame.assign(floor=frame["floor"].where(counted)), side.pairs, "floor").to_numpy()[:, :1]
-        starts.append(flips.to_numpy()[:, :1])
-        values += [flips.to_numpy(), floor, starts[-1] - floor]
+        values += [flips.to_numpy(), floor, flips.to_numpy()[:, :1] - floor]
     means, n = mean_of(np.hstack(values), sharing, draws), len(flips.columns)
     layers = flips.columns.to_numpy(float) / side.depth
     return [
@@ -143,9 +142,9 @@ def _curves(side: Side, sharing: Sharing, draws: Draws) -> list[_Curve]:
             means.cells(slice(at, at + n)),
             means.cells(slice(at + n, at + n + 1)),
             means.cells(slice(at + n + 1, at + n + 2)),
-            are_few(side.pairs, start),
+            are_few(side.pairs, means.cells(slice(at + n + 1, at + n + 2))),
         )
-        for at, start in zip((0, n + 2), starts, strict=True)
+        for at in (0, n + 2)
     ]
 
 

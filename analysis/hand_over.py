@@ -50,10 +50,11 @@ def hand_over(
     start = span.to_numpy()[:, :1]
     own = 1 - by_cell(at_highest_dose(records), pairs, "eligible").to_numpy()[:, :1]
     levels = (start + own) / 2  # by pair; their mean is the level
-    level, few = np.nanmean(levels), are_few(pairs, start)
+    level = np.nanmean(levels)
     places, rates = _between_layers(span)
     means = mean_of(np.hstack([rates - levels, levels, start - own]), of_span, draws)
     gap, middle, height = (means.cells(which) for which in (slice(-2), slice(-2, -1), slice(-1, None)))
+    few = are_few(pairs, height)
     if why := no_height(height, few):
         nothing = _nothing(f"at the first layer patched the rate is {why}")
         return nothing | {"suffix": nothing if suffix else None, "level": float(level), "definition": HAND_OVER}
@@ -69,9 +70,9 @@ def hand_over(
     return found | {"suffix": reached, "level": float(level), "definition": HAND_OVER}
 
 
-def are_few(pairs: pd.DataFrame, values: np.ndarray) -> bool:
-    """Whether the pairs with a value, [pairs, 1], have fewer texts than an interval needs."""
-    return len(np.unique(texts_of(pairs)[~np.isnan(values[:, 0])].astype(str))) < LEAST_TEXTS
+def are_few(pairs: pd.DataFrame, mean: Mean) -> bool:
+    """Whether the pairs with a value have too few texts for an interval: under LEAST_TEXTS, or one in all pairs."""
+    return not mean.dof[0] > 0 or len(np.unique(texts_of(pairs)[mean.shares[:, 0] != 0].astype(str))) < LEAST_TEXTS
 
 
 def no_height(height: Mean, few: bool) -> str | None:
@@ -82,7 +83,7 @@ def no_height(height: Mean, few: bool) -> str | None:
     """
     value, (low, high) = height.value[0], (limit[0] for limit in limits(height, False, np.nan))
     if not value > 0:
-        return "not above A's own rate, so there is no height to lose half of"
+        return "no higher than A's own rate, so that there is no height to lose half of"
     if few or low > 0:
         return None
     return (
@@ -127,7 +128,7 @@ def _crossing(
     if at == -np.inf:
         return _nothing(f"the rate is above {level:.3g} at the first layer patched already")
     if few:
-        return _nothing(f"the pairs have fewer than {LEAST_TEXTS} texts, too few for an interval", at)
+        return _nothing(f"the pairs have fewer than {LEAST_TEXTS} texts, or one that is in all of them", at)
     inside = np.flatnonzero((low <= 0) & (high >= 0))
     if not len(inside) or not np.ptp(places[inside]) > 0:
         # All pairs agree on the two layers. That six texts or more do so while the rate crosses elsewhere happens in

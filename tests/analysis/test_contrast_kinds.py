@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import words_and_voice
-from analysis.compare import compare
+from analysis.compare import _note, compare
 from analysis.contrast_kinds import ALL, ELIGIBLE, ENOUGH_SPEAKERS, _codes, contrast
 from analysis.contrast_runs import contrast_runs
 from analysis.results import Results
@@ -66,6 +66,7 @@ def test_the_sides_are_independent_of_the_order_of_their_rows_and_signs_follow_t
     shuffled = replace(one, records=one.records.sample(frac=1, random_state=1))
     pd.testing.assert_frame_equal(contrast(shuffled, other).table, found.table)
     assert found.statistics[ALL]["difference"] == pytest.approx(-mirrored.statistics[ALL]["difference"])
+    assert set(found.statistics[ALL]) == {"difference", "low", "high", "reason"}  # no p that the limits contradict
     assert found.table.columns.tolist()[:7] == ["pairs", "layer", "difference", "low", "high", "p", "p_max"]
     eligible = int(one.records.drop_duplicates("pair_id")["eligible"].sum())
     assert found.table.query("pairs == 'eligible'")["n_prosody"].eq(eligible).all()
@@ -97,7 +98,7 @@ def test_a_curve_that_hands_nothing_over_has_no_difference_and_a_reason():
     found = contrast(one, never).statistics[ALL]
     assert found["difference"] is None and found["reason"].startswith("the second curve does not fall below")
     flat = replace(other, records=other.records.assign(flip_to_target=False))
-    assert "the second curve starts not above A's own rate" in contrast(one, flat).statistics[ALL]["reason"]
+    assert "the second curve starts no higher than A's own rate" in contrast(one, flat).statistics[ALL]["reason"]
     eligible = other.records["eligible"]
     hardly = other.records["pair_id"].eq(other.records.loc[eligible, "pair_id"].iloc[0]) & other.records["layer"].eq(0)
     low = replace(other, records=other.records.assign(flip_to_target=~eligible | hardly))
@@ -114,6 +115,15 @@ def test_models_of_other_depths_are_compared_on_relative_depth_and_not_layer_by_
     found = contrast(replace(one, depth=LAYERS[-1]), deeper)
     same = contrast(one, other).statistics[ALL]["difference"]
     assert found.table.empty and found.statistics[ALL]["difference"] == pytest.approx(same / LAYERS[-1])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"), [(None, 5.0, "… to 5.0"), (2.0, None, "2.0 to …"), (None, None, "no ")]
+)
+def test_an_end_beyond_the_layers_patched_is_open_in_the_comparison(low, high, shown):
+    row = {"run": "A", "n_pairs": 20, "alpha": 1.0, "layers": "all", "n_layers": 10, "hand_over_layer": 4.0}
+    row |= {"median_span": 12.0, "frames_per_second": None, "low": low, "high": high}
+    assert f"hand-over layer 4.0 ({shown}" in _note(row)
 
 
 def as_simulated(run, seed=0, **how):

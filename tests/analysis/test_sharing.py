@@ -1,5 +1,7 @@
 """Sums over texts give what sums over all pairs of pairs give, in a time that is linear in the pairs."""
 
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -98,6 +100,11 @@ def test_the_draws_weigh_rows_by_the_product_of_their_texts_counts(rows):
     sharing = Sharing.of(codes)
     weights = Draws(sharing.n_codes, 30, seed=1).sums(np.eye(len(codes)), sharing)
     np.testing.assert_array_equal(weights, pairwise.weights_of(codes, sharing.n_codes, 30, seed=1))
+
+
+def test_scipy_is_imported_when_a_statistic_is_computed_and_not_before():
+    code = "import sys; sys.modules['scipy'] = None; import analysis.summary, analysis.compare"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def large(design, n):
