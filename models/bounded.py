@@ -6,6 +6,7 @@ A chat template is a program and a tokenizer nearly one: either can run for ever
 that reads it. On Linux the process is a fork, which costs some milliseconds; elsewhere it is a new one, some seconds.
 """
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -71,6 +72,7 @@ def _run(connection: Connection, limits: tuple[int, int], function: Callable[...
     for name, handler in (("SIGINT", signal.SIG_IGN), ("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL)):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), handler)
+    faulthandler.disable()  # where it is on, it would write a page on the terminal
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads reserve memory that the limit counts
     with open(os.devnull, "wb") as null:  # a panic and a lack of memory write a report of their own
         os.dup2(null.fileno(), 2)

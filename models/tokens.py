@@ -28,7 +28,6 @@ DATE = datetime(2024, 12, 19)  # what a chat template that asks for the date is 
 MAX_CHARACTERS = 100_000  # of a turn; the longest documented one has 400
 REPEATS = 10  # times that a prompt is made: what is drawn at random is seen in them
 TOKENIZER_CONFIG = "tokenizer_config.json"
-SAMPLING = ("dropout", "alpha", "nbest_size")  # of BPE, and of a unigram model
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,8 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             read_json(path)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
-    for name in SAMPLING:
-        if getattr(model, name, None) is not None:  # left from training
-            setattr(model, name, None)
+    if getattr(model, "dropout", None) is not None:  # of BPE, left from training
+        model.dropout = None
     return tokenizer
 
 

@@ -4,6 +4,8 @@ import json
 import pickle
 import re
 import shutil
+import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 import models.checkpoint as files
-from models.checkpoint import checkpoint_hash, is_finite, read_tensors, stored_tensors
+from commandline.options import DEMO_MODEL
+from engine.subject import load_subject
+from models.checkpoint import checkpoint_hash, hashing, is_finite, read_tensors, stored_tensors
 from models.families import OPENS2S
 from models.folder import read_json
 from models.labels import LabelTokenizerHelper
@@ -324,6 +328,37 @@ def test_a_tokenizer_with_which_labels_collide_is_refused(tokenizer_folder, refu
     (folder / "tokenizer.json").write_text(json.dumps(content))
     with refused("'sad' and 'surprised'", "same token"):
         LabelTokenizerHelper(OpenS2SIO.from_checkpoint(folder).tokenizer)
+
+
+# --- hashed while it is loaded
+
+
+def test_the_hash_is_made_while_the_body_runs_and_is_that_of_the_files(checkpoint, monkeypatch):
+    expected, started = checkpoint_hash(checkpoint.folder), threading.Event()
+    whole = files._file_hash
+    monkeypatch.setattr(files, "_file_hash", lambda *how: started.set() or whole(*how))
+    with hashing(checkpoint.folder) as sha256:
+        assert started.wait(60), "it waits for the end of the body"
+        load(checkpoint)
+        assert sha256() == expected
+    assert load_subject(DEMO_MODEL, device="cpu").sha256 == checkpoint_hash(DEMO_MODEL)
+
+
+def test_a_hash_is_given_up_where_loading_fails_and_never_half_of_one_given(checkpoint, monkeypatch):
+    begun, ended = threading.Event(), []
+    monkeypatch.setattr(files, "HASH_BLOCK", 16)
+
+    def update(self, n):
+        begun.set()
+        ended.append(n)
+
+    monkeypatch.setattr(files.tqdm, "update", update)
+    with pytest.raises(files.UserError, match="such"), hashing(checkpoint.folder) as sha256:
+        assert begun.wait(60)
+        raise files.UserError("such a thing")
+    assert sum(ended) < 0.9 * checkpoint.weights.stat().st_size
+    with pytest.raises(CancelledError):
+        sha256()
 
 
 # --- what is shown meanwhile

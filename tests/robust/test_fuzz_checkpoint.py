@@ -22,13 +22,14 @@ from safetensors.torch import save_file
 from commandline.config_file import load_config
 from commandline.options import DEMO_MODEL
 from errors import BAD_INPUT, BAD_USAGE, UserError
+from models.bounded import bounded
 from models.checkpoint import checkpoint_hash, read_tensors, stored_tensors
 from models.families import OPENS2S
 from models.folder import read_json
 from models.labels import LabelTokenizerHelper
 from models.mel import make_extractor
 from models.opens2s import load_model
-from models.opens2s_io import OpenS2SIO
+from models.opens2s_io import read_turn
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "opens2s-tiny"
 SECONDS_A_CASE = 5
@@ -250,7 +251,7 @@ def test_no_tokenizer_stops_the_program(tmp_path, name, n_cases, capfd):
         content = spoil_json(rng, whole)
         (tmp_path / name).write_bytes(content)
         with read_or_refused(content):
-            LabelTokenizerHelper(OpenS2SIO.from_checkpoint(tmp_path).tokenizer)
+            LabelTokenizerHelper(bounded(read_turn, tmp_path)[0])
 
 
 # --- settings

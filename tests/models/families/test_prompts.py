@@ -1,6 +1,7 @@
 """The same question for every family, in the turn that its checkpoint's own template writes."""
 
 import json
+import shutil
 
 import pytest
 
@@ -55,6 +56,101 @@ def test_the_processors_template_goes_before_the_tokenizers_and_a_text_models_gi
     )
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": only_parts}))
     assert "Hear: " in load(folder).prompt.text
+
+
+def saying(word):
+    return QWEN.replace("SOUND", f"{word}: <|audio_bos|><|AUDIO|><|audio_eos|>").replace("END", "")
+
+
+def in_a_list(templates):
+    return [{"name": name, "template": template} for name, template in templates.items()]
+
+
+SEVERAL = {"tool_use": saying("Wrong"), "default": saying("Right"), "rag": saying("Wrong")}
+FORMS = {
+    "tokenizer_config.json": {"chat_template": in_a_list(SEVERAL)},
+    "chat_template.json": {"chat_template": SEVERAL},
+    "processor_config.json": {"chat_template": SEVERAL},
+    "additional_chat_templates": SEVERAL,
+}
+
+
+def write_templates(folder, form, content):
+    if form != "additional_chat_templates":
+        path = folder / form
+        path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | content))
+        return
+    (folder / form).mkdir()
+    for name, template in content.items():
+        place = "chat_template.jinja" if name == "default" else f"{form}/{name}.jinja"
+        (folder / place).write_text(template)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_of_several_templates_the_default_one_writes_the_turn(copy, made, form):
+    folder = copy("Qwen2-Audio")
+    write_templates(folder, form, FORMS[form])
+    prompt = load(folder).prompt
+    assert "Right: " in prompt.text and "Wrong" not in prompt.text
+    shutil.rmtree(folder)
+    alone = copy("Qwen2-Audio")
+    (alone / "chat_template.jinja").write_text(saying("Right"))
+    assert load(alone).prompt == prompt
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_templates_without_a_default_are_refused_by_their_names(copy, refused, form):
+    folder = copy("Qwen2-Audio")
+    several = {name: template for name, template in SEVERAL.items() if name != "default"}
+    content = several
+    if form != "additional_chat_templates":
+        content = {"chat_template": in_a_list(several) if form == "tokenizer_config.json" else several}
+    write_templates(folder, form, content)
+    with refused(form, "tool_use", "rag", "none is called default"):
+        load(folder)
+
+
+def test_the_processors_files_go_before_the_tokenizers_in_the_order_of_transformers(copy):
+    folder = copy("Qwen2-Audio")
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"chat_template": saying("Fourth")}))
+    assert "Fourth: " in load(folder).prompt.text
+    (folder / "chat_template.jinja").write_text(saying("Third"))
+    assert "Third: " in load(folder).prompt.text
+    for name, word in (("chat_template.json", "Second"), ("processor_config.json", "First")):
+        (folder / name).write_text(json.dumps({"chat_template": saying(word)}))
+        assert f"{word}: " in load(folder).prompt.text
+
+
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "Voxtral"])  # which has none
+def test_dropout_moves_no_familys_turn(copy, made, name):
+    folder, speech = copy(name), made(name).speech
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["dropout"] = 0.5
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    found = load(folder)
+    assert (found.tokenizer, found.prompt) == (speech.tokenizer, speech.prompt)
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
+def test_a_template_without_end_is_named_for_every_file_that_may_hold_it(copy, refused, monkeypatch, file):
+    monkeypatch.setattr("models.bounded.SECONDS", 1)
+    folder, endless = copy("Qwen2-Audio"), "{% for i in range(10**5) %}" * 4 + "{% endfor %}" * 4 + saying("x")
+    path = folder / file
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(endless if file.endswith("jinja") else json.dumps(config | {"chat_template": endless}))
+    with refused(path, "takes more than 1 s"):
+        load(folder)
+
+
+def test_a_pattern_without_end_in_mistrals_file_is_named(copy, refused, monkeypatch):
+    monkeypatch.setattr("models.bounded.SECONDS", 1)
+    path = copy("Voxtral") / "tekken.json"
+    content = json.loads(path.read_text())
+    content["config"]["pattern"] = r"(.|..|...)+(?!.|$)|\w+"
+    path.write_text(json.dumps(content))
+    with refused(path, "takes more than 1 s"):
+        load(path.parent)
 
 
 @pytest.mark.parametrize(

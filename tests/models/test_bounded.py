@@ -1,0 +1,125 @@
+"""What a foreign file makes a process do ends in one line: without end, without memory, or without a process."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from errors import BAD_USAGE, UserError
+from models.bounded import bounded
+
+
+def give(at, value):
+    at(Path("a.json"))
+    return value, os.getpid()
+
+
+def refuse(at):
+    raise UserError("b.json: is wrong; mend it", BAD_USAGE)
+
+
+def fail(at):
+    raise LookupError("a bug")
+
+
+def spin(at):
+    at(Path("first.json"))
+    at(Path("last.json"))
+    while True:
+        pass
+
+
+def sleep(at):
+    at(Path("last.json"))
+    time.sleep(1000)
+
+
+def fill(at):
+    at(Path("last.json"))
+    return [bytearray(2**28) for _ in range(1000)]
+
+
+def fall(at, number):
+    at(Path("last.json"))
+    os.write(2, b"a panic's own report\n")
+    os.kill(os.getpid(), number)
+
+
+def overrun(at):
+    at(Path("last.json"))
+    ctypes.string_at(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind():
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def test_the_value_comes_from_another_process():
+    value, process = bounded(give, {"a": [1, None]})
+    assert value == {"a": [1, None]} and process != os.getpid()
+
+
+def test_an_error_of_the_user_keeps_its_line_and_status(refused):
+    with refused("b.json: is wrong; mend it", status=BAD_USAGE):
+        bounded(refuse)
+
+
+def test_any_other_error_is_a_bug_and_named():
+    with pytest.raises(RuntimeError, match="LookupError: a bug"):
+        bounded(fail)
+
+
+@pytest.mark.parametrize("hang", [spin, sleep])
+def test_what_does_not_end_is_ended(monkeypatch, refused, hang):
+    monkeypatch.setattr("models.bounded.SECONDS", 1)
+    monkeypatch.setattr("models.bounded.WAIT", 100 if hang is spin else 1)  # by the processor's time, or the clock's
+    with refused("last.json: takes more than 1 s"):
+        bounded(hang)
+
+
+def test_what_fills_the_memory_is_ended(refused):
+    with refused("last.json: takes more than 2 GiB of memory"):
+        bounded(fill)
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL])
+def test_a_process_that_is_killed_is_named_with_the_file(refused, capfd, number):
+    with refused("last.json", f"status -{int(number)}"):
+        bounded(fall, number)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_crash_is_named_with_the_file(refused):
+    with refused("last.json", "ends the process that reads it"):
+        bounded(overrun)
+
+
+def test_a_stop_meanwhile_ends_it_too():
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        bounded(sleep)
+    assert time.monotonic() - start < 10
+
+
+def test_a_lack_of_processes_is_named(monkeypatch, refused):
+    def lack(*_):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", lack)
+    with refused("no process can be started", "Resource temporarily unavailable"):
+        bounded(give, 1)
+
+
+def test_where_there_is_no_fork_a_new_process_gives_the_same(monkeypatch):
+    monkeypatch.setattr("models.bounded.sys.platform", "darwin")
+    value, process = bounded(give, (1, 2))
+    assert value == (1, 2) and process != os.getpid()
