@@ -44,6 +44,7 @@ BLOCK = 2**20  # values decoded at once
 STEP = 64  # bytes at once for decoders that read ahead; fewer than these hold no sound with its header
 NO_LENGTH = 2**62  # frames; libsndfile says more than this of a FLAC whose header has no length
 UNKNOWN_LENGTH = 0x7FFF0000  # what a WAV writer puts that cannot know it, as into a pipe: this or more
+MP3_FRAME_BYTES = 1441  # the longest: 320 kbit/s at 32 kHz
 MP3_FRAME = 1152  # encoders differ in whether they count the first, which holds no sound
 
 
@@ -198,8 +199,9 @@ def _unread(content: bytes, position: int, sound: soundfile.SoundFile, n_frames:
         has_header = content[end - 9] & 128
         end -= int.from_bytes(content[end - 20 : end - 16], "little") + (32 if has_header else 0)
     # A decoder that reads ahead may stand within a tag, or within zeros.
-    left = len(content[position : max(0, end)].rstrip(b"\0"))
-    if left <= STEP:
+    rest = content[position : max(0, end)].rstrip(b"\0")
+    left = len(rest)
+    if left <= STEP or (sound.subtype.startswith("MPEG_LAYER") and _is_mp3_padding(rest, content)):
         return None
     why = "another sound is joined to it, or the length in its header is wrong"
     if not n_frames:
@@ -208,6 +210,20 @@ def _unread(content: bytes, position: int, sound: soundfile.SoundFile, n_frames:
         f"goes on after {n_frames / sound.samplerate:.2f} s of sound: {left} bytes are left ({why}); "
         "write it again with `ffmpeg -i IN OUT.wav`"
     )
+
+
+def _is_mp3_padding(rest: bytes, content: bytes) -> bool:
+    """Whether this is one frame beyond the length in the header, as encoders add it; one alone is not recognised."""
+    is_frame = len(rest) <= MP3_FRAME_BYTES and rest[0] == 0xFF and rest[1] >= 0xE0
+    return is_frame and _mp3_says_its_length(content) and not _opens(rest)
+
+
+def _opens(content: bytes) -> bool:
+    try:
+        soundfile.info(io.BytesIO(content))
+    except soundfile.SoundFileError:
+        return False
+    return True
 
 
 def _after_chunks(content: bytes, position: int) -> int:

@@ -232,6 +232,7 @@ class SoundCheck(Keys):
     silent: list[str]
     seconds_heard: float | UnsetType = UNSET
     cut: list[str] | UnsetType = UNSET
+    max_seconds: int | UnsetType = UNSET
 
 
 class InUse(Keys):

@@ -250,6 +250,21 @@ def test_joined_mp3s_without_a_length_header_are_read_both(tmp_path, between):
     assert len(read_audio(tmp_path / "two.mp3")) == 2 * len(read_audio(tmp_path / "one.mp3")) > 60_000
 
 
+@pytest.mark.parametrize("end", [b"", ID3V1], ids=["bare", "tagged"])
+def test_a_last_frame_of_an_mp3_that_holds_only_padding_is_no_second_sound(tmp_path, end):
+    """Of one length in ten, the encoder's last frame lies beyond the sound, and the decoder leaves it."""
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(1, 44_100)[:9_240], 44_100, format="MP3", subtype="MPEG_LAYER_III")
+    content = path.read_bytes()
+    with path.open("rb", buffering=0) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+        assert len(sound.read()) == 9_240
+        assert module.STEP < len(content) - file.tell() < 200, "the decoder leaves no frame: this test lost its object"
+    path.write_bytes(content + end)
+    assert len(read_audio(path)) == round(9_240 / 44.1 * 16)
+    path.write_bytes(content + end + content)
+    assert "goes on after 0.21 s" in message(path)
+
+
 @every_container
 @pytest.mark.parametrize("end", [ID3V1, APE, APE + ID3V1, b"\0" * 5000], ids=["ID3v1", "APE", "both", "zeros"])
 def test_a_tag_or_zeros_behind_a_sound_do_not_matter(write, name, end):
