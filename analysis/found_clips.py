@@ -15,6 +15,8 @@ def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
     try:
         dataset = load_dataset(Path(data["source"]), Path(data["texts"]) if "texts" in data else None)
         same = dataset_hash(dataset) == data["sha256"]
+        if not same:
+            dataset.check_readable()
     except UserError as error:
         return {}, f"The data could not be read when this page was made, so it has no texts and no sound ({error})."
     if not same:

@@ -3,22 +3,14 @@
     waveform = read_audio(Path("clip.flac"))     # float32 [samples]
     is_silent(waveform)
 
-libsndfile gives what it finds of a file that was cut short, stops at the end of the first of two joined sounds, and
-makes room for what a header claims. Here a file is decoded in blocks, so memory follows what is there, and two promises
-hold for every container. What the decoder left unread is known not to be sound. No more is decoded than asked for.
-
-libsndfile does not compare a sound with what its container says of it. One promise needs one look at the file:
-
-FLAC: frames that are lost in the middle leave another MD5 sum than the header's.
-Ogg: an end that was cut off, or a page that is lost in the middle, is a gap in the numbers of the pages.
-WAV: a length beyond the end of the file is corrected silently, except in libsndfile's log.
-MP3: a length that no header gives is an estimate, which is not compared with anything.
+libsndfile makes room for what a header claims, and gives what it finds of a file that was cut short or joined. Here a
+file is decoded in blocks, so memory follows what is there; a file that is too long by its header is not decoded; and
+`models/sound_container.py` compares what was decoded with the file.
 """
 
 import hashlib
 import io
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +23,7 @@ import soxr
 from errors import UserError
 from files import open_regular
 from models.limits import MAX_SECONDS
+from models.sound_container import RIFF, STEP, fault, flac_sum
 
 SAMPLE_RATE = 16_000
 MIN_SAMPLES = 400  # one analysis window of the mel; the encoder makes no position of less
@@ -38,13 +31,9 @@ MAX_BYTES = 2**30  # a file is held in memory while it is decoded
 MIN_RATE, MAX_RATE = 1_000, 768_000
 MAX_LEVEL = 100.0  # of full scale: no recording, but integers saved as floats
 SILENCE = 1e-4  # -80 dB of full scale, three steps of 16 bits: dither and a codec's noise stay below
-CONTAINERS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
-RIFF = CONTAINERS[:3]
+CONTAINERS = (*RIFF, "FLAC", "OGG", "MP3")
 BLOCK = 2**20  # values decoded at once
-STEP = 64  # bytes at once for decoders that read ahead; fewer than these hold no sound with its header
 NO_LENGTH = 2**62  # frames; libsndfile says more than this of a FLAC whose header has no length
-UNKNOWN_LENGTH = 0x7FFF0000  # what a WAV writer puts that cannot know it, as into a pipe: this or more
-MP3_FRAME = 1152  # encoders differ in whether they count the first, which holds no sound
 
 
 def read_audio(path: Path, max_seconds: float = MAX_SECONDS) -> np.ndarray:
@@ -90,16 +79,16 @@ def decode(content: bytes, path: Path, max_seconds: float = MAX_SECONDS) -> np.n
             _check_claims(path, sound, max_seconds)
             if sound.format in ("FLAC", "OGG"):
                 file.step = STEP
-            bits, md5 = _flac_sum(content) if sound.format == "FLAC" else (0, None)
+            bits, md5 = flac_sum(content) if sound.format == "FLAC" else (0, None)
             waveform, n_frames, digest = _decode(sound, bits if md5 else 0)
-            damage = _damage(content, sound, n_frames, digest == md5) or _unread(content, file.tell(), sound, n_frames)
+            found = fault(content, file.tell(), sound, n_frames, digest)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", None) or error).rstrip(".")
         raise UserError(
             f"{path}: not a readable sound file ({reason}); copy it again, or convert it to wav, flac, ogg, opus or mp3"
         ) from None
-    if damage:
-        raise UserError(f"{path}: {damage}, or leave the clip out")
+    if found:
+        raise UserError(f"{path}: {found}, or leave the clip out")
     if not n_frames:
         raise UserError(f"{path}: holds no sound; leave the clip out or record it again")
     if not np.isfinite(waveform).all():
@@ -170,92 +159,3 @@ def _decode(sound: soundfile.SoundFile, bits: int) -> tuple[np.ndarray, int, byt
             parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     waveform = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     return waveform, n_frames, md5.digest() if bits else None
-
-
-def _damage(content: bytes, sound: soundfile.SoundFile, n_frames: int, same_sum: bool) -> str | None:
-    """How the `n_frames` decoded differ from what the container says of them, and what to do; None if they do not."""
-    again = "; copy or convert it again"
-    is_mpeg = sound.subtype.startswith("MPEG_LAYER")
-    is_estimate = is_mpeg and not _mp3_says_its_length(content)
-    if not is_estimate and n_frames < sound.frames - (MP3_FRAME if is_mpeg else 0):
-        there, claimed = n_frames / sound.samplerate, sound.frames / sound.samplerate
-        return f"is cut short: {there:.2f} of {claimed:.2f} s are there{again}"
-    if sound.format in RIFF and (damage := _wav_damage(sound)):
-        return damage + again
-    if not same_sum:
-        return f"is damaged: the sound does not have the MD5 sum that its header gives{again}"
-    if sound.format == "OGG" and not _ogg_is_whole(io.BytesIO(content)):
-        return f"is cut short or has a gap: a page is missing{again}"
-    return None
-
-
-def _unread(content: bytes, position: int, sound: soundfile.SoundFile, n_frames: int) -> str | None:
-    """What follows the place where decoding ended, and what to do; None for nothing, zeros, tags and a WAV's chunks."""
-    if sound.format in RIFF:
-        position = _after_chunks(content, position)
-    end = len(content) - 128 if content[-128:-125] == b"TAG" else len(content)  # ID3v1
-    if content[end - 32 : end - 24] == b"APETAGEX":
-        has_header = content[end - 9] & 128
-        end -= int.from_bytes(content[end - 20 : end - 16], "little") + (32 if has_header else 0)
-    # A decoder that reads ahead may stand within a tag, or within zeros.
-    left = len(content[position : max(0, end)].rstrip(b"\0"))
-    if left <= STEP:
-        return None
-    why = "another sound is joined to it, or the length in its header is wrong"
-    if not n_frames:
-        why = "the length in its header is 0, as where it was written into a pipe"
-    return (
-        f"goes on after {n_frames / sound.samplerate:.2f} s of sound: {left} bytes are left ({why}); "
-        "write it again with `ffmpeg -i IN OUT.wav`"
-    )
-
-
-def _after_chunks(content: bytes, position: int) -> int:
-    """The end of the RIFF chunks, such as LIST and id3, that follow the sound."""
-    order = "big" if content[:4] == b"RIFX" else "little"
-    while True:
-        start = position + (content[position : position + 1] == b"\0")  # a chunk of odd length is padded
-        name, size = content[start : start + 4], int.from_bytes(content[start + 4 : start + 8], order)
-        end = start + 8 + size
-        is_chunk = len(name) == 4 and all(32 <= byte < 127 for byte in name) and end <= len(content)
-        if not is_chunk or name in (b"RIFF", b"RIFX", b"RF64", b"data", b"fLaC", b"OggS"):
-            return position
-        position = end
-
-
-def _wav_damage(sound: soundfile.SoundFile) -> str | None:
-    # libsndfile corrects a length beyond the end of the file, and says so in its log alone.
-    claim = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-    if claim and int(claim[1]) < UNKNOWN_LENGTH:
-        return f"is cut short: its header announces {claim[1]} bytes of sound, and {claim[2]} are there"
-    if "does not match value from 'ds64'" in sound.extra_info:
-        return "is cut short: its header announces more sound than is there"
-    return None
-
-
-def _flac_sum(content: bytes) -> tuple[int, bytes | None]:
-    """Bits of a sample and the MD5 sum of all samples by the header; None where the header has none (RFC 9639)."""
-    header = content[content.find(b"fLaC") :][:42]
-    return (int.from_bytes(header[20:22], "big") >> 4 & 31) + 1, header[26:42] if any(header[26:42]) else None
-
-
-def _ogg_is_whole(file: BinaryIO) -> bool:
-    """Whether the pages of each stream are numbered without a gap, and end with one marked so (RFC 3533, section 6)."""
-    last_of: dict[bytes, int] = {}
-    is_open: dict[bytes, bool] = {}
-    while len(header := file.read(27)) == 27 and header[:4] == b"OggS":
-        stream, number = header[14:18], int.from_bytes(header[18:22], "little")
-        sizes = file.read(header[26])
-        if last_of.get(stream, number - 1) != number - 1 or len(file.read(sum(sizes))) < sum(sizes):
-            return False
-        last_of[stream], is_open[stream] = number, not header[5] & 4
-    return not any(is_open.values())
-
-
-def _mp3_says_its_length(content: bytes) -> bool:
-    """Whether the first frame is a Xing, Info or VBRI header; without one the length is an estimate."""
-    start = 0
-    if content[:3] == b"ID3":
-        start = 10 + sum((byte & 127) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=False))
-    first = content[start : start + 2048]
-    return any(name in first for name in (b"Xing", b"Info", b"VBRI"))

@@ -98,10 +98,15 @@ class Dataset:
         """`file_hash` of every clip when it is first asked for; None for a file that cannot be read."""
         return self._read[0]
 
-    @property
-    def unreadable(self) -> Mapping[Path, str]:
-        """Why the files without a hash cannot be read."""
-        return self._read[1]
+    def check_readable(self) -> None:
+        """`UserError` for the first clip whose file cannot be read."""
+        unreadable = self._read[1]
+        for clip in self.clips:
+            if clip.path in unreadable:
+                raise UserError(
+                    f"{clip.path}: cannot be read ({unreadable[clip.path]}); put clip {quoted(clip.clip_id)} back, or "
+                    "change its permissions (--on-bad-clip skip leaves its pairs out)"
+                )
 
     @cached_property
     def _read(self) -> tuple[dict[Path, str | None], dict[Path, str]]:
@@ -252,12 +257,8 @@ def dataset_identity(dataset: Dataset, skip_bad_clips: bool = False) -> dict[str
 
     `UserError` when a file cannot be read, unless such clips are skipped.
     """
-    if dataset.unreadable and not skip_bad_clips:
-        clip = next(clip for clip in dataset.clips if clip.path in dataset.unreadable)
-        raise UserError(
-            f"{clip.path}: cannot be read ({dataset.unreadable[clip.path]}); put clip {quoted(clip.clip_id)} back, or "
-            "change its permissions (--on-bad-clip skip leaves its pairs out)"
-        )
+    if not skip_bad_clips:
+        dataset.check_readable()
     identity = {
         "name": dataset.name,
         "source": str(dataset.source),

@@ -121,7 +121,7 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
 
 
 def sound_check(
-    clips: Sequence[Clip], max_samples: int | None = None, max_seconds: float = MAX_SECONDS
+    clips: Sequence[Clip], max_samples: int | None = None, max_seconds: int = MAX_SECONDS
 ) -> dict[str, Any]:
     """Whether every clip's sound can be read, before a long run finds out; which are silence, and which are too long.
 
@@ -143,10 +143,12 @@ def sound_check(
     finally:
         readers.shutdown(cancel_futures=True)
     report = {"passed": not unreadable, "n_clips": len(clips), "unreadable": unreadable, "silent": silent}
+    if max_seconds != MAX_SECONDS:
+        report["max_seconds"] = max_seconds
     return report if max_samples is None else report | {"seconds_heard": max_samples / SAMPLE_RATE, "cut": cut}
 
 
-def _facts(clip: Clip, max_seconds: float) -> DecodedSound | UserError:
+def _facts(clip: Clip, max_seconds: int) -> DecodedSound | UserError:
     """Whether the clip is silence and how many samples it has, or why it cannot be read."""
     try:
         return sound_facts(clip.path, max_seconds)

@@ -246,6 +246,7 @@ class SoundCheck(Keys):
     silent: list[str]
     seconds_heard: Size | UnsetType = UNSET
     cut: list[str] | UnsetType = UNSET
+    max_seconds: int | UnsetType = UNSET
 
 
 class InUse(Keys):

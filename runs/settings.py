@@ -47,7 +47,7 @@ class Settings:
     both_directions: bool = False
     overwrite: bool = False
     skip_bad_clips: bool = False
-    max_seconds: float = MAX_SECONDS
+    max_seconds: int = MAX_SECONDS
     max_failed: float = 0.01
 
 

@@ -149,5 +149,7 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     words += ["--seed", str(of["pair_sampling_seed"])]
     words += [] if of["same_speaker"] else ["--any-speaker"]
     words += ["--both-directions"] if of["both_directions"] else []
-    words += ["--on-bad-clip", "skip"] if run.sounds.get(experiment.name, {}).get("unreadable") else []
+    sounds = run.sounds.get(experiment.name, {})
+    words += ["--on-bad-clip", "skip"] if sounds.get("unreadable") else []
+    words += ["--max-seconds", str(sounds["max_seconds"])] if "max_seconds" in sounds else []
     return ["python", "cli.py", *words, "--engine", of["engine"], "--device", of["device"], "--dtype", of["dtype"]]

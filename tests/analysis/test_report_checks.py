@@ -113,6 +113,9 @@ def test_clips_that_cannot_be_read_or_hold_no_sound_are_named(run):
     assert light(page, SOUNDS) == "failed"
     assert "1 cannot be read: bad (/data/bad.wav: no sound)" in figures(page, SOUNDS)
     assert "--on-bad-clip skip" in page.text  # the command that makes it again would stop without
+    assert "--max-seconds" not in page.text
+    write_json(run / "sanity_check_sounds.json", {"prosody": sounds_found() | {"max_seconds": 3600}})
+    assert "--max-seconds 3600 --engine" in Page(write_report(run)).text
 
 
 def test_pairs_without_a_record_are_counted_and_listed_with_their_reason(run):

@@ -1,10 +1,12 @@
 """A data set is read as its owner meant it, or refused with the file, the row and what to do."""
 
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ import pytest
 import soundfile
 
 from errors import UserError
-from pairs import build_pairs, dataset_hash, load_dataset, pairs_possible
-from pairs.clips import label_spellings, spelling_lines
+from pairs import build_pairs, dataset_hash, dataset_identity, load_dataset, pairs_possible
+from pairs.clips import file_hash, label_spellings, spelling_lines
 
 HEADER = "clip_id,path,text_id,text,semantic_label,prosody_label,speaker"
 ROWS = (
@@ -475,8 +477,18 @@ def test_the_hash_changes_with_one_sample_of_sound(folder):
 def test_a_file_that_vanished_is_refused_by_the_hash(folder):
     dataset = load_dataset(manifest(folder, *ROWS))
     (folder / "c2.wav").unlink()
-    with pytest.raises(UserError, match=r"c2\.wav: cannot be read"):
-        dataset_hash(dataset)
+    with pytest.raises(UserError, match=r"c2\.wav: cannot be read \(No such file or directory\)"):
+        dataset_identity(dataset)
+    skipped = dataset_identity(dataset, skip_bad_clips=True)["sha256"]
+    (folder / "c2.wav").write_bytes(b"back")
+    assert dataset_hash(replace(dataset)) != skipped
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    path = tmp_path / "a.wav"
+    for content in (b"", b"one", b"two", b"two" * 10**6):
+        path.write_bytes(content)
+        assert file_hash(path) == file_hash(path) == hashlib.sha256(content).hexdigest()
 
 
 # --- the package

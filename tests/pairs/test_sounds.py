@@ -10,9 +10,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from analysis.report.sounds import _mp3
 from cli import cli
 from commandline.options import DEMO_DATA
 from errors import UserError
+from models import sound
 from pairs import clips, load_dataset
 from pairs import sounds as module
 from pairs.sounds import SoundCache
@@ -102,23 +104,14 @@ def test_all_controls_of_a_run_decode_and_hash_each_clip_once(decoded, monkeypat
     """Checks, model, report and every control ask for the sounds of the same pairs; the report hashes all data."""
     for name, empty in {"_sounds": OrderedDict(), "_facts": {}, "_nbytes": 0}.items():
         monkeypatch.setattr(module._cache, name, empty)
+    _mp3.cache_clear()
     hashed, sha256 = [], clips._sha256
+    n_decoded, decode = [], sound._decode
+    monkeypatch.setattr(sound, "_decode", lambda *args: n_decoded.append(1) or decode(*args))  # whoever asks
     monkeypatch.setattr(clips, "_hashes", {})
     monkeypatch.setattr(clips, "_sha256", lambda content: hashed.append(sha256(content)) or hashed[-1])
-    words = [
-        "control",
-        "--kind",
-        "all",
-        "--max-pairs",
-        "3",
-        "--layers",
-        "0",
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "run",
-    ]
-    result = CliRunner().invoke(cli, list(map(str, words)))
+    words = f"control --kind all --max-pairs 3 --layers 0 --device cpu --out {tmp_path / 'run'}"
+    result = CliRunner().invoke(cli, words.split())
     assert result.exit_code == 0, result.output
     data = {clip.clip_id: clip.path for clip in load_dataset(DEMO_DATA).clips}
     lists = list(tmp_path.glob("run/pair_list_*.jsonl"))
@@ -126,5 +119,6 @@ def test_all_controls_of_a_run_decode_and_hash_each_clip_once(decoded, monkeypat
     used = {data[row[f"clip_{side}"]] for row in rows for side in "ab"}
     assert len(lists) > 3 and len(used) > 6
     times = Counter(decoded)
-    assert used <= set(times) and set(times.values()) == {1}
+    assert used <= set(times) and set(times.values()) == {1} and len(n_decoded) == len(times)
+    assert _mp3.cache_info().misses > 6, "the report has no sounds: this test has lost its object"
     assert len(hashed) == len(data) == len(set(hashed))

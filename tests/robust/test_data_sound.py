@@ -12,6 +12,7 @@ import soundfile
 
 from errors import UserError
 from models import sound as module
+from models import sound_container
 from models.sound import SAMPLE_RATE, is_silent, read_audio
 
 CONTAINERS = {  # name: format, subtype, rate
@@ -179,7 +180,7 @@ def test_an_mp3_whose_length_is_an_estimate_that_is_too_long_is_read(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[content.index(content[:2], 100) :])
     assert soundfile.info(path).frames > 1.5 * len(sound)
-    assert len(read_audio(path)) == pytest.approx(len(sound), abs=2 * module.MP3_FRAME)
+    assert len(read_audio(path)) == pytest.approx(len(sound), abs=2 * sound_container.MP3_FRAME)
 
 
 def test_tags_before_and_after_an_mp3_do_not_matter(write):
@@ -213,7 +214,7 @@ def test_two_sounds_in_one_file_are_read_both_or_refused(write, name, between):
     assert "goes on after 2.0" in text or "not a readable sound file" in text  # ADPCM fills its last block
     if name.endswith(("flac", "ogg", "opus", "mp3")):
         left = int(text.split("of sound: ")[1].split()[0])
-        assert left == pytest.approx(len(BETWEEN[between] + content), abs=module.STEP)
+        assert left == pytest.approx(len(BETWEEN[between] + content), abs=sound_container.STEP)
 
 
 @pytest.mark.parametrize("second", ["pcm.wav", "16.flac", "vorbis.ogg", "opus.opus", "mpeg.mp3"])
@@ -248,6 +249,23 @@ def test_joined_mp3s_without_a_length_header_are_read_both(tmp_path, between):
     (tmp_path / "one.mp3").write_bytes(one)
     (tmp_path / "two.mp3").write_bytes(one + between + one)
     assert len(read_audio(tmp_path / "two.mp3")) == 2 * len(read_audio(tmp_path / "one.mp3")) > 60_000
+
+
+@pytest.mark.parametrize("end", [b"", ID3V1], ids=["bare", "tagged"])
+def test_a_last_frame_of_an_mp3_that_holds_only_padding_is_no_second_sound(tmp_path, end):
+    """Of one length in ten, the encoder's last frame lies beyond the sound, and the decoder leaves it."""
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(1, 44_100)[:9_240], 44_100, format="MP3", subtype="MPEG_LAYER_III")
+    content = path.read_bytes()
+    with path.open("rb", buffering=0) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+        assert len(sound.read()) == 9_240
+        assert sound_container.STEP < len(content) - file.tell() < 200, (
+            "the decoder leaves no frame: this test lost its object"
+        )
+    path.write_bytes(content + end)
+    assert len(read_audio(path)) == round(9_240 / 44.1 * 16)
+    path.write_bytes(content + end + content)
+    assert "goes on after 0.21 s" in message(path)
 
 
 @every_container
