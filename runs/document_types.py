@@ -97,7 +97,8 @@ class Experiment(Keys):
     threads: Annotated[int | UnsetType, Meta(description="processor threads")] = UNSET
     use_cache: Annotated[bool | UnsetType, Meta(description="of the model's forward; always false")] = UNSET
     engine_tolerance: Annotated[
-        float | UnsetType, Meta(description="logits that count as noise between two ways to compute them")
+        float | UnsetType,
+        Meta(description="logits that count as noise between two ways to compute them, where the largest is 10"),
     ] = UNSET
     near_tie_margin: Annotated[
         float | UnsetType, Meta(description="logits between the best two labels below which noise may decide")
@@ -202,6 +203,7 @@ class SelfPatch(Keys):
     tolerance: float
     last_layer_max_abs_delta_logit: float
     embeddings_max_abs_difference_from_donor: float
+    largest_logit: float | UnsetType = UNSET
 
 
 class DifferingAnswer(Keys):
@@ -223,6 +225,7 @@ class EngineCheck(Keys):
     tolerance: float
     as_written: str | None | UnsetType = UNSET
     max_abs_logit_difference_when_repeated: float | UnsetType = UNSET
+    largest_logit: float | UnsetType = UNSET
 
 
 class SoundCheck(Keys):

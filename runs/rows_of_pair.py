@@ -16,6 +16,7 @@ from runs.row_types import DOSE, PairRow, Record
 OF_PAIR = ("clip_a", "clip_b", "target", "semantic_label_b", "prosody_label_b")
 OF_FIRST = ("logits_base", "logits_donor", "pred_base", "eligible", "len_a", "len_b")
 ROUNDING = 2e-6  # logits are written with six decimals
+TOLERANCE_AT = 10.0  # the size of logits up to which a tolerance is what it says; for larger ones it grows with them
 
 
 class RowCheck:
@@ -23,7 +24,7 @@ class RowCheck:
 
     `values` are those of each swept column, `dose` the only alpha where it is not swept; both are None for a run of the
     version before, which does not say: there the first pair's doses are every pair's. `tolerance` is how far apart two
-    computations of one clip's logits may be.
+    computations of one clip's logits may be, where those are of the size 10.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class RowCheck:
             line, its_length, its_logits = self._clips.setdefault(clip, (number, length, logits))
             if its_length != length:
                 return f"gives clip {_short(clip)} {length} audio positions, where line {line} gives {its_length}"
-            if any(abs(its_logits[label] - value) > self._tolerance for label, value in logits.items()):
+            tolerance = self._tolerance * max(1.0, *(abs(value) / TOLERANCE_AT for value in logits.values()))
+            if any(abs(its_logits[label] - value) > tolerance for label, value in logits.items()):
                 return f"gives clip {_short(clip)} other unpatched logits than line {line}"
         return ""
 
