@@ -166,13 +166,13 @@ class TestEngineCheck:
             assert report["passed"] and checks.moves(demo, readouts[0]) == moved
 
     @pytest.fixture(params=[1e-3, 1.0, 1e3])
-    def scaled(self, request, demo):
+    def scaled(self, request, demo, monkeypatch):
         """The demo with logits so many times as large, and that number."""
-        head = demo.model.llm.lm_head.weight
-        before = head.clone()
-        head.mul_(request.param)
-        yield replace(demo, engine=Engine(demo.model.llm, "tail")), request.param
-        head.copy_(before)
+        llm = demo.model.llm
+        head = torch.nn.Linear(*reversed(llm.lm_head.weight.shape), bias=False).requires_grad_(False)
+        head.weight.copy_(llm.lm_head.weight * request.param)  # of its own: the demo's is its embeddings as well
+        monkeypatch.setitem(llm._modules, "lm_head", head)
+        return replace(demo, engine=Engine(llm, "tail")), request.param
 
     def test_noise_grows_with_the_logits(self, scaled, clips, pairs):
         subject, times = scaled
