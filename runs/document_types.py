@@ -97,8 +97,7 @@ class Experiment(Keys):
     threads: Annotated[int | UnsetType, Meta(description="processor threads")] = UNSET
     use_cache: Annotated[bool | UnsetType, Meta(description="of the model's forward; always false")] = UNSET
     engine_tolerance: Annotated[
-        float | UnsetType,
-        Meta(description="logits that count as noise between two ways to compute them, where the largest is 10"),
+        float | UnsetType, Meta(description="logits that count as noise between two computations, where logits are 10")
     ] = UNSET
     near_tie_margin: Annotated[
         float | UnsetType, Meta(description="logits between the best two labels below which noise may decide")
