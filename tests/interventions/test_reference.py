@@ -118,11 +118,13 @@ class TestExamples:
         gradient = found["stream"].grad
 
         def write(value):
-            value[:, pair.a_span] += 0.2 * gradient[:, pair.a_span]
+            value[:, pair.a_span] += 20 * gradient[:, pair.a_span]
 
         expected = by_hooks(llm, pair.a, (1, "", "output", write))
-        assert expected[7] > logits[7] + 1e-2, "uphill"
-        torch.testing.assert_close(readout(llm, engine, example("uphill"), pair, step=0.2), expected, atol=2e-5, rtol=0)
+        assert expected[7] > logits[7] + 1e-2
+        torch.testing.assert_close(
+            readout(llm, engine, example("uphill"), pair, step=20.0), expected, atol=2e-5, rtol=0
+        )
 
     def test_a_knockout(self, llm, pair, example, engine):
         def hide(module, args, kwargs):
