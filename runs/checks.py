@@ -30,9 +30,24 @@ from pairs.sounds import DecodedSound, sound_facts
 from registry.catalogue import load_intervention
 from runs.job import Job
 
-# Largest |logit difference| that counts as noise of the arithmetic; logits are of the order of 10.
 N_ENGINE_PAIRS = 2
+# Largest |logit difference| that counts as noise of the arithmetic where the largest logit is 10; it grows with that.
 NOISE = {torch.float32: 1e-3, torch.float16: 1e-1, torch.bfloat16: 5e-1}
+NOISE_AT = 10.0
+
+
+def noise(subject: Subject, largest_logit: float) -> float:
+    """Largest |logit difference| that counts as noise where logits are as large as `largest_logit` says."""
+    return float(f"{NOISE[subject.model.llm.dtype] * largest_logit / NOISE_AT:.3g}")
+
+
+def largest_logit(subject: Subject, logits: torch.Tensor) -> float:
+    """Largest |logit| of the labels and of the most likely token, in readouts `[rows, vocabulary]`.
+
+    Others do not count: a model may give tokens that it never says the lowest number there is.
+    """
+    counted = torch.cat([logits[:, subject.labels.token_ids], logits.amax(1, keepdim=True)], dim=1)
+    return counted.abs().max().item()
 
 
 def span_check(subject: Subject, clips: Sequence[Clip]) -> dict[str, Any]:
@@ -94,19 +109,19 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
     The last two hold for any causal decoder, whatever its weights. All of it runs as written, whatever the engine.
     """
     engine, patch, self_patch = subject.engine, load_intervention("patch"), load_intervention("self")
-    tolerance = NOISE[subject.model.llm.dtype]
-    difference, agree, last_layer, embeddings = 0.0, 0, 0.0, 0.0
+    difference, agree, last_layer, embeddings, largest = 0.0, 0, 0.0, 0.0, 0.0
     label_ids = subject.labels.token_ids
     for clip, other in zip(clips, [*clips[1:], clips[0]], strict=True):
         a, b = subject.clips.get(clip), subject.clips.get(other)
         logits = engine.as_written(self_patch, align(a, a), layers, [{}]).logits
         difference = max(difference, _distance(logits[1:], logits[:1]))
+        largest = max(largest, largest_logit(subject, logits[:1]))
         answers = logits[:, label_ids].argmax(1)
         agree += int((answers[1:] == answers[0]).sum())
         logits = engine.as_written(patch, align(a, b), [engine.n_layers - 1], [{}]).logits
         last_layer = max(last_layer, _distance(logits[1:], logits[:1]))
         embeddings = max(embeddings, _embedding_difference(subject, clip, other))
-    total = len(clips) * len(layers)
+    total, tolerance = len(clips) * len(layers), noise(subject, largest)
     return {
         "passed": agree == total and difference <= tolerance and last_layer == 0 and embeddings <= tolerance,
         "clips": [clip.clip_id for clip in clips],
@@ -115,6 +130,7 @@ def self_patch_check(subject: Subject, clips: Sequence[Clip], layers: Sequence[i
         "prediction_agreement": agree / total,
         "max_abs_delta_logit": difference,
         "tolerance": tolerance,
+        "largest_logit": largest,
         "last_layer_max_abs_delta_logit": last_layer,
         "embeddings_max_abs_difference_from_donor": embeddings,
     }
@@ -186,9 +202,8 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
     """
     subject = job.subject
     engine, label_ids = subject.engine, subject.labels.token_ids
-    tolerance = NOISE[subject.model.llm.dtype]
-    difference, differing, total, compared, readouts = 0.0, [], 0, [], []
-    repeated, reads_donor = 0.0, False
+    differing, total, compared, readouts = [], 0, [], []
+    difference, repeated, largest, reads_donor = 0.0, 0.0, 0.0, False
     for pair in pairs:
         if len(compared) == N_ENGINE_PAIRS:
             break
@@ -204,7 +219,8 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
         readouts.append(found)
         reads_donor |= bool(expected.reads_donor)
         apart = _distance(found.logits, expected.logits)
-        if apart > tolerance:
+        largest = max(largest, largest_logit(subject, expected.logits))
+        if apart > noise(subject, largest):
             repeated = _distance(job.as_written(plain).logits, expected.logits)
         difference = max(difference, apart)
         answers, textbook = (logits[:, label_ids] for logits in (found.logits, expected.logits))
@@ -215,6 +231,7 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
             for row in rows
         ]
         total += len(answers)
+    tolerance = noise(subject, largest)
     report = {
         "passed": difference <= tolerance,
         "engine": engine.name,
@@ -229,14 +246,15 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
         "max_abs_logit_difference": difference,
         "max_abs_logit_difference_when_repeated": repeated,
         "tolerance": tolerance,
+        "largest_logit": largest,
     }
     return report, readouts
 
 
-def moves(readouts: Readouts, tolerance: float) -> bool:
+def moves(subject: Subject, readouts: Readouts) -> bool:
     """Whether any call changed what stood where it wrote, or the readout by more than the arithmetic's noise."""
-    moved = any(note.shift > 0 for note in readouts.notes)
-    return moved or _distance(readouts.logits, readouts.logits[:1]) > tolerance
+    moved, own = any(note.shift > 0 for note in readouts.notes), readouts.logits[:1]
+    return moved or _distance(readouts.logits, own) > noise(subject, largest_logit(subject, own))
 
 
 def _embedding_difference(subject: Subject, clip: Clip, other: Clip) -> float:

@@ -108,7 +108,7 @@ class Experiment(Keys):
     threads: Annotated[AtLeastOne | UnsetType, Meta(description="processor threads")] = UNSET
     use_cache: Annotated[bool | UnsetType, Meta(description="of the model's forward; always false")] = UNSET
     engine_tolerance: Annotated[
-        Size | UnsetType, Meta(description="logits that count as noise between two ways to compute them")
+        Size | UnsetType, Meta(description="logits that count as noise between two computations, where logits are 10")
     ] = UNSET
     near_tie_margin: Annotated[
         Size | UnsetType, Meta(description="logits between the best two labels below which noise may decide")
@@ -215,6 +215,7 @@ class SelfPatch(Keys):
     tolerance: Size
     last_layer_max_abs_delta_logit: Size
     embeddings_max_abs_difference_from_donor: Size
+    largest_logit: Size | UnsetType = UNSET
 
 
 class DifferingAnswer(Keys):
@@ -237,6 +238,7 @@ class EngineCheck(Keys):
     as_written: str | None | UnsetType = UNSET
     reads_donor: bool | UnsetType = UNSET
     max_abs_logit_difference_when_repeated: Size | UnsetType = UNSET
+    largest_logit: Size | UnsetType = UNSET
 
 
 class SoundCheck(Keys):

@@ -18,7 +18,7 @@ from errors import CHECK_FAILED, UserError
 from pairs import Clip, Dataset, Pair
 from pairs.clips import listing
 from pairs.shown import shown
-from runs.checks import N_ENGINE_PAIRS, NOISE, engine_check, moves, self_patch_check, sound_check, span_check, usable
+from runs.checks import N_ENGINE_PAIRS, engine_check, moves, self_patch_check, sound_check, span_check, usable
 from runs.directory import RunDir
 from runs.fewer_rows import with_fewer_rows
 from runs.job import Job
@@ -83,7 +83,7 @@ def run_checks(
         f"self-patch: {silent['prediction_agreement']:.0%} of {silent['n_predictions']} answers unchanged, largest "
         f"|Δlogit| {silent['max_abs_delta_logit']:.2g}; last layer {silent['last_layer_max_abs_delta_logit']:.2g} "
         f"(must be 0); embeddings {silent['embeddings_max_abs_difference_from_donor']:.2g} from B "
-        f"(noise up to {silent['tolerance']:g})"
+        f"(noise up to {silent['tolerance']:g}, where logits are up to {silent['largest_logit']:.3g})"
     )
     _gate(
         silent["passed"],
@@ -104,7 +104,8 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: RunDir, say: S
     run.update_json("sanity_check_engine.json", name, found)
     say(
         f"engine {found['engine']}, held against stepwise on {len(found['pairs'])} pairs: largest |Δlogit| "
-        f"{found['max_abs_logit_difference']:.2g} (noise up to {found['tolerance']:g}), "
+        f"{found['max_abs_logit_difference']:.2g} (noise up to {found['tolerance']:g}, where logits are up to "
+        f"{found['largest_logit']:.3g}), "
         f"{found['n_differing_predictions']} of {found['n_predictions']} answers differ"
     )
     if found["as_written"]:
@@ -122,8 +123,7 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: RunDir, say: S
 
 
 def _any_moves(job: Job, readouts: Sequence[Readouts]) -> bool:
-    tolerance = NOISE[job.subject.model.llm.dtype]
-    return any(moves(found, tolerance) for found in readouts)
+    return any(moves(job.subject, found) for found in readouts)
 
 
 def _moves_later(job: Job, pairs: Sequence[Pair]) -> bool:

@@ -32,6 +32,7 @@ LOGITS = ("logits_base", "logits_patch", "logits_donor")
 OF_PAIR = ("clip_a", "clip_b", "target", "semantic_label_b", "prosody_label_b")
 OF_FIRST = ("logits_base", "logits_donor", "pred_base", "eligible", "len_a", "len_b")
 ROUNDING = 2e-6  # logits are written with six decimals
+TOLERANCE_AT = 10.0  # the size of logits up to which a tolerance is what it says; for larger ones it grows with them
 _NUMBER_OF = {label: number for number, label in enumerate(LABELS)}
 _TYPES = {bool: np.bool_, int: np.int64, float: np.float64}
 
@@ -204,7 +205,9 @@ class _Check:
             bad[rows[lengths[side::2] != its]] = True
             yield bad, lambda row, side=side: self._other_length(columns, pairs, row, side)
             bad = np.zeros(n, bool)
-            bad[rows[(np.abs(logits[side::2] - self._clip_logits[mine]) > self._tolerance).any(1)]] = True
+            own = logits[side::2]
+            tolerance = self._tolerance * np.maximum(1, np.abs(own).max(1) / TOLERANCE_AT)
+            bad[rows[np.abs(own - self._clip_logits[mine]).max(1) > tolerance]] = True
             yield (
                 bad,
                 lambda row, side=side: (

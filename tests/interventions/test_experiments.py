@@ -9,7 +9,7 @@ from engine.engine import Engine
 from engine.pair_input import align
 from engine.written import WrittenLM
 from interventions import load_intervention
-from interventions.mean import class_means
+from interventions.mean import class_mean
 from interventions.non_audio import prompt_run
 from pairs import build_pairs
 from runs.pair_loop import run_table
@@ -90,14 +90,14 @@ def test_a_window_of_all_writes_the_donor_at_every_layer(pair, alpha):
     torch.testing.assert_close(whole[1], by_hooks(llm, pair.a, *map(write, LAYERS)), atol=1e-4, rtol=0)
 
 
-def test_the_class_means_are_over_the_clips_that_reach_a_position():
+def test_the_class_mean_is_over_the_clips_that_reach_a_position():
     llm = make_llm()
     clips = [make_clip(2, 1), make_clip(4, 2)]
     with torch.inference_mode():
-        means = class_means(WrittenLM(llm), clips)
+        mean = class_mean(WrittenLM(llm), clips, 1)
     short, long = (hooked(llm, clip.inputs_embeds)[1][1][:, clip.span] for clip in clips)
     expected = torch.cat([(short + long[:, :2]) / 2, long[:, 2:]], dim=1)
-    torch.testing.assert_close(means[1], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "path"), [("attention", "self_attn"), ("mlp", "mlp")])

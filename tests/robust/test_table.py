@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = ["tried", "how", "what happens", "test"]
-SECTIONS = """Interruption, Workers, Two at once, Other settings, Numbers, Files of a run, Data, Checkpoints, Options,
-Fuzz, Load, Security, Windows and macOS"""
+SECTIONS = """Interruption, Workers, Two at once, Other settings, Numbers, Experiments, Files of a run, Data,
+Checkpoints, Options, Fuzz, Load, Security, Windows and macOS"""
 NAME = re.compile(r"`(tests/[\w/]+\.py(?:::\w+)+)`")
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import engine as engine_module
 from engine import fused
 from engine.engine import Engine, Readouts
 from engine.sites import Tracked
@@ -127,9 +128,9 @@ class TestEngineCheck:
 
     def test_an_answer_that_noise_flips_is_counted_with_its_margin(self, demo, pairs, monkeypatch):
         def nearly_tied(other):
-            logits = torch.zeros(4, demo.model.llm.config.vocab_size)
-            logits[:, demo.labels.token_ids[3]] = 1e-4
-            logits[2, demo.labels.token_ids[1]] = other
+            logits = torch.full((4, demo.model.llm.config.vocab_size), 9.0)
+            logits[:, demo.labels.token_ids[3]] += 1e-4
+            logits[2, demo.labels.token_ids[1]] += other
             return lambda *rest: Readouts(logits, [])
 
         monkeypatch.setattr(demo.engine, "readouts", nearly_tied(2e-4), raising=False)
@@ -138,7 +139,7 @@ class TestEngineCheck:
         assert report["passed"] and report["n_differing_predictions"] == 1
         (flip,) = report["differing_predictions"]
         assert (flip["pair_id"], flip["row"]) == (pairs[0].pair_id, 2)
-        assert flip["stepwise_margin"] == pytest.approx(1e-4)
+        assert flip["stepwise_margin"] == pytest.approx(1e-4, rel=0.02)
 
     def test_an_experiment_that_is_not_the_same_twice_is_not_blamed_on_the_engine(self, demo, pairs):
         @intervention
@@ -162,4 +163,38 @@ class TestEngineCheck:
 
         for experiment, moved in ((still, False), (load_intervention("patch"), True)):
             report, readouts = checks.engine_check(make_job(demo, experiment, [0]), pairs[:1])
-            assert report["passed"] and checks.moves(readouts[0], 1e-3) == moved
+            assert report["passed"] and checks.moves(demo, readouts[0]) == moved
+
+    @pytest.fixture(params=[1e-3, 1.0, 1e3])
+    def scaled(self, request, demo, monkeypatch):
+        """The demo with logits so many times as large, and that number."""
+        llm = demo.model.llm
+        head = torch.nn.Linear(*reversed(llm.lm_head.weight.shape), bias=False).requires_grad_(False)
+        head.weight.copy_(llm.lm_head.weight * request.param)  # of its own: the demo's is its embeddings as well
+        monkeypatch.setitem(llm._modules, "lm_head", head)
+        return replace(demo, engine=Engine(llm, "tail")), request.param
+
+    def test_noise_grows_with_the_logits(self, scaled, clips, pairs):
+        subject, times = scaled
+        report = self.check(subject, pairs)
+        assert report["passed"] and report["largest_logit"] == pytest.approx(13 * times, rel=0.4)
+        assert report["tolerance"] == pytest.approx(1e-4 * report["largest_logit"], rel=0.01)
+        silent = checks.self_patch_check(subject, clips[:2], range(subject.engine.n_layers))
+        assert silent["passed"] and silent["tolerance"] == pytest.approx(1e-4 * silent["largest_logit"], rel=0.01)
+
+    @pytest.mark.parametrize("wrong_by", [1.0, 1e-2])
+    def test_a_wrong_engine_fails_at_any_size_of_logits(self, scaled, pairs, monkeypatch, wrong_by):
+        run_rows = engine_module.run_rows
+
+        def wrong(*args):
+            logits = run_rows(*args)
+            return logits + wrong_by * 0.1 * logits.std() * torch.arange(len(logits))[:, None]
+
+        monkeypatch.setattr(engine_module, "run_rows", wrong)
+        report = self.check(scaled[0], pairs)
+        assert not report["passed"] and report["max_abs_logit_difference"] > report["tolerance"]
+
+    def test_logits_that_a_model_never_reaches_do_not_count(self, demo):
+        logits = torch.zeros(2, demo.model.llm.config.vocab_size)
+        logits[:, demo.labels.token_ids[0]], logits[:, -1] = 5, torch.finfo(torch.float32).min
+        assert checks.largest_logit(demo, logits) == 5
