@@ -16,7 +16,7 @@ from analysis.alike import curve_differences
 from analysis.contrast_kinds import ALL, ELIGIBLE, Contrast, Side, contrast
 from analysis.figure_style import BLUE, GREY, LIGHT_GREY, finished, layer_axis
 from analysis.results import KINDS, Results
-from analysis.rounding import with_interval
+from analysis.rounding import BOTH_OPEN, with_interval
 
 STEM = "contrast_prosody_vs_semantic"
 NOT_SHOWN = (
@@ -67,7 +67,7 @@ def said(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
         text = f"B's words stop overriding A's answer {value} layers{inserted} earlier than B's voice does"
     text += f", {of}"
     if not interval:
-        return f"{text}; there is no 95 % interval{f': {reason}' if reason else ''}."
+        return f"{text}; {f'there is no 95 % interval: {reason}' if reason else BOTH_OPEN}."
     low, high = whole["low"], whole["high"]
     if (low is None or low <= 0) and (high is None or high >= 0):
         text += ". The interval includes 0, so the order of the two is open"

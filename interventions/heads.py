@@ -1,4 +1,4 @@
-"""Which attention heads carry the voice? Each head's part of what attention mixes is B's, one head at a time."""
+"""Which heads are enough for B to override the answer? A head's part of what attention mixes is B's, one at a time."""
 
 import torch
 

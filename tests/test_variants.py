@@ -264,11 +264,12 @@ def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_p
     records = pd.read_json(out / "patching_records_noise-prosody.jsonl", lines=True)
     flips = records[records["eligible"]].groupby("layer")["flip_to_target"].mean()
     n = records[records["eligible"]]["pair_id"].nunique()
-    own = f"A's own rate, {1 - records['eligible'].mean():.0%}, is all of its flip-to-target rate"
-    if flips.max() == 0:
-        assert f"none of the {n} eligible pairs flipped to the target at any layer, so that {own}" in text
-    else:
-        assert f"of the {n} eligible pairs at most {flips.max():.0%} flipped to the target" in text and own not in text
+    assert flips.max() == 0 and n < 3  # so all of the rate are answers that were the target before
+    rate = 1 - records.drop_duplicates("pair_id")["eligible"].mean()
+    own = f"answers that were the target before (A's own rate, {rate:.0%})"
+    of_noise = text[text.rindex("noise-prosody (Gaussian") :]
+    assert f": none of the {n} eligible pairs flipped to the target at any layer, and what its" in of_noise
+    assert own in of_noise
 
 
 def test_of_a_lens_alone_the_report_says_that_nothing_is_changed(tmp_path):
@@ -298,4 +299,4 @@ def test_of_a_control_with_a_donor_alone_the_report_names_the_donor(tmp_path):
     assert "written: output of the block (residual stream); from B's activations)" in text
     assert "We studied opens2s-demo" in text and "We used activation patching" not in text
     of_self = r"self \(A's own residual stream is written back into A: no answer may change; [^.]*\)"
-    assert re.search(rf"{of_self}: A's answer changed in at most 0% of 3 pairs\.", text)
+    assert re.search(rf"{of_self}: A's answer changed in none of 3 pairs\.", text)

@@ -14,7 +14,7 @@ from analysis.lens import is_lens
 from analysis.metrics import main_rate
 from analysis.report.experiments import Experiment, Run
 from analysis.report.variants import LENS_LIMIT, alignment_in_time, lens_result
-from analysis.rounding import with_interval
+from analysis.rounding import BOTH_OPEN, with_interval
 from analysis.tables import lengths_apart
 from analysis.words_and_voice import n_named
 
@@ -79,7 +79,7 @@ def limits(run: Run) -> list[str]:
 def question(run: Run) -> str:
     """What was asked, in one paragraph."""
     model, prompt = run.config["model"], run.config["prompt"]["user"]
-    counts = sorted({len(experiment.settings["layers_to_patch"]) for experiment in run.experiments})
+    counts = sorted({len(experiment.settings["layers_to_patch"]) for experiment in run.mains or run.experiments})
     where = "all" if counts == [model["n_layers"]] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
     layers, data = f"{where} {model['n_layers']} layers", run.config["data"]["name"]
     if not run.mains:
@@ -201,9 +201,10 @@ def methods(run: Run, headline: list[str]) -> str:
         *_patching(run),
         f"{_engines(run)}.",
     ]
+    sentences.append(hand_over_means(run))
     for experiment in run.mains:
         sentences += [_sampling(run, experiment), *_result(experiment), *_of_how_many(experiment)]
-    sentences += [hand_over_means(run), *headline[:1], *_intervals(run)]
+    sentences += [*headline[:1], *_intervals(run)]
     measured = [experiment for experiment in run.others if experiment.records is not None]
     sentences += [lens_result(experiment) for experiment in measured if is_lens(experiment.settings)]
     sentences += [
@@ -301,30 +302,29 @@ def hand_over_means(run: Run) -> str:
 
 def _layer(found: dict[str, float | None]) -> str:
     layer, interval = with_interval(found["layer"], found["low"], found["high"])
-    remark = interval or (f"no interval: {found['reason']}" if found.get("reason") else "")
-    return f"{layer} ({remark})" if remark else layer
+    remark = interval or (f"no interval: {found['reason']}" if found.get("reason") else BOTH_OPEN)
+    return f"{layer} ({remark})"
 
 
 def _outcome(experiment: Experiment) -> str:
     """How often A's answer became the target among eligible pairs, and how often it changed at all."""
     metrics = experiment.metrics
     top = metrics.loc[metrics["flip_from_base_rate"].idxmax()]
-    changed = f"A's answer changed in at most {top['flip_from_base_rate']:.0%} of {int(top['n_pairs'])} pairs"
-    changed += f" ({experiment.cell(top)})" if top["flip_from_base_rate"] else ""
+    rate, of = top["flip_from_base_rate"], f"of {int(top['n_pairs'])} pairs"
+    changed = f"A's answer changed in {f'at most {rate:.0%} {of} ({experiment.cell(top)})' if rate else f'none {of}'}"
+    eligible = metrics["flip_to_target_rate_eligible"]
     if main_rate(experiment.settings["intervention"]) == "flip_from_base_rate":
         return changed
-    eligible = metrics["flip_to_target_rate_eligible"]
     if eligible.isna().all():
         return f"no pair was eligible; {changed}"
-    most = metrics.loc[eligible.idxmax()]
-    n, rate = int(most["eligible_count"]), most["flip_to_target_rate_eligible"]
-    own = f"A's own rate, {most['base_is_target_rate']:.0%}"
-    if rate == 0:
-        return (
-            f"none of the {n} eligible pairs flipped to the target at any layer, so that {own}, is all of its "
-            f"flip-to-target rate; {changed}"
-        )
-    return f"of the {n} eligible pairs at most {rate:.0%} flipped to the target ({experiment.cell(most)}); {changed}"
+    top = metrics.loc[eligible.idxmax()]
+    rate, of = top["flip_to_target_rate_eligible"], f"of the {int(top['eligible_count'])} eligible pairs"
+    if rate:
+        return f"{of} at most {rate:.0%} flipped to the target ({experiment.cell(top)}); {changed}"
+    return (
+        f"none {of} flipped to the target at any layer, and what its flip-to-target rate counts are answers that were "
+        f"the target before (A's own rate, {top['base_is_target_rate']:.0%}); {changed}"
+    )
 
 
 def _checks(run: Run) -> list[str]:

@@ -18,7 +18,7 @@ TEXT, SPEAKER, CLIP, PAIR = 0.7, 0.5, 0.4, 0.7  # spread of the effects on a pai
 
 
 def draw(random, n_texts=30, later=0.0, n_pairs=80, n_speakers=1, n_voices=5):
-    """A prosody and a semantic experiment; the first hands over `later` layers behind the other."""
+    """A prosody and a semantic experiment; the hand-over layer of the first is `later` layers behind."""
     text, active = random.normal(0, TEXT, n_texts), random.random(n_texts) < ACTIVE
     speaker = random.normal(0, SPEAKER, n_speakers) * (n_speakers > 1)
     clip = random.normal(0, CLIP, (n_texts, n_speakers, n_voices))

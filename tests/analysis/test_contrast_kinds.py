@@ -237,6 +237,11 @@ OF_TWO = pd.DataFrame({"text_id_a": ["1", "2"], "text_id_b": ["2", "1"], "speake
             "speakers; there is no 95 % interval: too few texts.",
         ),
         (
+            (0.85, None, None),
+            "B's words stop overriding A's answer 0.85 layers earlier than B's voice does, in these 2 texts and 2 "
+            "speakers; its 95 % interval reaches beyond the layers patched at both ends.",
+        ),
+        (
             (None, None, None, "the second curve starts no higher than A's own rate"),
             "Which of B's words and B's voice stops overriding A's answer earlier, in these 2 texts and 2 speakers, "
             "cannot be told: the semantic curve starts no higher than A's own rate.",
