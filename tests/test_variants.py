@@ -114,7 +114,7 @@ def test_the_documented_commands_work_beside_a_run_with_other_pairs(tmp_path, mo
         registry._plugins.clear()
         catalogue.cache_clear()
         call(*of_your_own, "--max-pairs", "2", *few)
-    assert (tmp_path / "results" / "my-idea" / "report.html").exists()
+    assert (tmp_path / "results" / "my-idea" / "patching_config.json").exists()
 
 
 def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
@@ -124,9 +124,8 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
     path.write_text(HALF.replace("share=0.5", 'share=0.5, word="a"'))
     out, again = tmp_path / "run", tmp_path / "again"
     with without_figures():
-        call(
-            "first-half", "--plugin", path, "--share", "0.25,0.5", "--word", "b; c", "--any-speaker", "--out", out, *FEW
-        )
+        given = ("--share", "0.25,0.5", "--word", "b; c", "--any-speaker")
+        call("first-half", "--plugin", path, *given, "--out", out, *FEW)
         (line,) = commands(read_run(Results(out)))
         words = shlex.split(line)
         assert words[:2] == ["python", "cli.py"]
@@ -140,10 +139,10 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (errno.ENOSPC, "cannot be written (No space left on device); make room, or pass another --in"),
+        (errno.ENOSPC, "(No space left on device); make room, or pass another --in"),
         (
             errno.EACCES,
-            "cannot be written (Permission denied); see to its folder and permissions, or pass another --in",
+            "(Permission denied); see to its folder and permissions, or pass another --in",
         ),
     ],
 )
@@ -154,7 +153,7 @@ def test_new_on_a_full_or_forbidden_disk_leaves_nothing_and_can_be_called_again(
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full)
         message = fails("new", "my-idea", "--in", tmp_path, status=1)
-    assert message == f"error: {tmp_path / 'my_idea.py'}: {expected}" and not list(tmp_path.iterdir())
+    assert message == f"error: {tmp_path / 'my_idea.py'}: cannot be written {expected}" and not list(tmp_path.iterdir())
     assert "written: " in call("new", "my-idea", "--in", tmp_path)
 
 
