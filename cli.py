@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the imports below, which take a moment
     quiet_from_the_start()
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def new(name: str, folder: Path | None) -> None:
     if name in cli.commands or name == "all":
         raise UserError(f"{name}: is a word of the program already; choose another name", BAD_USAGE)
     path = write_template(name, folder)
-    plugin = f" --plugin {path}" if folder else ""
+    plugin = f" --plugin {shlex.quote(str(path))}" if folder else ""
     click.echo(f"written: {path}\ntry it:  python cli.py {name}{plugin} --max-pairs 5 --out results/try-{name}")
 
 

@@ -93,8 +93,11 @@ def spec_of(chart: alt.TopLevelMixin) -> dict[str, Any]:
 
 
 def escape(text: str) -> str:
-    """A text in which control characters and lone surrogates, which no SVG, CSV or UTF-8 file holds, are escaped."""
-    return NOT_IN_XML.sub(lambda found: repr(found[0])[1:-1], text)
+    """A text with a picture such as ␀ for each control character, and � for what else no SVG or UTF-8 file holds.
+
+    Backslashes would not do: Vega reads some texts as expressions, in which \\x00 is the character again.
+    """
+    return NOT_IN_XML.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd", text)
 
 
 def _escaped(part: Any) -> Any:

@@ -71,6 +71,7 @@ def shown(metrics: pd.DataFrame) -> str:
         note = f"\n({BEST_SHOWN} of {len(metrics)} cells, those with the highest flip_to_target_rate)"
     columns = metrics.attrs["shown"]
     few = with_all_digits(few[columns], [name for name in columns if name not in (*SHOWN, *lens.SHOWN)])
+    few = few.map(lambda value: escape(value) if isinstance(value, str) else value)
     return few.to_string(index=False, float_format="{:.3f}".format) + note
 
 

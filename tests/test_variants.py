@@ -1,11 +1,18 @@
 """A new intervention is one file: command, help, options, files and messages for mistakes come by themselves."""
 
+import errno
 import json
+import os
 import re
+import shlex
 
 import pandas as pd
 import pytest
 
+from analysis.report.experiments import read_run
+from analysis.report.overview import commands
+from analysis.results import Results
+from commandline.options import DEMO_MODEL, ROOT
 from interventions import catalogue
 from registry import catalogue as registry
 from registry import template
@@ -89,6 +96,68 @@ def test_new_writes_a_file_that_runs_as_it_is(tmp_path):
     mine, main = (rows(out / f"patching_records_{name}.jsonl") for name in ("my-idea-prosody", "prosody"))
     assert [r["logits_patch"] for r in mine] == [r["logits_patch"] for r in main]
     assert "already" in fails("new", "my-idea", "--in", tmp_path, status=2)
+
+
+def test_the_documented_commands_work_beside_a_run_with_other_pairs(tmp_path, monkeypatch):
+    docs = (ROOT / "docs" / "interventions.md").read_text(encoding="utf-8")
+    new, run, of_your_own = (
+        shlex.split(line, comments=True)[2:] for line in docs.splitlines() if line.startswith("python cli.py")
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("commandline.options.RESULTS", tmp_path / "results")
+    few = ("--layers", "0,3", "--device", "cpu")
+    with without_figures():
+        call("patch", "--kind", "prosody", "--max-pairs", "2", *few)
+        said = call(*new, "--in", tmp_path)
+        tried = shlex.split(said.splitlines()[-1].partition("python cli.py ")[2])
+        assert tried == [run[0], "--plugin", str(tmp_path / "my_idea.py"), *run[1:]]
+        call(*tried, *few)
+        (tmp_path / "path" / "to").mkdir(parents=True)
+        (tmp_path / "my_idea.py").rename(tmp_path / "path" / "to" / "file.py")
+        registry._plugins.clear()
+        catalogue.cache_clear()
+        call(*of_your_own, "--max-pairs", "2", *few)
+    assert (tmp_path / "results" / "my-idea" / "patching_config.json").exists()
+
+
+def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
+    folder = tmp_path / "a folder; of $mine"
+    folder.mkdir()
+    path = folder / "idea.py"
+    path.write_text(HALF.replace("share=0.5", 'share=0.5, word="a"'))
+    out, again = tmp_path / "run", tmp_path / "again"
+    with without_figures():
+        given = ("--share", "0.25,0.5", "--word", "b; c", "--any-speaker")
+        call("first-half", "--plugin", path, *given, "--out", out, *FEW)
+        (line,) = commands(read_run(Results(out)))
+        words = shlex.split(line)
+        assert words[:2] == ["python", "cli.py"]
+        call(*(str(DEMO_MODEL) if word == "MODEL" else word for word in words[2:]), "--out", again)
+    config, other = (json.loads((run / "patching_config.json").read_text()) for run in (out, again))
+    assert config == other and config["experiments"]["first-half-prosody"]["plugin"] == str(path)
+    name = "patching_records_first-half-prosody.jsonl"
+    assert (out / name).read_bytes() == (again / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (errno.ENOSPC, "(No space left on device); make room, or pass another --in"),
+        (
+            errno.EACCES,
+            "(Permission denied); see to its folder and permissions, or pass another --in",
+        ),
+    ],
+)
+def test_new_on_a_full_or_forbidden_disk_leaves_nothing_and_can_be_called_again(tmp_path, monkeypatch, error, expected):
+    def full(descriptor):
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        message = fails("new", "my-idea", "--in", tmp_path, status=1)
+    assert message == f"error: {tmp_path / 'my_idea.py'}: cannot be written {expected}" and not list(tmp_path.iterdir())
+    assert "written: " in call("new", "my-idea", "--in", tmp_path)
 
 
 def test_both_spellings_of_a_name_work(plugin):

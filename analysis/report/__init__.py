@@ -19,6 +19,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.figure_style import escape
 from analysis.found_clips import find_clips
 from analysis.report import evidence, overview, words
 from analysis.report.browser import browser_data
@@ -66,7 +67,7 @@ def write_report(results: Results) -> Path:
         settings=overview.settings(content),
         commands=overview.commands(content),
     )
-    return write_whole(results.run / "report.html", page)
+    return write_whole(results.run / "report.html", escape(page))
 
 
 def _environment() -> Environment:

@@ -9,6 +9,10 @@ import pytest
 from analysis import charts, curves, figure_style, summary
 from analysis.charts import charts_of
 from analysis.compare import compare, differing
+from analysis.figure_style import NOT_IN_XML
+from analysis.report import write_report
+from analysis.report.experiments import read_run
+from analysis.report.overview import commands
 from analysis.results import Results, left_out
 from analysis.summary import shown, summarise
 from errors import UserError
@@ -250,6 +254,47 @@ def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(copie
     else:
         assert "B's own rate (B unpatched) 100%; A's own rate (A unpatched) 10%" in flips["title"]["subtitle"]
         assert len(rows_of(figures["delta_logit_curve_random-prosody"])) == len(expected)
+
+
+@pytest.mark.parametrize("column", ["patch_alpha", "scale"])
+def test_values_that_differ_beyond_six_digits_are_told_apart_everywhere(copied, column):
+    close = [0.1, 0.10000001]
+    sweep(copied, [{column: value} for value in close], [column])
+    results = Results(copied)
+    table = shown(summarise(results, "random-prosody")[0])
+    metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
+    assert list(metrics[column]) == close * len(LAYERS) and (metrics["n_pairs"] == 10).all()
+    assert sum(" 0.10000001 " in line for line in table.splitlines()) == len(LAYERS)
+    name = {"patch_alpha": "alpha"}.get(column, column)
+    flips = rows_of(figures_of(copied, "random-prosody")["flip_rate_curve_random-prosody"])
+    assert {f"{name} 0.1", f"{name} 0.10000001"} <= set(flips["series"])
+    page = write_report(results).read_text()
+    assert f"{name} 0.10000001" in page and page.count(">0.10000001<") >= len(LAYERS)
+    (repeat,) = (line for line in commands(read_run(results)) if "random" in line)
+    assert f"--{name} 0.1,0.10000001" in repeat
+
+
+UNFIT = "=1+1\x00\x1b\x7f\ufffe"
+
+
+def test_a_text_that_no_svg_holds_is_drawn_with_pictures_of_its_characters(run, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "run")
+    sweep(copied, [{"mode": "a\x01"}, {"mode": "a\x02"}], ["mode"], site=UNFIT)
+    table = shown(summarise(Results(copied), "random-prosody")[0])
+    svg = (copied / "flip_rate_curve_random-prosody.svg").read_text()
+    assert "mode a␁" in svg and "mode a␂" in svg and "=1+1␀␛" in svg
+    metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
+    assert set(metrics["site"]) == {"'=1+1␀␛\x7f\ufffd"} and set(metrics["mode"]) == {"a␁", "a␂"}
+    page = write_report(Results(copied)).read_text()
+    assert not NOT_IN_XML.search(svg + table + page) and "=1+1␀␛" in page
+
+
+def test_a_run_folder_or_site_that_a_spreadsheet_would_compute_has_an_apostrophe(run, tmp_path):
+    shutil.copytree(run, tmp_path / "=1+1")
+    shutil.copytree(run, tmp_path / "plain")
+    compare([tmp_path / "=1+1", tmp_path / "plain"], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "hand_over.csv")
+    assert list(table["run"]) == ["'=1+1", "plain"] and list(table["alpha"]) == [1.0, 1.0]
 
 
 def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(copied, monkeypatch):

@@ -120,6 +120,17 @@ def test_a_plugin_may_be_named_twice_or_be_a_file_of_the_folder(plugin):
         ("lm, pair, layer, alpha='much'", "its default must be a number in (0, 1]"),
         ("lm, pair, layer, eligible=1", "eligible of f has the name of a column of the records"),
         ("lm, pair, layer, patch_alpha=1", "patch_alpha of f has the name of a column"),
+        ("lm, pair, layer, recovery_n=1", "recovery_n of f has the name of a column"),
+        ("lm, pair, layer, length=1", "length of f has the name of a column"),
+        ("lm, pair, layer, k: int = 1.5", "k of f is annotated as int; its values are not, as 1.5"),
+        ("lm, pair, layer, k: int = True", "k of f is annotated as int; its values are not, as True"),
+        ("lm, pair, layer, k: 'str' = 1", "k of f is annotated as str; its values are not, as 1"),
+        ("lm, pair, layer, k: float = '1'", "k of f is annotated as float; its values are not, as '1'"),
+        ("lm, pair, layer, k: bool = 0", "k of f is annotated as bool; its values are not, as 0"),
+        ("lm, pair, layer, k: Literal['a', 'b'] = 'c'", "default 'c', which is none of its choices a, b"),
+        ("lm, pair, layer, k: Literal['a', 1] = 'a'", "k of f has choices of several types"),
+        ("lm, pair, layer, k: Literal['a,b'] = 'a,b'", "k of f has a choice with a comma"),
+        ("lm, pair, layer, k='a\\0'", "k of f has the default 'a\\x00'; write it without control characters"),
     ],
 )
 def test_parameters_that_are_no_options_are_refused_with_file_and_line(plugin, signature, expected):
@@ -137,6 +148,7 @@ def test_parameters_that_are_no_options_are_refused_with_file_and_line(plugin, s
         ("over=OVER", "over= must be a plain value, written out, not OVER"),
         ("over={'head': 'n_heads'}", "it has 'head': 'n_heads'"),
         ("over={'k': 16}", "it has 'k': 16"),
+        ("over={'k': 'n_heads'}", "k of f is in over=, so it runs over all its values, but has a default; drop"),
     ],
 )
 def test_a_decorator_that_cannot_be_read_is_refused_with_file_and_line(plugin, words, expected):

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from functools import partial
+from typing import Literal
 
 import pytest
 
@@ -46,6 +48,30 @@ def test_a_function_in_a_notebook_is_held_to_the_same_rules():
 
         @intervention
         def old(lm, pair, layers): ...
+
+
+def test_choices_are_those_of_the_annotation_however_it_is_written():
+    @intervention
+    def first(lm, pair, layer, where: Literal["start", "end"] = "start", k: "Literal[1, 3]" = 3, scale: float = 1): ...
+
+    assert first.choices == {"where": ("start", "end"), "k": (1, 3)}
+    assert first.options == {"where": "start", "k": 3, "scale": 1.0} and type(first.options["scale"]) is float
+
+    with pytest.raises(UserError, match="the option where of wrong has the default 'End', which is none of"):
+
+        @intervention
+        def wrong(lm, pair, layer, where: Literal["start", "end"] = "End"): ...
+
+    @intervention
+    def other(lm, pair, layer, where: "Nowhere" = "any", more: list[str] | None = 1): ...  # noqa: F821
+
+    assert other.choices == {}
+
+
+@pytest.mark.parametrize("thing", [partial(print), print, 3, lambda lm, pair, layer: 0, type("Some", (), {})()])
+def test_what_is_no_function_is_no_experiment(thing):
+    with pytest.raises(UserError, match="@intervention stands before a function"):
+        intervention(thing)
 
 
 def test_all_is_one_and_reads_all():

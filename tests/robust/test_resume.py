@@ -1,5 +1,6 @@
 """What would change the results is noticed before an experiment goes on, and named; what would not is let through."""
 
+import hashlib
 import json
 import shutil
 
@@ -85,6 +86,38 @@ def test_other_code_of_an_intervention_is_refused_but_not_another_comment(few_ch
     plugin.write_text(text + "\nother = 1\n", encoding="utf-8")
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 2 and "code_sha256 was" in result.output.splitlines()[-1]
+
+
+def test_another_file_that_an_experiment_imports_or_an_option_names_is_refused(few_checks, no_figures, tmp_path):
+    plugin, helper, named = tmp_path / "with_helper.py", tmp_path / "own_helper.py", tmp_path / "directions.txt"
+    text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
+    text = text.replace("def patch(lm, pair, layer, ", 'def with_helper(lm, pair, layer, directions="none", ')
+    text = text.replace("    with lm.trace(pair.b):", "    from own_helper import same\n\n    with lm.trace(pair.b):")
+    text = text.replace("span], donor, alpha)", "span], same(donor), alpha)")
+    text = text.replace("@intervention", "@intervention\n@torch.no_grad()")
+    assert text.count("same(") == 1 and "no_grad" in text
+    plugin.write_text(text, encoding="utf-8")
+    helper.write_text("def same(x):\n    return x\n", encoding="utf-8")
+    named.write_text("1", encoding="utf-8")
+    words = ["with-helper", "--plugin", str(plugin), *FEW[3:], *LAYERS, "--out", str(tmp_path / "run")]
+    words += ["--directions", str(named)]
+    first = CliRunner().invoke(cli, words)
+    assert first.exit_code == 0, first.output
+    of_run = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]["with-helper-prosody"]
+    assert of_run["option_files"] == {str(named): hashlib.sha256(b"1").hexdigest()} and of_run["plugin"] == str(plugin)
+    assert "done already" in CliRunner().invoke(cli, words).output
+    for path, change in (
+        (plugin, text.replace("same(donor)", "same(donor) * 1")),
+        (helper, "def same(x):\n    return x + 0\n"),
+        (named, "2"),
+    ):
+        before = path.read_text(encoding="utf-8")
+        path.write_text(change, encoding="utf-8")
+        result = CliRunner().invoke(cli, words)
+        what = "option_files." if path == named else "code_sha256 was"
+        assert result.exit_code == 2 and what in result.output.splitlines()[-1], result.output
+        path.write_text(before, encoding="utf-8")
+    assert "done already" in CliRunner().invoke(cli, words).output
 
 
 def test_another_model_of_the_same_name_is_refused(made, tmp_path):

@@ -1,12 +1,18 @@
 """Records say what happened in each (pair, layer)."""
 
+import json
+from typing import Literal
+
+import numpy as np
 import pytest
+import torch
 
 from errors import UserError
-from interventions import load_intervention
+from interventions import intervention, load_intervention
 from models.labels import LABELS
 from pairs import PairSample, build_pairs
 from runs.pair_loop import run_pairs
+from runs.sweep import option_values
 
 FIELDS = [
     *("pair_id", "clip_a", "clip_b", "layer", "target", "pred_base", "pred_patch", "eligible"),
@@ -96,12 +102,51 @@ def test_an_option_without_values_takes_all_that_the_model_has(demo, pairs):
         ({"head": (1, 1)}, "each value once"),
         ({"alpha": 0}, "a dose is in"),
         ({"k": 3}, "takes no such option"),
+        ({"head": "0"}, "--head 0: is no whole number"),
+        ({"head": 0.5}, "--head 0.5: is no whole number"),
+        ({"head": True}, "--head True: is no whole number"),
+        ({"alpha": "1"}, "--alpha 1: is no number"),
     ],
 )
 def test_an_option_that_the_model_or_the_experiment_does_not_have_is_refused(demo, pairs, options, expected):
     with pytest.raises(UserError, match=expected) as caught:
         next(run_pairs(demo, load_intervention("heads"), pairs[:1], options=options))
     assert caught.value.status == 2
+
+
+def test_a_value_that_an_experiment_does_not_take_is_refused_before_any_pair(demo, pairs):
+    @intervention
+    def idea(lm, pair, layer, where: Literal["start", "end"] = "start", scale=1.0, name="a", on=False):
+        raise AssertionError("it was run")
+
+    for option, value, expected in (
+        ("where", "Start", "--where Start: is none of start, end"),
+        ("where", ("start", "End"), "--where End: is none of start, end"),
+        ("scale", "much", "--scale much: is no number"),
+        ("name", "a\0b", "--name a\\x00b: has a control character"),
+        ("name", "\ud800", "--name \\ud800: has a control character"),
+        ("name", 1, "--name 1: is no text"),
+        ("on", 1, "--on 1: is no True or False"),
+    ):
+        with pytest.raises(UserError) as caught:
+            next(run_pairs(demo, idea, pairs[:1], options={option: value}))
+        assert expected in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers(demo):
+    found = option_values(
+        load_intervention("heads"), {"head": np.int64(1), "alpha": (np.float32(0.5), 1)}, demo.engine.written
+    )
+    assert found == {"head": (1,), "alpha": (0.5, 1.0)} and json.dumps(found) == '{"head": [1], "alpha": [0.5, 1.0]}'
+
+
+def test_a_function_that_another_decorator_was_put_over_is_told_so(demo, pairs):
+    @torch.no_grad()
+    @intervention
+    def idea(lm, pair, layer): ...
+
+    with pytest.raises(UserError, match="@intervention must be its outermost decorator"):
+        next(run_pairs(demo, idea, pairs[:1]))
 
 
 def test_what_runs_as_it_is_written_is_said_once(demo, pairs):
