@@ -5,8 +5,9 @@ the commands, so that help, `pairs` and `report` come at once.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a moment
-    from runs.interrupt import quiet_from_the_start
+    from runs.interrupt import open_standard_streams, quiet_from_the_start
 
+    open_standard_streams()
     quiet_from_the_start()
 
 import json
@@ -35,7 +36,7 @@ from commandline.options import (
 from commandline.program import Program, debug_option, starting
 from commandline.words import SEED, DeviceName, InterventionName, ModelName, Place, Whole, controls
 from errors import BAD_USAGE, UserError
-from files import write_whole
+from files import check_writable, write_whole
 from models.families import family_of
 from models.folder import checkpoint_folder, read_config
 from pairs import dataset_identity, pair_row
@@ -248,6 +249,8 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     """
     if json_file and not json_file.resolve().parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)
+    if json_file:
+        check_writable(json_file)
     if options["model"]:
         family_of(read_config(checkpoint_folder(options["model"])))
     from engine.bench import run_bench, shown

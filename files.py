@@ -64,6 +64,11 @@ def write_whole(path: Path, content: str | bytes | Iterable[bytes], option: str 
     return path
 
 
+def check_writable(path: Path) -> None:
+    """Raise `CannotWrite` where `write_whole` could not make a file."""
+    write_whole(path.with_name(f"{path.name}.try"), "").unlink()
+
+
 def append(path: Path, text: str) -> None:
     """Add text to a file of the directory, down to the disk; `UserError` for a link, and where it cannot be written."""
     try:

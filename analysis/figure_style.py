@@ -3,8 +3,10 @@
 save(finished(chart, title, subtitle), Path("flip_rate_curve_prosody"))
 """
 
+import mmap
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79
 GREY, LIGHT_GREY = "#595959", "#8C8C8C"
 WIDTH, HEIGHT = 460, 280
 PIXELS_PER_INCH = 200
+V8_ADDRESSES = 66 << 30  # bytes: what V8 reserves, 64 GiB, and room for its heap
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LEGEND = dict(
     labelFontSize=12, titleFontSize=12, titleFontWeight="normal", symbolSize=200, symbolStrokeWidth=2, labelLimit=400
@@ -109,11 +112,35 @@ def _escaped(part: Any) -> Any:
 
 
 def save(chart: alt.TopLevelMixin, path: Path) -> list[Path]:
-    """Write `path`.png at print resolution and `path`.svg, each as a whole or not at all; gives the two."""
+    """Write `path`.png at print resolution and `path`.svg, each as a whole or not at all; gives the two.
+
+    None where `why_not_drawn`.
+    """
+    if why_not_drawn():
+        return []
     with alt.data_transformers.disable_max_rows():
         svg = _renumbered(vl_convert.vegalite_to_svg(spec_of(chart)))
     contents = {"png": vl_convert.svg_to_png(svg, ppi=PIXELS_PER_INCH), "svg": svg}
     return [write_whole(path.with_name(f"{path.name}.{form}"), content) for form, content in contents.items()]
+
+
+@cache
+def why_not_drawn() -> str | None:
+    """Why figures cannot be drawn in this process; None where they can.
+
+    V8, in which Vega runs, reserves 64 GiB of addresses when it starts, and ends the whole process where it cannot.
+    The same is tried here first: a limit may stand on the process, its container or the machine.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows, which has no such limit
+        return None
+    try:
+        mmap.mmap(-1, V8_ADDRESSES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON, prot=0).close()
+    except OSError:
+        return (
+            f"figures are not written as PNG and SVG: this needs {V8_ADDRESSES >> 30} GiB of addresses, more than the "
+            "process may have (ulimit -v unlimited); report.html shows them all the same"
+        )
+    return None
 
 
 def _renumbered(svg: str) -> str:

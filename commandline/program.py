@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from commandline.lacks import check_process, lack_of
 from errors import BAD_INPUT, BAD_USAGE, UserError, can_be_written, printable
 from registry.catalogue import MAIN, Entry, add_plugin, broken, catalogue, find, leave_out, refuse_broken
 from registry.intervention import command_name
@@ -73,6 +74,7 @@ class Program(click.Group):
         # Before anything is parsed: a plugin's name must be known where a command or a --kind is looked up.
         words = list(sys.argv[1:] if args is None else args)
         try:
+            check_process()
             for option, word in zip(["", *words], words, strict=False):
                 if not can_be_written(word):
                     named = f"{option} " if option.startswith("-") else ""
@@ -92,7 +94,11 @@ class Program(click.Group):
         for path, why in broken().items():
             if command_name(path.stem) not in map(command_name, words):  # else it is the error of the command
                 _tell(f"warning: left out: {why}")
-        return super().main(words, *rest, **extra)
+        try:
+            return super().main(words, *rest, **extra)
+        except OSError as error:  # of help, or of an error's line; what a command writes is seen to below
+            _tell(f"error: the output cannot be written ({error.strerror})")
+            sys.exit(BAD_INPUT)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
@@ -130,6 +136,9 @@ class Program(click.Group):
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 what = error.filename or "a file, or the output"
                 _tell(f"error: {what}: cannot be written ({error.strerror}); free the disk and start the command again")
+                ctx.exit(BAD_INPUT)
+            if lacked := lack_of(error):
+                _tell(f"error: {lacked}")
                 ctx.exit(BAD_INPUT)
             line = str(error).splitlines()[0] if str(error) else ""
             _tell(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)")

@@ -51,7 +51,11 @@ def refused(results: "Results") -> None:
 
 
 def figures(paths: list[Path]) -> None:
-    """Say where figures are."""
+    """Say where figures are, or why there are none."""
+    from analysis.figure_style import why_not_drawn
+
+    if why := why_not_drawn():
+        click.echo(f"warning: {why}", err=True)
     for figure in paths:
         click.echo(f"figure: {_shown(figure)}")
 

@@ -13,8 +13,8 @@ def free_memory(device: torch.device) -> int:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed, on whatever device."""
-    # On the processor it is a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # On the processor it is a plain RuntimeError, or Python's own error.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def release_memory(device: torch.device, all_of_it: bool = False) -> None:

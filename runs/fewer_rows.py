@@ -8,8 +8,6 @@ Rows are independent of each other, so those that do not fit into one forward ar
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from engine.memory import is_out_of_memory, release_memory
 from engine.subject import Subject
 from errors import UserError
@@ -24,7 +22,7 @@ def with_fewer_rows(subject: Subject, compute: Callable[[], Any], say: Say) -> A
     while True:
         try:
             return compute()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler: the error's traceback holds the tensors of the failed forward.

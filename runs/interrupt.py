@@ -13,6 +13,7 @@ A signal that is ignored on purpose, as under nohup, stays ignored. While Python
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,21 @@ from typing import Any
 INTERRUPTED = 130
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows knows no SIGHUP
 PROMISE = b"\nstopping after this pair; once more stops at once. The same command goes on from there\n"
+
+
+def open_standard_streams() -> None:
+    """Open the null device for each of the descriptors 0, 1 and 2 that is closed.
+
+    The next file would get that number, and what is written to a standard stream would go into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def quiet_from_the_start() -> None:

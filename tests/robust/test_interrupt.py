@@ -47,6 +47,30 @@ runpy.run_path("cli.py", run_name="__main__")
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\ninterrupted\n")
 
 
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-", ">&-", "<&-"])
+def test_with_its_standard_streams_closed_nothing_of_what_is_said_goes_into_a_file(tmp_path, closed):
+    """The first file that is opened would have the number of a closed stream."""
+    code = """
+import os, runpy, sys
+class Saying:
+    def find_spec(name, *_):
+        if name == "click":
+            file = os.open(sys.argv[-1], os.O_WRONLY | os.O_CREAT)
+            os.write(1, b"said")
+            os.write(2, b"said")
+            print("said", flush=True)
+            print("said", file=sys.stderr, flush=True)
+            assert sys.stdin is not None
+            os._exit(file)
+sys.meta_path.insert(0, Saying)
+runpy.run_path("cli.py", run_name="__main__")
+"""
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    ended = subprocess.run([*shell, sys.executable, "-c", code, "list", tmp_path / "records"], cwd=ROOT)
+    assert ended.returncode > 2
+    assert (tmp_path / "records").read_bytes() == b""
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_asked_to_stop_it_ends_the_pair_and_says_how_to_go_on(victims, tmp_path, name):
     out, said = tmp_path / "run", tmp_path / "said"
