@@ -21,7 +21,6 @@ from analysis.sites import site_name
 from analysis.tables import all_tables
 from analysis.words_and_voice import contrast_of
 
-Rows = list[dict[str, Any]]
 MOST_CELLS = 400  # lines of the table of all metrics
 VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
 
@@ -47,7 +46,7 @@ class Experiment:
 
     name: str
     settings: dict[str, Any]
-    pairs: Rows
+    pairs: pd.DataFrame
     lost: dict[str, str]
     records: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
@@ -160,14 +159,13 @@ def _rank(settings: dict[str, Any]) -> int:
 
 
 def _experiment(results: Results, measured: Measured, album: Album) -> Experiment:
-    name, pairs, records = measured.name, measured.pairs, measured.records
-    rows = pairs.to_dict("records")
+    name, records = measured.name, measured.records
     if records is None:
-        return Experiment(name, measured.settings, rows, measured.lost)
+        return Experiment(name, measured.settings, measured.pairs, measured.lost)
     return Experiment(
         name,
         measured.settings,
-        rows,
+        measured.pairs,
         measured.lost,
         records,
         measured.curve,
