@@ -31,6 +31,7 @@ from commandline.options import (
     pair_kind_option,
     pair_options,
     plugin_option,
+    report_option,
     worker_options,
 )
 from commandline.program import Program, debug_option, starting
@@ -184,8 +185,9 @@ def pairs(kind: str, **options: Any) -> None:
 
 @cli.command()
 @click.argument("run_dir", type=Place(exists=True, file_okay=False))
+@report_option
 @debug_option
-def report(run_dir: Path) -> None:
+def report(run_dir: Path, pairs_in_report: int | str | None) -> None:
     """Make the tables and figures of a run again from its records, without a model."""
     with starting():
         from analysis.results import Results
@@ -201,7 +203,7 @@ def report(run_dir: Path) -> None:
             if one.records is not None:
                 showing.summary(results, one.name)
         if results.believed:
-            showing.report(results)
+            showing.report(results, pairs_in_report)
     showing.refused(results)
 
 

@@ -33,6 +33,7 @@ LAYERS = (list, int, str), "layers, such as [20, 22] or 20,24-30"
 DOSES = (int, float, str, list), "a number, or several as in [0.25, 1]"
 OWN = (bool, int, float, str, list), "a value, or several as in [2, 3]"  # an option of an experiment's own
 WORKERS = (int, str), "a number of workers, or auto"
+PAIRS = (int, str), "a number of pairs, or all"
 TEXT = (str,), "text, in quotes where YAML takes it for something else"
 
 # Parameter of the command, or key of the file that only stands for some -> what it may be.
@@ -41,6 +42,7 @@ VALUES = {
         ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "on_bad_clip", "ray"), TEXT
     ),
     "workers": WORKERS,
+    "pairs_in_report": PAIRS,
     "layers": LAYERS,
     "patch_all_layers": SWITCH,
     "alpha": DOSES,

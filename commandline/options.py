@@ -18,7 +18,18 @@ import click
 
 from commandline.config_file import CONFIG_KEYS, DEFAULT_MAX_PAIRS, load_config
 from commandline.program import debug_option
-from commandline.words import SEED, DeviceName, LayerList, ModelName, Place, Share, Values, Whole, WorkerCount
+from commandline.words import (
+    SEED,
+    DeviceName,
+    LayerList,
+    ModelName,
+    PairCount,
+    Place,
+    Share,
+    Values,
+    Whole,
+    WorkerCount,
+)
 from errors import BAD_USAGE, UserError
 from models.limits import MAX_SECONDS
 from pairs import KINDS
@@ -134,6 +145,13 @@ pair_options = _stack(
     debug_option,
 )
 
+report_option = click.option(
+    "--pairs-in-report",
+    type=PairCount(min=1),
+    help="So many pairs of each experiment, drawn at random, are in report.html to look at; all makes it large.  "
+    "[default: up to 500]",
+)
+
 experiment_options = _stack(
     pair_options,
     click.option(
@@ -188,6 +206,7 @@ experiment_options = _stack(
         help="Stop when more than this share of the pairs gave numbers that are not finite.",
     ),
     click.option("--overwrite", is_flag=True, help="Run a finished experiment again; the old files are moved aside."),
+    report_option,
 )
 
 

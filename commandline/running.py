@@ -83,7 +83,7 @@ def run_each(names: list[str], kind: str, options: dict[str, Any]) -> None:
             results = _results_after(done, run, results)
             showing.summary(results, done)
     results = results or _results_after("", run, None)
-    showing.report(results)
+    showing.report(results, options["pairs_in_report"])
     outcome.tell()
     showing.refused(results)
     if outcome.errors:

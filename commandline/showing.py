@@ -1,7 +1,7 @@
 """What a command says of its results: metrics and figures as they are written, and the report.
 
 showing.summary(results, "prosody")
-showing.report(results)
+showing.report(results, pairs=500)
 showing.refused(results)                      # ends with status 1 where an experiment does not hold together
 """
 
@@ -28,8 +28,11 @@ def summary(results: "Results", name: str) -> None:
     figures(drawn)
 
 
-def report(results: "Results") -> None:
-    """Write report.html, and say where, what was left out of it, and how words and voice compare."""
+def report(results: "Results", pairs: int | str | None = None) -> None:
+    """Write report.html with so many pairs of each experiment.
+
+    Say where it is, what was left out of it, and how words and voice compare.
+    """
     with starting():
         from analysis.report import write_report
         from analysis.results import left_out
@@ -39,7 +42,7 @@ def report(results: "Results") -> None:
         click.echo(line)
     for line in left_out(results):
         click.echo(f"left out: {line}")
-    click.echo(f"report: {_shown(write_report(results))}")
+    click.echo(f"report: {_shown(write_report(results, pairs))}")
 
 
 def refused(results: "Results") -> None:

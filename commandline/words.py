@@ -133,6 +133,16 @@ class Whole(click.IntRange):
     name = "integer"
 
 
+class PairCount(Whole):
+    """A number of pairs, or `all`."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return value if value == "all" else super().convert(value, param, ctx)
+
+
 class Share(click.FloatRange):
     """A number in a range; "not a number" is none of them."""
 

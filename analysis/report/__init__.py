@@ -33,12 +33,15 @@ from files import write_whole
 HERE = Path(__file__).resolve().parent
 
 
-def write_report(results: Results) -> Path:
-    """Write `report.html` in the run directory, as a whole or not at all; gives its path."""
+def write_report(results: Results, pairs: int | str | None = None) -> Path:
+    """Write `report.html` in the run directory, as a whole or not at all; gives its path.
+
+    `pairs` of each experiment are in its pair browser, `"all"` of them, or as many as keep the page small for None.
+    """
     content = read_run(results)
     clips, why_silent = find_clips(content.config["data"])
-    pairs = browser_data(content, clips)
-    sounds, missing = sounds_of(pairs["clips"], pairs["experiments"], clips)
+    browser = browser_data(content, clips, pairs)
+    sounds, missing = sounds_of(browser["clips"], browser["experiments"], clips)
     figures = [figure for experiment in content.experiments for figure in experiment.figures]
     scripts = {"vega": _script(_vega()), "charts": _script(_read("charts.js")), "pairs": _script(_read("pairs.js"))}
     found = headline(results)
@@ -57,7 +60,7 @@ def write_report(results: Results) -> Path:
         hand_over=words.hand_over,
         hand_over_means=words.hand_over_means(content),
         figures={"specs": {figure.stem: figure.spec for figure in figures}, "datasets": content.datasets},
-        pairs=pairs,
+        pairs=browser,
         sounds=sounds,
         sound_notes=[note for note in (why_silent, missing) if note],
         limits=words.limits(content),

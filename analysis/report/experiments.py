@@ -21,7 +21,6 @@ from analysis.sites import ELSEWHERE, NOTHING, site_name, sites_of
 from analysis.tables import all_tables
 from analysis.words_and_voice import contrast_of
 
-Rows = list[dict[str, Any]]
 MOST_CELLS = 400  # lines of the table of all metrics
 VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
 
@@ -48,7 +47,7 @@ class Experiment:
 
     name: str
     settings: dict[str, Any]
-    pairs: Rows
+    pairs: pd.DataFrame
     lost: dict[str, str]
     records: pd.DataFrame | None = None
     metrics: pd.DataFrame | None = None
@@ -179,16 +178,15 @@ def _rank(settings: dict[str, Any]) -> int:
 
 
 def _experiment(results: Results, measured: Measured, album: Album) -> Experiment:
-    name, pairs, records = measured.name, measured.pairs, measured.records
-    rows = pairs.to_dict("records")
+    name, records = measured.name, measured.records
     checked = results.documents["engines"].get(name, {})
     how = {key: checked.get(key) for key in ("as_written", "reads_donor")}
     if records is None:
-        return Experiment(name, measured.settings, rows, measured.lost, **how)
+        return Experiment(name, measured.settings, measured.pairs, measured.lost, **how)
     return Experiment(
         name,
         measured.settings,
-        rows,
+        measured.pairs,
         measured.lost,
         records,
         measured.curve,

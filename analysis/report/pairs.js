@@ -110,7 +110,10 @@
     });
     const total = `${place + 1} of ${shown.length}${shown.length < experiment().pairs.length ? " shown" : ""}`;
     const { left_out: leftOut } = experiment();
-    const left = leftOut ? ` (${leftOut} more pairs are left out to keep this file small)` : "";
+    const held = experiment().pairs.length;
+    const left = leftOut
+      ? ` (this page has a sample of ${held} of ${held + leftOut} pairs; report --pairs-in-report all puts all in)`
+      : "";
     const can = eligible(p) ? "" : " Not eligible: A unpatched gives the target.";
     const { map, site } = experiment();
     const written = map ? `One of ${map.slices} parts was written at a time (${site}).` : `${p.lengths[2]} positions were written (${site}).`;

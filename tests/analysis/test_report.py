@@ -5,12 +5,16 @@ import re
 import shutil
 
 import pytest
+from click.testing import CliRunner
 
 from analysis import figure_style
 from analysis.metrics import layer_metrics
 from analysis.report import sounds
+from analysis.report.browser import browser_data
+from analysis.report.experiments import read_run
 from analysis.results import Results
 from analysis.summary import summarise
+from cli import cli
 from errors import UserError
 from tests.analysis.made_run import (
     DEMO,
@@ -18,6 +22,7 @@ from tests.analysis.made_run import (
     Page,
     change,
     light,
+    lose,
     make_run,
     records_in,
     write_lines,
@@ -56,6 +61,54 @@ def test_what_does_not_fit_is_left_out_and_counted(run, monkeypatch):
     assert 0 < sum(map(len, page.data["sounds-data"].values())) <= 30_000
     left_out = len(page.data["pairs-data"]["clips"]) - n_sounds
     assert left_out == 0 or f"{left_out} of the" in page.text
+
+
+def shown_pairs(run, pairs=None):
+    """Experiment → places in its list of the pairs that the browser holds, and how many others there are."""
+    results = Results(run)
+    data = browser_data(read_run(results), {}, pairs)
+    places = {}
+    for one in data["experiments"]:
+        listed = results.experiment(one["name"]).pairs
+        ids = [(data["clips"][pair["a"]]["id"], data["clips"][pair["b"]]["id"]) for pair in one["pairs"]]
+        all_ids = list(zip(listed["clip_a"], listed["clip_b"], strict=True))
+        places[one["name"]] = [all_ids.index(found) for found in ids], one["left_out"]
+    return places
+
+
+def test_the_pair_browser_holds_a_sample_that_is_the_same_each_time(tmp_path, monkeypatch):
+    """Of every experiment the same places of its list, in the list's order; a larger number adds to a smaller one's."""
+    monkeypatch.setattr("analysis.report.browser.MOST_PAIRS", 10)
+    run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=30, n_layers=2)
+    found = shown_pairs(run)
+    places, left_out = found["prosody"]
+    assert found == shown_pairs(run) and found["random-prosody"] == (places, 20) == (places, left_out)
+    assert len(places) == 10 and places == sorted(places) and not set(places) <= set(range(12))
+    fewer, _ = shown_pairs(run, 3)["prosody"]
+    assert len(fewer) == 3 and set(fewer) < set(places)
+    assert shown_pairs(run, 1000)["prosody"] == shown_pairs(run, "all")["prosody"] == (list(range(30)), 0)
+
+
+def test_a_pair_that_gave_no_record_takes_no_other_pairs_place_in_the_sample(tmp_path):
+    run = make_run(tmp_path / "run", n_pairs=30, n_layers=2)
+    drawn, _ = shown_pairs(run, 10)["prosody"]
+    lose(run, pairs=(drawn[4],))
+    places, left_out = shown_pairs(run, 10)["prosody"]
+    assert len(set(places) - set(drawn)) == 1 and set(drawn) - set(places) == {drawn[4]} and left_out == 19
+
+
+def test_what_the_user_asks_for_is_there_whatever_its_size(run, monkeypatch):
+    monkeypatch.setattr("analysis.report.browser.BUDGET", 900)
+    assert 0 < len(shown_pairs(run)["prosody"][0]) < 6
+    assert shown_pairs(run, 6)["prosody"] == shown_pairs(run, "all")["prosody"] == (list(range(6)), 0)
+
+
+@pytest.mark.parametrize(("words", "n"), [((), 4), (("--pairs-in-report", "2"), 2), (("--pairs-in-report", "all"), 4)])
+def test_report_is_told_how_many_pairs_it_holds(tmp_path, words, n, monkeypatch):
+    monkeypatch.setattr("commandline.showing.summary", lambda *_: None)
+    run = make_run(tmp_path / "run", n_pairs=4, n_layers=2)
+    assert CliRunner().invoke(cli, ["report", str(run), *words]).exit_code == 0
+    assert len(Page(run / "report.html").data["pairs-data"]["experiments"][0]["pairs"]) == n
 
 
 def test_the_same_files_give_the_same_page(run, tmp_path):

@@ -55,7 +55,7 @@ def drawn(monkeypatch):
     """Names of the experiments that were summarised, and "report"; nothing is drawn."""
     names = []
     monkeypatch.setattr("commandline.showing.summary", lambda results, name: names.append(name))
-    monkeypatch.setattr("commandline.showing.report", lambda results: names.append("report"))
+    monkeypatch.setattr("commandline.showing.report", lambda *_: names.append("report"))
     return names
 
 

@@ -188,7 +188,7 @@ def test_a_report_that_was_overtaken_by_the_end_of_the_run_is_made_again(tmp_pat
     config.write_text(json.dumps(going_on), encoding="utf-8")
     seen = []
 
-    def end_meanwhile(run_dir):
+    def end_meanwhile(*_):
         seen.append(json.loads(config.read_text(encoding="utf-8"))["experiments"]["prosody"]["finished"])
         config.write_text(json.dumps(ended), encoding="utf-8")
 

@@ -227,6 +227,7 @@ WRONG = {
     "patch_alpha": ["[[1]]", "[true]", "[0.5, 2]", "true", "{}", "half", ".nan", "2", "2020-01-01"],
     "alpha": ["0"],
     "max_failed": [".nan", "-0.1", "1.5", "some", "[1]", "true"],
+    "pairs_in_report": ["some", "0", "-1", "1.5", "true", "[2]"],
     "on_bad_clip": ["ignore", "5", "[skip]"],
     **dict.fromkeys(
         ("max_pairs", "max_pairs_prosody", "max_pairs_semantic"), ["0", "-1", "many", "1.5", "true", "[1]", f"{2**64}"]
