@@ -24,6 +24,7 @@ PLUMBING = {
     "forget",
     "went_beyond",
     "unembedded",
+    "traced",
 }  # what the engine uses
 
 
