@@ -18,6 +18,7 @@ from analysis.summary import summarise
 from errors import UserError
 from tests.analysis.made_run import Page, change, make_run, write_lines
 from tests.analysis.simulated_kinds import LAYERS, OWN, draw, truth
+from tests.test_cli import call
 
 STATISTICS = "statistics_prosody_vs_semantic.json"
 
@@ -279,6 +280,14 @@ def test_texts_and_speakers_are_those_of_the_pairs(pairs, said):
 def test_a_run_with_one_kind_has_no_such_sentence(run):
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(finished=False))
     assert words_and_voice.headline(Results(run)) == []
+
+
+def test_the_terminal_says_it_and_what_it_does_not_show(run, monkeypatch):
+    monkeypatch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
+    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    lines = call("report", run).splitlines()
+    at = lines.index(words_and_voice.headline(Results(run))[0])
+    assert lines[at + 1] == words_and_voice.NOT_SHOWN and lines[at + 2].startswith("report: ")
 
 
 @pytest.mark.parametrize(
