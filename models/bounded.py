@@ -38,9 +38,8 @@ def bounded(function: Callable[..., Any], *args: Any) -> Any:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(theirs, (SECONDS, BYTES), function, args), daemon=True)
     try:
-        with warnings.catch_warnings(
-            action="ignore", category=DeprecationWarning
-        ):  # Python 3.12, of a fork with threads
+        # Python 3.12 warns of a fork while other threads run; the child waits for none of their locks.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             process.start()
     except OSError as error:
         raise UserError(f"no process can be started to read the tokenizer in ({error.strerror}); free some") from None
@@ -52,7 +51,7 @@ def bounded(function: Callable[..., Any], *args: Any) -> Any:
             place, result = (message, None) if isinstance(message, Path) else (place, message)
         if result is None:
             raise _too_slow(place)
-    except EOFError:
+    except (EOFError, OSError):  # it ended, before a message or in the midst of one
         process.join()
         raise _ended(place, process.exitcode or 0) from None
     finally:

@@ -93,19 +93,17 @@ class OpenS2SIO:
 
     def input_ids(self, prompt: str = PROMPT) -> list[int]:
         """Token ids of the turn with the single placeholder -200 for the sound; the same for every clip."""
-        before, after = self.prompt_text(prompt).split(AUDIO)
+        before, after = self._halves(self.prompt_text(prompt))
+        return [*before, PLACEHOLDER_ID, *after]
+
+    def _halves(self, text: str) -> list[list[int]]:
         self._at(self._files[1])
-
-        def encode(part: str) -> list[int]:
-            return self.tokenizer.encode(part, add_special_tokens=False)
-
-        return [*encode(before), PLACEHOLDER_ID, *encode(after)]
+        return [self.tokenizer.encode(part, add_special_tokens=False) for part in text.split(AUDIO)]
 
     def prompt(self) -> Prompt:
         """The turn with the question."""
-        (text, date), ids = self._rendered(PROMPT), self.input_ids()
-        place = ids.index(PLACEHOLDER_ID)
-        return Prompt(SYSTEM, text, ids[:place], ids[place + 1 :], (AUDIO_START, AUDIO_END), date=date)
+        text, date = self._rendered(PROMPT)
+        return Prompt(SYSTEM, text, *self._halves(text), (AUDIO_START, AUDIO_END), date=date)
 
 
 class OpenS2SLM:

@@ -41,7 +41,7 @@ def sleep(at):
 
 def fill(at):
     at(Path("last.json"))
-    return [bytearray(2**28) for _ in range(1000)]
+    return len([bytearray(2**28) for _ in range(16)])
 
 
 def fall(at, number):
