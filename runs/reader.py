@@ -24,7 +24,7 @@ from runs.row_types import Keys
 COMPLETE = "run the same command again to complete it"
 ANEW = "run that experiment again with --overwrite"
 MOVE_AWAY = "move it away and run the same command again"
-BLOCK = 1 << 20  # bytes that are decoded at a time
+BLOCK = 1 << 21  # bytes that are decoded at a time
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 

@@ -11,7 +11,7 @@ differences follow from the logits. The file is never in memory as a whole.
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -330,7 +330,8 @@ def _columns(rows: Sequence[Record]) -> Columns:
     for name in type(rows[0]).__struct_fields__:
         values = map(attrgetter(name), rows)
         if name in LOGITS:
-            columns[name] = np.fromiter(map(attrgetter(*LABELS), values), (float, len(LABELS)), len(rows))
+            numbers = chain.from_iterable(map(msgspec.structs.astuple, values))
+            columns[name] = np.fromiter(numbers, float, len(rows) * len(LABELS)).reshape(-1, len(LABELS))
         else:
             columns[name] = _array(list(values))
     return columns

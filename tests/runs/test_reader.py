@@ -204,6 +204,23 @@ def test_a_line_is_one_record(tmp_path, joined):
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("rows", "change", "why"),
+    [
+        ((1,), {"pred_patch": "happy", "flip_from_base": True}, "line 2: pred_patch is happy, whose logit is not the"),
+        ((0, 1), {"pred_base": "happy", "flip_from_base": True}, "line 1: pred_base is happy, whose logit is not the"),
+    ],
+)
+def test_an_answer_that_agrees_with_its_flips_and_not_with_its_logits_is_refused(tmp_path, rows, change, why):
+    """Another label that is neither the target nor A's own answer: only the logits say that it is wrong."""
+    some = [row for i in range(3) for row in records(i)]
+    for number in rows:
+        some[number] |= change
+    make(tmp_path, some, finished=False)
+    with pytest.raises(UserError, match=why):
+        read(tmp_path)
+
+
 def test_of_two_wrong_lines_the_first_is_named(tmp_path):
     """Whether it is JSON is seen before what it says, but of a later line."""
     path = tmp_path / "patching_records_prosody.jsonl"
