@@ -129,6 +129,8 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
         (line,) = commands(read_run(Results(out)))
         words = shlex.split(line)
         assert words[:2] == ["python", "cli.py"]
+        registry._plugins.clear()
+        catalogue.cache_clear()
         call(*(str(DEMO_MODEL) if word == "MODEL" else word for word in words[2:]), "--out", again)
     config, other = (json.loads((run / "patching_config.json").read_text()) for run in (out, again))
     assert config == other and config["experiments"]["first-half-prosody"]["plugin"] == str(path)
