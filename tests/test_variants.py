@@ -121,10 +121,10 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
     folder = tmp_path / "a folder; of $mine"
     folder.mkdir()
     path = folder / "idea.py"
-    path.write_text(HALF.replace("share=0.5", 'share=0.5, word="a"'))
+    path.write_text(HALF.replace("share=0.5", 'share=0.5, word="a", alpha=0.5'))
     out, again = tmp_path / "run", tmp_path / "again"
     with without_figures():
-        given = ("--share", "0.25,0.5", "--word", "b; c", "--any-speaker")
+        given = ("--share", "0.25,0.5", "--word", "b; c", "--alpha", "1", "--any-speaker")
         call("first-half", "--plugin", path, *given, "--out", out, *FEW)
         (line,) = commands(read_run(Results(out)))
         words = shlex.split(line)
