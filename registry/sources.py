@@ -66,14 +66,13 @@ def make_importable(path: Path) -> None:
             spec = importlib.util.find_spec(own.stem)
         except ValueError:  # a module that somebody made by hand
             spec = None
-        places = [spec.origin] if spec and spec.has_location else list(spec.submodule_search_locations) if spec else []
-        mine = {str(own), str(own / "__init__.py")}
-        if {os.path.realpath(place) for place in places} - {os.path.realpath(place) for place in mine} or not places:
-            raise UserError(
-                f"{path}: importing {own.stem} gives {places[0] if places else 'another module'} and not {own}; "
-                "rename the latter",
-                BAD_USAGE,
-            )
+        # A package without an __init__.py may lie in several folders, and a built-in module lies in none.
+        places = [spec.origin] if spec and spec.has_location else [*(spec and spec.submodule_search_locations or ())]
+        mine = [os.path.realpath(place) for place in (own, own / "__init__.py")]
+        others = [place for place in places if os.path.realpath(place) not in mine]
+        if others or not places:
+            found = others[0] if others else "a built-in module"
+            raise UserError(f"{path}: importing {own.stem} gives {found} and not {own}; rename the latter", BAD_USAGE)
 
 
 def _imports(file: Path, tree: ast.Module, folder: Path) -> Iterator[Path]:

@@ -94,6 +94,9 @@ class Experiment(Keys):
     code_sha256: Annotated[
         str | UnsetType, Meta(description="of its code and what that imports beside it, without comments")
     ] = UNSET
+    default_alpha: Annotated[
+        Dose | UnsetType, Meta(description="the dose that it has by default, where that is not 1")
+    ] = UNSET
     option_files: Annotated[
         dict[str, str] | UnsetType, Meta(description="the sha256 of each file that a text option names")
     ] = UNSET

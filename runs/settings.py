@@ -88,6 +88,7 @@ def dtype_of(subject: Subject) -> str:
 def known_settings(experiment: Intervention, settings: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of an experiment that are known before the model is."""
     single = {name: _single(chosen) for name, chosen in values.items()}
+    default = float(experiment.options.get("alpha", 1))
     return {
         "intervention": experiment.name,
         "doc": experiment.doc,
@@ -95,6 +96,7 @@ def known_settings(experiment: Intervention, settings: Settings, values: Mapping
         "control": experiment.control,
         "kind": settings.kind,
         "patch_alpha": single.pop("alpha", 1.0),
+        **({"default_alpha": default} if default != 1 else {}),
         "options": single,
         "align": settings.align,
         f"max_pairs_{settings.kind}": settings.max_pairs,

@@ -124,14 +124,16 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
     folder = tmp_path / "a folder; of $mine"
     folder.mkdir()
     path = folder / "idea.py"
-    path.write_text(HALF.replace("share=0.5", 'share=0.5, word="a"'))
+    path.write_text(HALF.replace("share=0.5", 'share=0.5, word="a", alpha=0.5'))
     out, again = tmp_path / "run", tmp_path / "again"
     with without_figures():
-        given = ("--share", "0.25,0.5", "--word", "b; c", "--any-speaker")
+        given = ("--share", "0.25,0.5", "--word", "b; c", "--alpha", "1", "--any-speaker")
         call("first-half", "--plugin", path, *given, "--out", out, *FEW)
         (line,) = commands(read_run(Results(out)))
         words = shlex.split(line)
         assert words[:2] == ["python", "cli.py"]
+        registry._plugins.clear()
+        catalogue.cache_clear()
         call(*(str(DEMO_MODEL) if word == "MODEL" else word for word in words[2:]), "--out", again)
     config, other = (json.loads((run / "patching_config.json").read_text()) for run in (out, again))
     assert config == other and config["experiments"]["first-half-prosody"]["plugin"] == str(path)

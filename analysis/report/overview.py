@@ -143,7 +143,7 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     if not of["patch_all_layers"]:
         words += ["--layers", ranges(of["layers_to_patch"])]
     alpha = of["patch_alpha"]
-    if alpha != 1:  # an experiment that takes none has no such option, and notes 1
+    if alpha != of.get("default_alpha", 1):  # an experiment that takes none has no such option, and notes 1
         words += ["--alpha", ",".join(value_text(value) for value in (alpha if isinstance(alpha, list) else [alpha]))]
     words += ["--align", of["align"], "--max-pairs", str(of[f"max_pairs_{kind}"])]
     words += ["--seed", str(of["pair_sampling_seed"])]

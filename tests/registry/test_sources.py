@@ -131,12 +131,19 @@ def test_two_plugins_do_not_get_each_others_helper(write):
     assert "rename the latter" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["json", "torch", "models", "files"])
+def test_a_package_that_lies_in_the_folders_of_two_plugins_is_refused(write):
+    loaded(write())
+    module._plugins.clear()
+    line = refused(write("other", helper="value = parts = 1\n", idea=IDEA.replace("import helper", "helper = int")))
+    assert "importing parts gives" in line and "/plugin/parts and not" in line
+
+
+@pytest.mark.parametrize("name", ["json", "torch", "models", "files", "time"])
 def test_a_helper_with_the_name_of_another_module_is_refused_and_never_shadows_it(write, name):
-    before = __import__(name).__file__
+    before = getattr(__import__(name), "__file__", "a built-in module")
     line = refused(write(idea=IDEA.replace("helper", name), **{name: "value = 2\n"}))
     assert f"importing {name} gives {before}" in line and "rename the latter" in line
-    assert __import__(name).__file__ == before
+    assert getattr(__import__(name), "__file__", "a built-in module") == before
 
 
 def test_a_file_that_is_not_imported_is_neither_code_nor_in_the_way(write):
