@@ -20,7 +20,6 @@ from nnsight import NNsight
 from torch import nn
 
 from engine.fused import run_rows
-from engine.handed_out import HandedOut
 from engine.lm import LM
 from engine.memory import is_out_of_memory
 from engine.mistakes import (
@@ -122,9 +121,8 @@ class Engine:
         """
         rows: list[Row] = []
         read: list[torch.Tensor] = []
-        handed_out = self._planned.handed_out = HandedOut()
-        mine = handed_out.pair(pair)
-        with torch.inference_mode(False), torch.no_grad():  # so that copies of recordings count their changes
+        # Outside inference mode, copies of recordings count their changes.
+        with self._planned.handing_out(pair) as mine, torch.inference_mode(False), torch.no_grad():
             for chosen, layer in product(options, layers):
                 self._planned.traces = []
                 result = _called(experiment, self._planned, mine, layer, chosen)
@@ -152,9 +150,7 @@ class Engine:
         lm, logits, notes, moved, versions = self.written, [], [], [], self._weight_versions()
         reads_donor = False
         lm.forget()
-        handed_out = lm.handed_out = HandedOut()
-        mine = handed_out.pair(pair)
-        with torch.inference_mode(), lm.ending_early():
+        with lm.handing_out(pair) as mine, torch.inference_mode(), lm.ending_early():
             with lm.trace(pair.a):
                 base = lm.logits.save()
             for chosen, layer in product(options, layers):

@@ -11,12 +11,15 @@ Two classes have this face. `engine.written.WrittenLM` runs an experiment as it 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from engine.handed_out import HandedOut
+from engine.pair_input import PairInput
 from engine.sites import ATTENTION, BLOCK, MLP, Site, plain
 from engine.source_text import check_sources
 from errors import UserError
@@ -42,6 +45,15 @@ class LM(ABC):
         self.mlps_output = Places(self, MLP, "output")
         self.layers = Blocks(self)
         self.handed_out = HandedOut()
+
+    @contextmanager
+    def handing_out(self, pair: PairInput) -> Iterator[PairInput]:
+        """Inside, an experiment has copies of the pair's clips, which are forgotten afterwards."""
+        self.handed_out = HandedOut()
+        try:
+            yield self.handed_out.pair(pair)
+        finally:
+            self.handed_out = HandedOut()
 
     def trace(self, clip: ClipInput) -> Any:
         """One forward over a clip; use it as `with lm.trace(clip):`."""

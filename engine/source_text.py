@@ -55,7 +55,8 @@ def _check(code: CodeType) -> None:
         if not _holds(text, code):
             raise Mistake(
                 f"{code.co_name} is not what {Path(path).name} has at line {code.co_firstlineno}, from which the body "
-                "of its trace is read: the file was changed after it was loaded; load it again"
+                "of its trace is read: the file was changed after it was loaded, or %autoreload compiled the function "
+                "by itself; load it with importlib.reload"
             )
         SOURCES[path] = text
         for site in [site for site in BLOCKS if site[0] == path]:

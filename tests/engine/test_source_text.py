@@ -112,5 +112,5 @@ def test_a_file_that_is_edited_while_its_module_runs_goes_on_as_it_was_loaded(ll
 def test_a_file_that_was_edited_before_its_first_trace_is_refused(llm, pair, module, engine):
     experiment = module(2).scaled
     module.write(3)
-    with pytest.raises(UserError, match=r"was changed after it was loaded; load it again"):
+    with pytest.raises(UserError, match="was changed after it was loaded"):
         found(llm, experiment, pair, engine)

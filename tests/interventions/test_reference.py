@@ -29,6 +29,7 @@ PLUMBING = {
     "went_beyond",
     "unembedded",
     "handed_out",
+    "handing_out",
     "traces",
     "ending_early",
     "is_of_earlier_trace",
