@@ -30,6 +30,7 @@ from pairs import Dataset, PairSample, build_pairs, load_dataset
 from pairs.clips import label_spellings, spelling_lines
 from registry.catalogue import Entry, catalogue, load_intervention
 from runs.directory import RunDir
+from runs.interrupt import IMPORTING, until_done
 from runs.shadow import main_of, refuse_otherwise
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ def run_each(names: list[str], kind: str, options: dict[str, Any]) -> None:
     options |= _as_the_main_experiment(run, names, kind, options)
     check_model(options)
     with starting():
-        experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
+        with until_done(IMPORTING):  # a library may take a signal in the midst of it for another error
+            experiments = [load_intervention(name) for name in names if not _stands_already(run, name, kind, names)]
 
-        from runs.experiment import pairs_early, refuse_early, run_experiment
-        from runs.settings import Settings
+            from runs.experiment import pairs_early, refuse_early, run_experiment
+            from runs.settings import Settings
 
         of_all = Settings(
             kind=kind,
@@ -207,7 +209,8 @@ def _place(options: dict[str, Any]) -> "Computing":
 def load_model(options: dict[str, Any]) -> "Subject":
     """The model of `--model`, in this process."""
     click.echo(f"loading {options['model']} ...", err=True)
-    from engine.subject import load_subject
+    with until_done(IMPORTING):
+        from engine.subject import load_subject
 
     subject = load_subject(options["model"], **_how_to_load(options))
     # Before anything has run: what is there by now stays, and need not be looked through for garbage again.

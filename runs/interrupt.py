@@ -16,12 +16,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows knows no SIGHUP
+IMPORTING = b"\nstopping when the libraries are loaded; once more stops at once\n"
 PROMISE = b"\nstopping after this pair; once more stops at once. The same command goes on from there\n"
 
 
@@ -59,9 +60,14 @@ def stoppable() -> Iterator[None]:
         yield
 
 
+def after_this_pair() -> AbstractContextManager[Callable[[], bool]]:
+    """`until_done` for the pairs of an experiment, each of which is computed to its end."""
+    return until_done(PROMISE)
+
+
 @contextmanager
-def after_this_pair() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says, after each pair, whether a signal has come meanwhile.
+def until_done(promise: bytes) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether a signal has come meanwhile; the first one is answered with `promise`.
 
     Where one has, the end raises `KeyboardInterrupt`; a second signal raises it at once.
     """
@@ -73,7 +79,7 @@ def after_this_pair() -> Iterator[Callable[[], bool]]:
         came.append(number)
         # Not by print, which a handler must not enter twice; and the terminal may be gone.
         with suppress(OSError):
-            os.write(2, PROMISE)
+            os.write(2, promise)
 
     with _handling(remember):
         yield lambda: bool(came)

@@ -9,7 +9,6 @@ The one module that starts Ray; it is imported here and not before, since the st
 import os
 import secrets
 import shutil
-import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
+
 from errors import BAD_USAGE, UserError
+from runs.interrupt import until_done
 from runs.say import Say
 from workers.worker import ROOT, code_files
 
@@ -29,6 +31,10 @@ LONGEST = 40  # of a folder's path: sockets lie below it, whose paths have 107 c
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0"}
 SAME_TOKEN = "do the cluster and this machine have the same token (~/.ray/auth_token), or none?"
+ROOM = 64 << 20  # bytes that must be free for its logs
+SHARED = "/dev/shm"
+STARTING = b"\nstopping when Ray has started; once more stops at once\n"
+ENDING = b"\nstopping when Ray has ended\n"
 _token = secrets.token_hex(32)  # in place of a file in the home directory, which others may read
 
 
@@ -46,14 +52,17 @@ def _own(n_cpus: int, n_gpus: int) -> Iterator[Any]:
     private = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token, "PYTHONPATH": paths, **LOOPBACK, **SILENT}
     how = {"num_cpus": n_cpus, "num_gpus": n_gpus, "object_store_memory": STORE, "_temp_dir": folder}
     try:
+        _check_machine(folder)
         with _environment(private):
             with _no_dashboard():
                 ray = _init("--workers", address="local", include_dashboard=False, **how)
             try:
                 yield ray
             finally:
-                ray.shutdown()
+                with until_done(ENDING):
+                    ray.shutdown()
     finally:
+        _end_processes(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -80,17 +89,21 @@ def _joined(address: str, say: Say) -> Iterator[Any]:
 def _init(asked: str, **how: Any) -> Any:
     import ray
 
-    with _keeping_signals():
+    # A signal in the midst of it would end the process, or leave Ray's behind. Ray's own handler of SIGTERM would too.
+    unhandled = mock.patch.object(ray._private.utils, "set_sigterm_handler", lambda _: None)
+    with until_done(STARTING) as stopped, unhandled:
         try:
             ray.init(logging_level="ERROR", log_to_driver=False, **how)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError, SystemExit) as error:
+        except Exception as error:  # where a part of it does not start, Ray raises a plain one
             with suppress(Exception):
                 ray.shutdown()
-            if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            if stopped():
                 raise KeyboardInterrupt from None
             line = next(iter(str(error).splitlines()), "")[:300]
             message = f"{asked}: Ray does not start or connect ({type(error).__name__}: {line})"
             raise UserError(f"{message}; {SAME_TOKEN}" if isinstance(error, ConnectionError) else message) from error
+        if stopped():
+            ray.shutdown()
     return ray
 
 
@@ -135,18 +148,40 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _keeping_signals() -> Iterator[None]:
-    """Ray puts a handler of its own in the place of SIGTERM's, which raises `SystemExit`."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # not in the main thread, where Ray changes none either
-            signal.signal(signal.SIGTERM, before)
+def _end_processes(folder: str) -> None:
+    """End what is left of the Ray that has its files in `folder`: its agents outlive it by a quarter of a minute."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if folder in " ".join(process.cmdline()):
+                for each in (process, *process.children(recursive=True)):
+                    with suppress(psutil.Error):
+                        each.kill()
 
 
 def _folder() -> str:
     """A folder for Ray's sockets and logs, removed in the end."""
     where = tempfile.gettempdir()
     return tempfile.mkdtemp(prefix="ray-", dir=where if len(where) <= LONGEST else "/tmp")
+
+
+def _check_machine(folder: str) -> None:
+    """`UserError` for what Ray waits for in vain, or ends by without a reason: a full folder, memory, the loopback."""
+    free = shutil.disk_usage(folder).free
+    if free < ROOM:
+        raise UserError(
+            f"--workers: {folder} has {free >> 20} MiB left, and Ray needs {ROOM >> 20} for its logs; make room, or "
+            "set TMPDIR to another folder"
+        )
+    if os.path.isdir(SHARED):
+        try:
+            tempfile.TemporaryFile(dir=SHARED).close()
+        except OSError as error:
+            raise UserError(f"--workers: Ray needs {SHARED}, which cannot be written ({error.strerror})") from None
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), PATIENCE).close()
+    except OSError as error:
+        raise UserError(
+            f"--workers: this machine does not reach itself at 127.0.0.1 ({error.strerror or error}), where Ray's "
+            "processes meet; is the loopback interface up?"
+        ) from None

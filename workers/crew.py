@@ -21,10 +21,11 @@ from pairs import Dataset, Pair
 from registry.catalogue import plugins
 from registry.intervention import Intervention
 from runs.directory import Row, RunDir
+from runs.interrupt import until_done
 from runs.place import Asked, Failed
 from runs.say import Say
 from runs.settings import Settings, files_of_experiment
-from workers.cluster import SAME_TOKEN, cluster
+from workers.cluster import ENDING, SAME_TOKEN, STARTING, cluster
 from workers.member import Lost, Member
 from workers.order import in_order
 from workers.places import Request, needs
@@ -48,13 +49,15 @@ def crew(model: str, how: Mapping[str, Any], request: Request, say: Say = print)
         actor = ray.remote(Worker).options(
             num_cpus=need.cpus_each, num_gpus=need.gpus_each, max_restarts=0, scheduling_strategy="SPREAD"
         )
-        members = [Member(ray, actor.remote(load)) for _ in range(need.n)]
+        with until_done(STARTING):
+            members = [Member(ray, actor.remote(load)) for _ in range(need.n)]
         try:
             yield _loaded(ray, members, request.address is not None, say)
         finally:
-            for member in members:
-                with suppress(ray.exceptions.RayError, ValueError):  # its machine, or the whole cluster, may be gone
-                    ray.kill(member.actor)
+            with until_done(ENDING):
+                for member in members:
+                    with suppress(ray.exceptions.RayError, ValueError):  # its machine, or the cluster, may be gone
+                        ray.kill(member.actor)
 
 
 def _loaded(ray: Any, members: Sequence[Member], joined: bool, say: Say) -> "Crew":

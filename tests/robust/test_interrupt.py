@@ -96,6 +96,32 @@ def test_after_a_stop_the_same_command_goes_on_where_it_was(victims, calm, tmp_p
     assert_same(out, calm)
 
 
+def test_asked_to_stop_among_the_imports_of_a_command_it_ends_when_they_are_done(tmp_path):
+    """Torch goes on without NumPy where a signal ends NumPy's import, which then cannot be imported any more."""
+    code = """
+import os, signal, sys
+import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupting:
+    def find_spec(name, *_):
+        if name == sys.argv[-1] and not sent:
+            sent.append(name)
+            os.kill(os.getpid(), signal.SIGINT)
+sent = []
+sys.meta_path.insert(0, Interrupting)
+cli.cli(["patch", "--kind", "prosody", "--out", sys.argv[1]])
+"""
+    for module in ("numpy.linalg", "torch.nn"):
+        command = [sys.executable, "-c", code, str(tmp_path / module), module]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert ended.returncode == 130, ended.stderr
+        said = [
+            "stopping when the libraries are loaded; once more stops at once",
+            "interrupted: the same command goes on",
+        ]
+        assert all(line in ended.stderr for line in said) and "cannot be imported" not in ended.stderr
+
+
 PAIR = """
 import signal, sys, time
 from runs.interrupt import after_this_pair, stoppable

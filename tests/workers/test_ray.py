@@ -343,6 +343,24 @@ def test_ctrl_c_ends_what_is_in_flight_and_leaves_nothing(command, tmp_path):
     assert_nothing_left(running.folder)
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", ["begins", "starts its processes", "loads the model"])
+def test_a_signal_while_ray_starts_ends_with_130_and_leaves_nothing(command, name, moment):
+    """Else Ray would end the process with signal 6, or leave processes of its own for a quarter of a minute."""
+    running = command(*SLOW, "--workers", 2, **PAUSE)
+    reached = {
+        "begins": lambda: list(running.folder.glob("ray-*")),
+        "starts its processes": lambda: living_in(running.folder)[1:],
+        "loads the model": lambda: [each for each in living_in(running.folder) if each.name().startswith("ray::")],
+    }
+    until(reached[moment], moment)
+    running.process.send_signal(getattr(signal, name))
+    status, lines = running.wait()
+    assert status == 130 and "interrupted: the same command goes on" in lines[-1], lines
+    assert "Traceback" not in "\n".join(lines)
+    assert_nothing_left(running.folder, seconds=1)
+
+
 def test_a_killed_command_leaves_no_worker_and_its_run_goes_on_without_them(command, here, ran, calm, tmp_path):
     records = tmp_path / "run" / SLOW_RECORDS
     running = command(*SLOW, "--workers", 2, **PAUSE)

@@ -1,12 +1,15 @@
 """A worker as Ray runs it, here without Ray, and what is asked of a machine."""
 
+import errno
 import hashlib
 import importlib.util
 import json
+import os
 import pickle
 import platform
 import re
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -256,3 +259,30 @@ def test_a_token_is_used_where_there_is_one_and_nothing_else_was_asked_for(monke
 def test_an_address_where_nothing_answers_is_one_line_at_once():
     with pytest.raises(UserError, match="nothing answers there"):
         cluster._check_reachable("127.0.0.1:9")
+
+
+class TestMachine:
+    """What Ray would wait for in vain, or end by without a reason, is said before it starts."""
+
+    def test_as_it_is_it_will_do(self, tmp_path):
+        cluster._check_machine(str(tmp_path))
+
+    def test_a_full_temporary_folder_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3 << 20))
+        with pytest.raises(UserError, match="has 3 MiB left, and Ray needs 64 for its logs.*TMPDIR") as caught:
+            cluster._check_machine(str(tmp_path))
+        assert str(tmp_path) in str(caught.value)
+
+    @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder in which nobody may write")
+    def test_shared_memory_that_cannot_be_written_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(cluster, "SHARED", "/proc")
+        with pytest.raises(UserError, match="Ray needs /proc, which cannot be written"):
+            cluster._check_machine(str(tmp_path))
+
+    def test_a_loopback_that_is_down_is_named(self, tmp_path, monkeypatch):
+        def unreachable(*_):
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+        monkeypatch.setattr("socket.create_connection", unreachable)
+        with pytest.raises(UserError, match="does not reach itself at 127.0.0.1 .Network is unreachable.*loopback"):
+            cluster._check_machine(str(tmp_path))
