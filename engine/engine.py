@@ -172,7 +172,8 @@ class Engine:
                         again = lm.logits.save()
                     if not torch.equal(again, base):
                         raise changed_weights(experiment)
-            refuse_probabilities(experiment, base, logits)
+            if logits:
+                refuse_probabilities(experiment, base, logits)
             shift = shifts(moved)
             lm.forget()
         return Readouts(

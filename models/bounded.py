@@ -93,7 +93,7 @@ def _limit(seconds: int, n_bytes: int) -> None:
         return
     in_use = 0
     with suppress(OSError, ValueError):
-        in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     limits = {"RLIMIT_CPU": seconds, "RLIMIT_CORE": 0} | ({"RLIMIT_AS": in_use + n_bytes} if in_use else {})
     for name, value in limits.items():
         kind = getattr(resource, name)

@@ -177,7 +177,7 @@ class Construction(Keys):
     per_transition: dict[str, Count]
     groups_skipped: list[SkippedGroup]
     warnings: list[str]
-    label_spellings: dict[str, dict[Label, dict[str, int]]] | UnsetType = UNSET
+    label_spellings: dict[str, dict[Label, dict[str, Count]]] | UnsetType = UNSET
     data_warnings: list[str] | UnsetType = UNSET
 
 
@@ -251,7 +251,7 @@ class SoundCheck(Keys):
     silent: list[str]
     seconds_heard: Size | UnsetType = UNSET
     cut: list[str] | UnsetType = UNSET
-    max_seconds: int | UnsetType = UNSET
+    max_seconds: AtLeastOne | UnsetType = UNSET
 
 
 class InUse(Keys):

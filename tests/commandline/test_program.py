@@ -252,7 +252,7 @@ def test_choices_may_be_numbers_and_a_number_may_be_annotated(ran, plugin):
     assert "'1-3' is none of 1, 3" in refused("my-idea", "--plugin", plugin, "--k", "1-3")
 
 
-@pytest.mark.parametrize("value", ["a\0", "a\x1b[2J", "a\n", "a\ud800", "a\u2028"])
+@pytest.mark.parametrize("value", ["a\0", "a\x1b[2J", "a\n", "a\u2028"])
 def test_a_control_character_in_a_text_option_is_refused(ran, plugin, value):
     assert "has a control character in it" in refused("my-idea", "--plugin", plugin, "--mode", value + "b")
     assert not ran
