@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import pandas as pd
 
 from analysis.alike import differences
@@ -27,6 +26,7 @@ from runs.kept import Kept, read_experiment
 from runs.lock import writer
 from runs.reader import read_config, read_document
 from runs.record_blocks import LOGITS, Columns
+from runs.row_types import PairRow
 
 Made = TypeVar("Made")
 KINDS = ("prosody", "semantic")
@@ -50,7 +50,9 @@ class Measured:
     def __init__(self, kept: Kept):
         self.name, self.settings, self.lost = kept.name, kept.settings, kept.failed
         self.n_measured = kept.n_measured
-        self.pairs = pd.DataFrame([msgspec.structs.asdict(pair) for pair in kept.pairs])
+        self.pairs = pd.DataFrame(
+            {name: [getattr(pair, name) for pair in kept.pairs] for name in PairRow.__struct_fields__}
+        )
         self.records = _table(kept.columns) if kept.columns else None
         self.swept = [] if self.records is None else swept_columns(self.settings, self.records)
 

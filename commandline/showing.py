@@ -23,21 +23,23 @@ def summary(results: "Results", name: str) -> None:
     with starting():
         from analysis.summary import shown, summarise
 
+    click.echo(f"{name}: statistics and figures ...", err=True)
     metrics, drawn = summarise(results, name)
     click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
     figures(drawn)
 
 
 def report(results: "Results", pairs: int | str | None = None) -> None:
-    """Write report.html with so many pairs of each experiment.
+    """Write report.html with `pairs` pairs of each experiment.
 
-    Say where it is, what was left out of it, and how words and voice compare.
+    The terminal shows where it is, what was left out of it, and how words and voice compare.
     """
     with starting():
         from analysis.report import write_report
         from analysis.results import left_out
         from analysis.words_and_voice import headline
 
+    click.echo("report ...", err=True)
     for line in headline(results):
         click.echo(line)
     for line in left_out(results):

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -326,18 +325,17 @@ def _in_itself(columns: Columns) -> Iterator[Fault]:
 
 
 def _columns(rows: Sequence[Record]) -> Columns:
-    columns = {}
-    for name in type(rows[0]).__struct_fields__:
-        values = map(attrgetter(name), rows)
+    columns, names = {}, type(rows[0]).__struct_fields__
+    for name, values in zip(names, zip(*map(msgspec.structs.astuple, rows), strict=True), strict=True):
         if name in LOGITS:
             numbers = chain.from_iterable(map(msgspec.structs.astuple, values))
             columns[name] = np.fromiter(numbers, float, len(rows) * len(LABELS)).reshape(-1, len(LABELS))
         else:
-            columns[name] = _array(list(values))
+            columns[name] = _array(values)
     return columns
 
 
-def _array(values: list[Any]) -> np.ndarray:
+def _array(values: Sequence[Any]) -> np.ndarray:
     """Numbers as such, texts each held once, and whatever else an option takes as it is."""
     kinds = set(map(type, values))
     kind = kinds.pop() if len(kinds) == 1 else object

@@ -28,6 +28,7 @@ KINDS = ("prosody", "semantic")
 LABELS = ("neutral", "happy", "sad", "angry", "surprised")
 SPEAKERS, N_LAYERS = 10, 4
 RATE, SECONDS = 16_000, 0.3
+MOST_PAIRS = 34_380  # that are drawn; the prosody pairs of ESD
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("clip_id", "path", "text_id", "text", "semantic_label", "prosody_label", "speaker")
 Row = dict[str, float]
@@ -74,7 +75,8 @@ def measure_clips(manifest: Path) -> Row:
         dataset_identity(dataset)
     for kind in KINDS:
         with timed(found, f"{kind} pairs"):
-            build_pairs(dataset.clips, kind, 10**6)
+            sample = build_pairs(dataset.clips, kind, MOST_PAIRS)
+        found[f"{kind} pairs possible"] = sample.report["pairs_possible"]
     return found | {"peak memory, MB": peak_memory()}
 
 
@@ -142,7 +144,7 @@ def table(title: str, columns: dict[int, Row]) -> str:
     for stage in columns[sizes[0]]:
         values = [columns[size][stage] for size in sizes]
         ratio = [f"{values[-1] / values[-2]:.1f}" if values[-2] else ""] if len(values) > 1 else []
-        lines.append([stage, *(f"{value:g}" for value in values), *ratio])
+        lines.append([stage, *(f"{value:,.12g}" for value in values), *ratio])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
