@@ -52,7 +52,7 @@ from runs.lock import only_user
 @click.group(cls=Program, context_settings={"max_content_width": 110})
 @debug_option
 def cli() -> None:
-    """Which layers of a speech LLM decide from the voice, and which from the words?
+    """Until which layer of a speech LLM can another voice change the answer, and until which can other words?
 
     Clip B's residual stream over the audio positions is written into clip A's run, one decoder layer at a time; what
     counts is how often A's answer becomes B's label (flip_to_target_rate). Without options a small model and

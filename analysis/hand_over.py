@@ -10,14 +10,15 @@ import pandas as pd
 
 from analysis.cells import at_highest_dose, by_cell
 from analysis.clusters import RESAMPLES, Mean, limits, limits_of_difference, mean_of
+from analysis.rounding import number
 from analysis.sharing import Draws, Sharing, codes_of, texts_of
 
 HAND_OVER = (
     "The hand-over layer is the layer, interpolated between the layers patched, at which the rate of flips to the "
     "target first falls below the middle between its value at the first layer patched and A's own rate (how often A "
     "unpatched gives the target). Until about there B's states, written over the span, override A's answer; this does "
-    "not show when the information leaves the span. For the suffix it is the layer at which its rate first rises above "
-    "that same middle."
+    "not show when the information leaves the span. For `suffix`, where it was run, it is the layer at which its own "
+    "rate first rises above that same middle."
 )
 # With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/statistics.md has the numbers.
 LEAST_TEXTS = 6
@@ -87,8 +88,8 @@ def no_height(height: Mean, few: bool) -> str | None:
     if few or low > 0:
         return None
     return (
-        f"{value:.2g} above A's own rate (95 % interval {low:.2g} to {high:.2g}), so that there may be no height to "
-        "lose half of"
+        f"above A's own rate by {100 * value:.1f} percentage points (95 % interval {number(100 * low, '.1f')} to "
+        f"{number(100 * high, '.1f')}), so it may not be above that rate at all"
     )
 
 

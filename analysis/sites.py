@@ -13,7 +13,7 @@ NAMES = {
     "self_attn.output": "output of the attention",
     "mlp.output": "output of the MLP",
     "self_attn.o_proj.input": "input of o_proj (a head's slice)",
-    ELSEWHERE: "unknown (not through the inputs and outputs of modules)",
+    ELSEWHERE: "a place that the engine does not follow",
 }
 
 

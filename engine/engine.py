@@ -24,7 +24,7 @@ from engine.lm import LM
 from engine.memory import is_out_of_memory
 from engine.mistakes import (
     changed_clip,
-    changed_weights,
+    changed_model,
     explained,
     gave_no_readout,
     other_readout,
@@ -85,7 +85,6 @@ class Engine:
         self.written = WrittenLM(llm)
         self._planned = PlannedLM(llm, self.recordings)
         self._decoder = NNsight(llm)
-        self._weights = list(llm.parameters())
 
     def record(self, clip: ClipInput) -> Recording:
         """The clip's unpatched run, computed the first time."""
@@ -147,8 +146,8 @@ class Engine:
         why: str | None = None,
     ) -> Readouts:
         """The same, each call run as the experiment is written; `why` it must be so is kept."""
-        lm, logits, notes, moved, versions = self.written, [], [], [], self._weight_versions()
-        reads_donor = False
+        lm, logits, notes, moved = self.written, [], [], []
+        reads_donor = reached = False
         lm.forget()
         with lm.handing_out(pair) as mine, torch.inference_mode(), lm.ending_early():
             with lm.trace(pair.a):
@@ -166,12 +165,12 @@ class Engine:
                 else:
                     notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
                 moved.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
-                if self._weight_versions() != versions:
-                    versions = self._weight_versions()
-                    with lm.trace(pair.a):
-                        again = lm.logits.save()
-                    if not torch.equal(again, base):
-                        raise changed_weights(experiment)
+                reached |= lm.reached_model
+            if reached:  # a weight, a hook or a setting of a module may have stayed changed
+                with lm.trace(pair.a):
+                    again = lm.logits.save()
+                if not torch.equal(again, base):
+                    raise changed_model(experiment)
             if logits:
                 refuse_probabilities(experiment, base, logits)
             shift = shifts(moved)
@@ -182,10 +181,6 @@ class Engine:
             why,
             reads_donor,
         )
-
-    def _weight_versions(self) -> list[int]:
-        """Numbers that grow where a weight is written into in place."""
-        return [weight._version for weight in self._weights if not weight.is_inference()]
 
 
 def _called(experiment: Intervention, lm: LM, pair: PairInput, layer: int, options: Options) -> Any:
@@ -206,7 +201,7 @@ def _called(experiment: Intervention, lm: LM, pair: PairInput, layer: int, optio
 def _checked(
     experiment: Intervention, readout: Any, base: torch.Tensor, lm: WrittenLM, pair: PairInput
 ) -> torch.Tensor:
-    if not isinstance(readout, torch.Tensor) or readout.shape != base.shape:
+    if not isinstance(readout, torch.Tensor) or readout.shape != base.shape or not readout.is_floating_point():
         raise gave_no_readout(experiment, readout, base.shape)
     if not lm.traces:
         raise other_readout(experiment, None, "opens no trace")

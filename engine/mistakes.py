@@ -61,11 +61,11 @@ def changed_clip(experiment: Intervention, tensor: str) -> UserError:
     )
 
 
-def changed_weights(experiment: Intervention) -> UserError:
+def changed_model(experiment: Intervention) -> UserError:
     """An experiment changed the model, which then answered A otherwise."""
     return UserError(
-        f"{place_of(experiment)}: {experiment.name} changes weights of the model and leaves them changed for all that "
-        "runs later; load the model again, and write into outputs, or put the weights back"
+        f"{place_of(experiment)}: {experiment.name} changes the model (a weight, a hook or a setting) and leaves "
+        "it changed for all that runs later; load the model again, and write into outputs instead of weights"
     )
 
 

@@ -127,6 +127,10 @@ def check_alignment(how: str) -> None:
 def _key(make: Callable[..., Any], lm: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """What the value of `make(lm, clips, *arguments)` depends on beside the clips."""
     how = "as in pair.once(class_mean, lm, layer) with def class_mean(lm, clips, layer) outside the experiment"
+    if hasattr(make, "__wrapped__"):
+        raise Mistake(
+            f"pair.once: {make.__name__} has a decorator, whose own variables cannot be seen; take it off, {how}"
+        )
     if not isinstance(make, FunctionType):
         raise Mistake(f"pair.once takes a function, {how}, not {make!r}"[:300])
     if make.__closure__:

@@ -73,7 +73,7 @@ class PlannedLM(LM):
         return value if rest is None else (value, *tree_map(_copied, rest))
 
     def beyond(self, layer: int, path: str, name: str) -> Any:
-        raise CannotPlan(f"{path or 'the block'}.{name} is not an input or output of a module")
+        raise CannotPlan(f"{path or 'the block'}.{name} is not a place that the engine can plan")
 
     @property
     def _now(self) -> "PlannedTrace":
@@ -151,7 +151,7 @@ class PlannedTrace:
         self.last = (self._lm.n_layers, 0)
         if self._logits is None:
             self._logits = (
-                Readout("the patched logits are computed on")
+                Readout("it computes with the patched logits")
                 if self.first_written
                 else self._recordings.of(self.clip).logits.clone()
             )

@@ -56,7 +56,8 @@ def _check(code: CodeType) -> None:
             raise Mistake(
                 f"{code.co_name} is not what {Path(path).name} has at line {code.co_firstlineno}, from which the body "
                 "of its trace is read: the file was changed after it was loaded, or %autoreload compiled the function "
-                "by itself; load it with importlib.reload"
+                "by itself (load it with importlib.reload), or pytest rewrote an assert in it (run pytest with "
+                "--assert=plain)"
             )
         SOURCES[path] = text
         for site in [site for site in BLOCKS if site[0] == path]:

@@ -91,7 +91,7 @@ class WrittenLM(LM):
 
     @property
     def model(self) -> Any:
-        self.went_beyond = True
+        self.went_beyond = self.reached_model = True
         return self._traced
 
     def read(self, site: Site) -> torch.Tensor:
@@ -113,12 +113,13 @@ class WrittenLM(LM):
         return with_first(self._wholes[site], self._values[site].tensor)
 
     def beyond(self, layer: int, path: str, name: str) -> Any:
-        self.went_beyond = True
+        self.went_beyond = self.reached_model = True
         return self._envoy(layer, path)
 
     def forget(self) -> None:
-        """Forget what was traced and handed out so far."""
+        """Forget what was traced and handed out so far, and whether a module itself was handed out."""
         self.traces: list[WrittenTrace] = []
+        self.reached_model = False
         self._forget_values()
 
     def _forget_values(self) -> None:

@@ -111,7 +111,10 @@ def _wav_damage(sound: soundfile.SoundFile) -> str | None:
 
 def flac_sum(content: bytes) -> tuple[int, bytes | None]:
     """Bits of a sample and the MD5 sum of all samples by the header; None where the header has none (RFC 9639)."""
-    header = content[content.find(b"fLaC") :][:42]
+    start = 0
+    if content[:3] == b"ID3":  # its size is in four bytes of seven bits
+        start = 10 + sum((byte & 127) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    header = content[content.find(b"fLaC", start) :][:42]
     return (int.from_bytes(header[20:22], "big") >> 4 & 31) + 1, header[26:42] if any(header[26:42]) else None
 
 

@@ -14,14 +14,16 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 from errors import BAD_USAGE, UserError
-from registry.intervention import PLAIN, Intervention, checked_options, command_name
+from registry.intervention import PLAIN, Intervention, checked_options, command_name, literals
 from registry.sources import FOLDER, make_importable, parsed
 
 MAIN = "patch"
@@ -247,11 +249,29 @@ def _annotation(node: ast.expr | None, named: Mapping[str, ast.expr]) -> Any:
                 node = ast.parse(node.value.strip(), mode="eval").body
             if isinstance(node, ast.Name):
                 node = named.get(node.id, node)
-        if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "Literal":
-            return Literal[ast.literal_eval(node.slice)]
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            return _union([node.left, node.right], named)
+        if isinstance(node, ast.Constant) and node.value is None:
+            return NoneType
+        if isinstance(node, ast.Subscript):
+            name = ast.unparse(node.value).rpartition(".")[2]
+            parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            if name == "Literal":
+                return Literal[ast.literal_eval(node.slice)]
+            if name == "Annotated":
+                return _annotation(parts[0], named)
+            if name in ("Optional", "Union"):
+                return _union(parts, named)
     except (SyntaxError, ValueError, TypeError):
         return None
     return {kind.__name__: kind for kind in PLAIN}.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def _union(parts: Sequence[ast.expr], named: Mapping[str, ast.expr]) -> Any:
+    """`Literal` of the values of all parts, None where one of them is something else."""
+    kinds = [_annotation(part, named) for part in parts]
+    each = [literals(kind) for kind in kinds if kind is not NoneType]
+    return Literal[tuple(chain.from_iterable(each))] if each and all(each) else None
 
 
 def _literal(where: str, what: str, value: ast.expr | None, kind: type = object) -> Any:

@@ -20,9 +20,10 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from types import FunctionType
-from typing import Any, Literal, get_args, get_origin
+from types import FunctionType, NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from errors import UserError
 from pairs import Clip, Pair, PairSample
@@ -190,7 +191,7 @@ def _check_option(what: str, option: str, default: Any) -> None:
 
 def _choices(what: str, default: Any, annotation: Any) -> tuple:
     """The values of a `Literal`; `UserError` where the default is none of them, or not of an annotated plain type."""
-    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    choices = literals(annotation)
     kinds = {type(choice) for choice in choices} or {kind for kind in PLAIN if annotation is kind}
     if choices and (len(kinds) > 1 or not kinds <= set(PLAIN)):
         raise UserError(f"{what} has choices of several types; write numbers alone, or text alone")
@@ -202,6 +203,19 @@ def _choices(what: str, default: Any, annotation: Any) -> tuple:
     if choices and default is not ALL and default not in choices:
         raise UserError(f"{what} has the default {default!r}, which is none of its choices {list_of(choices)}")
     return choices
+
+
+def literals(annotation: Any) -> tuple:
+    """The values of a `Literal`, also of one in `Annotated`, `Optional` or a union of several; () for anything else."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return parts
+    if origin is Annotated:
+        return literals(parts[0])
+    if origin in (Union, UnionType):
+        each = [literals(part) for part in parts if part is not NoneType]
+        return tuple(chain.from_iterable(each)) if all(each) else ()
+    return ()
 
 
 def list_of(choices: Sequence[Any]) -> str:

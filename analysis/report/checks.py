@@ -242,9 +242,9 @@ def _near_ties(run: Run) -> list[Check]:
     margin = _each(f"{near_tie_margin(experiment.settings):g}" for experiment in measured)
     return [
         Check(
-            "No answer is a near-tie",
+            "Answers that are near-ties",
             _light(not tied and not tied_clips, "note"),
-            f"{len(tied_clips)} of {len(clips)} unpatched and {tied} of {answers} patched answers are near-ties "
+            f"{len(tied_clips)} of {len(clips)} unpatched and {tied} of {answers} other answers are near-ties "
             f"(best two labels less than {margin} logits apart): rounding in another engine, device or dtype can "
             "choose between the two",
         )

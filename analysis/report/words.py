@@ -143,9 +143,9 @@ def _intervals(run: Run) -> list[str]:
     if not any(table["flip_to_target_rate_low"].notna().any() for table in metrics):
         return []
     line = "95 % intervals come from resampling whole texts"
-    n = n_named(pd.DataFrame([pair for experiment in run.experiments for pair in experiment.pairs]), "speaker")
+    n = n_named(pd.concat([experiment.pairs for experiment in run.experiments]), "speaker")
     if n:
-        line += f"; speakers are not resampled, so that the intervals hold of {'this' if n == 1 else 'these'} {n} "
+        line += f"; speakers are not resampled, so the intervals hold for {'this' if n == 1 else 'these'} {n} "
         line += "speaker" if n == 1 else "speakers"
     if n >= ENOUGH_SPEAKERS and len({_kind(main) for main in run.mains}) > 1:
         line += " (in the contrast of the two kinds of pairs they are resampled too)"
@@ -245,7 +245,7 @@ def _patching(run: Run) -> list[str]:
 def _sampling(run: Run, experiment: Experiment) -> str:
     settings, kind = experiment.settings, _kind(experiment)
     of = f" of {run.construction[kind]['pairs_possible']} possible" if kind in run.construction else ""
-    speaker = "one speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
+    speaker = "A and B by the same speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
     direction = "both directions run" if settings["both_directions"] else "direction drawn"
     return (
         f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "

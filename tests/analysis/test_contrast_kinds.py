@@ -104,7 +104,7 @@ def test_a_curve_that_hands_nothing_over_has_no_difference_and_a_reason():
     hardly = other.records["pair_id"].eq(other.records.loc[eligible, "pair_id"].iloc[0]) & other.records["layer"].eq(0)
     low = replace(other, records=other.records.assign(flip_to_target=~eligible | hardly))
     reason = contrast(one, low).statistics[ALL]["reason"]
-    assert reason.startswith("the second curve starts 0.013 above A's own rate (95 % interval -0.")
+    assert reason.startswith("the second curve starts above A's own rate by 1.2 percentage points (95 % interval −")
     two = replace(one, pairs=one.pairs.assign(text_id_a="1", text_id_b="1"))
     alone = contrast(two, replace(other, pairs=other.pairs.assign(text_id_a="1", text_id_b="1"))).statistics[ALL]
     assert alone["low"] is None and "p" not in alone and "too few texts" in alone["reason"]

@@ -171,7 +171,7 @@ def test_near_ties_are_counted_with_what_they_mean(run):
     page = Page(write_report(run))
     assert light(page, NEAR_TIES) == "passed"
     clips = len(records_in(run, "prosody")["clip_a"].unique())
-    assert f"0 of {clips} unpatched and 0 of 24 patched answers are near-ties" in figures(page, NEAR_TIES)
+    assert f"0 of {clips} unpatched and 0 of 24 other answers are near-ties" in figures(page, NEAR_TIES)
     assert "less than 0.001 logits apart" in figures(page, NEAR_TIES)
 
     path = run / "patching_records_prosody.jsonl"
@@ -190,9 +190,9 @@ def test_near_ties_are_counted_with_what_they_mean(run):
     write_lines(path, rows)
     page = Page(write_report(run))
     assert light(page, NEAR_TIES) == "note"
-    assert f"1 of {clips} unpatched and 2 of 24 patched answers" in figures(page, NEAR_TIES)
+    assert f"1 of {clips} unpatched and 2 of 24 other answers" in figures(page, NEAR_TIES)
     change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(near_tie_margin=20))
-    assert f"{clips} of {clips} unpatched and 24 of 24 patched" in figures(Page(write_report(run)), NEAR_TIES)
+    assert f"{clips} of {clips} unpatched and 24 of 24 other" in figures(Page(write_report(run)), NEAR_TIES)
 
 
 @pytest.mark.parametrize("words", ["</script><script>hacked()</script>", "<b>bold</b>\nline\u2028", "x" * 5_000])

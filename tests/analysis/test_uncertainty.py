@@ -379,7 +379,7 @@ def test_a_hand_over_layer_needs_a_height_whose_interval_is_above_0():
     found = hand_over(flips_of(pairs, flips, ~own), pairs)
     assert (found["layer"], found["low"], found["high"]) == (None, None, None)
     assert found["reason"].startswith(
-        "at the first layer patched the rate is 0.01 above A's own rate (95 % interval -0.01"
+        "at the first layer patched the rate is above A's own rate by 1.0 percentage points (95 % interval −"
     )
     many = np.column_stack([np.arange(100) < 45, own, own])
     assert hand_over(flips_of(pairs, many, ~own), pairs)["layer"] == pytest.approx(0.5)

@@ -224,6 +224,10 @@ def test_backslashes_of_another_system_are_explained(plugin):
     [
         'where: Literal["start", "end"]',
         'where: t.Literal["start", "end"]',
+        'where: t.Annotated[Literal["start", "end"], "which end"]',
+        'where: t.Optional[Literal["start", "end"]]',
+        'where: t.Union[Literal["start"], Literal["end"]]',
+        'where: Literal["start"] | Literal["end"] | None',
         """where: 'Literal["start", "end"]'""",
         "where: Where",
         'where: "Where"',

@@ -121,9 +121,32 @@ def leaves_weights(lm, pair, layer):
     return logits
 
 
+@intervention
+def leaves_data(lm, pair, layer):
+    lm.layers[layer].mlp.down_proj.weight.data.mul_(1.01)  # which counts no change of the weight
+    with lm.trace(pair.a):
+        lm.layers_output[layer][:, pair.a_span] = 0
+        logits = lm.logits.save()
+    return logits
+
+
+@intervention
+def leaves_setting(lm, pair, layer):
+    lm.layers[layer].input_layernorm._module.variance_epsilon = 5.0
+    with lm.trace(pair.a):
+        lm.layers_output[layer][:, pair.a_span] = 0
+        logits = lm.logits.save()
+    return logits
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-def test_weights_that_stay_changed_are_refused_and_weights_put_back_are_not(pair, engine):
-    assert "leaves-weights changes weights of the model" in message(make_llm(), engine, leaves_weights, pair)
+@pytest.mark.parametrize("leaves", [leaves_weights, leaves_data, leaves_setting], ids=lambda leaves: leaves.name)
+def test_a_model_that_stays_changed_is_refused(pair, engine, leaves):
+    assert f"{leaves.name} changes the model" in message(make_llm(), engine, leaves, pair)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_that_are_put_back_are_not_refused(pair, engine):
     llm, louder = make_llm(), make_llm()
     with torch.no_grad():
         louder.model.layers[LAYER].mlp.down_proj.weight.mul_(2)

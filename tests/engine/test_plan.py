@@ -322,7 +322,7 @@ class TestRunsAsWritten:
             value[:, pair.a_span] = 0
 
         expected = 2 * by_hooks(llm, pair.a, (LAYER, "", "output", write))
-        self.check(llm, pair, louder, expected, "the patched logits are computed on", 5)
+        self.check(llm, pair, louder, expected, "it computes with the patched logits", 5)
 
     def test_what_lies_outside_the_blocks(self, llm, pair):
         @intervention
@@ -453,7 +453,7 @@ class TestRunsAsWritten:
         expected = by_hooks(llm, pair.a)
         handle.remove()
         assert (expected - by_hooks(llm, pair.a)).abs().max() > 1e-2
-        self.check(llm, pair, knockout, expected, "self_attn.inputs is not an input or output of a module", 6)
+        self.check(llm, pair, knockout, expected, "self_attn.inputs is not a place that the engine can plan", 6)
 
     def test_inputs_that_hold_what_was_written(self, llm, pair):
         @intervention
@@ -470,7 +470,7 @@ class TestRunsAsWritten:
 
         found = Engine(llm, "tail").readouts(given, pair, [LAYER], [{}])
         assert_same(found.logits[1], by_hooks(llm, pair.a, (LAYER, "mlp", "input", write)))
-        assert "mlp.inputs is not an input or output" in found.as_written
+        assert "mlp.inputs is not a place that the engine can plan" in found.as_written
 
 
 def test_rows_that_begin_at_different_positions_share_a_forward(llm, pair, readouts):

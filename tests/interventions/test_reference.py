@@ -27,6 +27,7 @@ PLUMBING = {
     "writes",
     "forget",
     "went_beyond",
+    "reached_model",
     "unembedded",
     "handed_out",
     "handing_out",
@@ -134,9 +135,11 @@ class TestExamples:
             seen[pair.a.span.stop :, pair.a.span] = 0
             return args, {**kwargs, "attention_mask": torch.where(seen == 1, 0.0, -torch.inf)[None, None]}
 
-        handle = llm.model.layers[1].self_attn.register_forward_pre_hook(hide, with_kwargs=True)
+        blocks = llm.model.layers[1:]
+        handles = [block.self_attn.register_forward_pre_hook(hide, with_kwargs=True) for block in blocks]
         expected = by_hooks(llm, pair.a)
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         assert (expected - by_hooks(llm, pair.a)).abs().max() > 1e-2
         torch.testing.assert_close(readout(llm, engine, example("knockout"), pair), expected, atol=2e-5, rtol=0)
 
