@@ -7,7 +7,7 @@
 `runs.kept` says whether the files of an experiment hold together. Neither needs torch or pandas.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -69,22 +69,34 @@ def read_blocks(path: Path, declared: type[Keys], way_out: str, ends: bool = Tru
     decode, number, rest = decoder.decode, 1, b""
     with file:
         while content := file.read(BLOCK):
-            *lines, rest = (rest + content).split(b"\n")
-            rows: list[Any] = []
+            content = rest + content
+            *lines, rest = content.split(b"\n")
             try:
-                for line in lines:
-                    if line.endswith(b"\r"):
-                        raise ValueError
-                    rows.append(decode(line))
+                if b"\r\n" in content:
+                    raise ValueError
+                rows = list(map(decode, lines))
             except (ValueError, RecursionError):
+                rows, line = _up_to_wrong(lines, decode)
                 yield number, rows
-                raise line_error(
-                    path, number + len(rows), _wrong_line(line, number + len(rows), decoder), way_out
-                ) from None
+                number += len(rows)
+                raise line_error(path, number, _wrong_line(line, number, decoder), way_out) from None
             yield number, rows
             number += len(lines)
     if rest and ends:
         raise line_error(path, number, "has no line end, so it may be torn", way_out)
+
+
+def _up_to_wrong(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any], bytes]:
+    """The rows of the lines before the first that is wrong, and that line."""
+    rows: list[Any] = []
+    for line in lines:
+        try:
+            if line.endswith(b"\r"):
+                break
+            rows.append(decode(line))
+        except (ValueError, RecursionError):
+            break
+    return rows, line
 
 
 def has_line(path: Path) -> bool:

@@ -126,7 +126,7 @@ class _Check:
         `followed` says that a row of another pair comes next, `ends` that nothing does.
         """
         columns = _columns(rows)
-        pairs = np.array([self._numbers.get(name, -1) for name in columns["pair_id"].tolist()])
+        pairs = np.array([self._numbers.get(name, -1) for name in columns["pair_id"]])
         starts = np.flatnonzero(np.r_[True, pairs[1:] != pairs[:-1]])
         if self._values is None:
             self._values = [_numbered(columns[DOSE][: _end(starts, 0, len(rows))].tolist())]
@@ -267,7 +267,7 @@ class _Check:
         """A key that older versions did not write is in every line or in none."""
         for name in ("patched_from", "site"):
             values = columns[name]
-            lacks = np.array([values.dtype == object and value is msgspec.UNSET for value in values])
+            lacks = values == msgspec.UNSET if values.dtype == object else np.zeros(len(values), bool)
             first = self._lacks.setdefault(name, bool(lacks[0]))
             has = "has" if first else "lacks"
             yield lacks != first, lambda row, name=name, has=has: f"{has} {name}, unlike line 1"
@@ -294,7 +294,7 @@ def _in_itself(columns: Columns) -> Iterator[Fault]:
     rows = np.arange(len(columns["target"]))
     base, patch = columns["logits_base"], columns["logits_patch"]
     target, pred_base, pred_patch = (
-        np.array([_NUMBER_OF[label] for label in columns[name].tolist()])
+        np.fromiter(map(_NUMBER_OF.__getitem__, columns[name]), np.intp, len(rows))
         for name in ("target", "pred_base", "pred_patch")
     )
 
