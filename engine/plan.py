@@ -108,6 +108,10 @@ class PlannedTrace:
         self._lm._open = None
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("iter", "all"):  # in a real trace it would wait for ever for the next forward
+            raise Mistake(
+                f"tracer.{name} runs over the steps of a generation; a trace here is one forward, without steps"
+            )
         raise AttributeError(name) if name.startswith("__") else CannotPlan(f"tracer.{name} needs a trace that runs")
 
     @property

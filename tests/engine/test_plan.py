@@ -844,3 +844,18 @@ def test_attention_weights_are_read_where_they_are_computed(llm, pair):
     assert weights[0].shape == (1, 4, 13, 13) and len(weights) == 3
     for found in weights[1:]:
         assert_same(found, weights[0])
+
+
+@pytest.mark.parametrize("engine", ["tail", "sweep"])
+def test_steps_of_a_generation_are_refused(llm, pair, engine):
+    @intervention
+    def stepping(lm, pair, layer):
+        with lm.trace(pair.a) as tracer:
+            for _ in tracer.iter[:]:
+                lm.layers_output[layer][:, pair.a_span] = 0
+            logits = lm.logits.save()
+        return logits
+
+    line = stepping.run.__code__.co_firstlineno + 3
+    with pytest.raises(UserError, match=f"test_plan.py:{line}: tracer.iter runs over the steps of a generation"):
+        Engine(llm, engine).readouts(stepping, pair, [LAYER], [{}])
