@@ -216,7 +216,10 @@ def test_what_cannot_be_planned_runs_as_it_is_written_and_says_so_once(plugin, t
     plugin.write_text(HALF.replace("return logits", "return logits + 0"))
     with without_figures():
         output = call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW)
-    assert output.count("first-half runs as it is written") == 1 and "idea.py:15: the patched logits" in output
+    assert (
+        output.count("first-half runs as it is written") == 1
+        and "idea.py:15: it computes with the patched logits" in output
+    )
 
 
 @pytest.mark.parametrize(
