@@ -40,7 +40,7 @@ from errors import BAD_USAGE, UserError
 from files import check_writable, write_whole
 from models.families import family_of
 from models.folder import checkpoint_folder, read_config
-from pairs import dataset_identity, pair_row
+from pairs import construction_report, dataset_identity, pair_row
 from pairs.corpora import listed
 from registry.catalogue import MAIN, Entry, catalogue
 from registry.intervention import command_name
@@ -173,7 +173,7 @@ def pairs(kind: str, **options: Any) -> None:
     run.check({"data": dataset_identity(dataset, skip_bad_clips=True)})
     ran = kind in run.experiments()  # then the files there say what it ran with
     if not ran:
-        run.update_json("pair_construction_report.json", kind, sample.report)
+        run.update_json("pair_construction_report.json", kind, construction_report(sample, dataset))
         run.write_pairs(kind, [pair_row(pair) for pair in sample.pairs])
     possible = sample.report["pairs_possible"]
     click.echo(f"{len(dataset.clips)} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")

@@ -172,7 +172,6 @@ def sample_pairs(dataset: Dataset, kind: str, options: dict[str, Any]) -> PairSa
     """The pairs that the options ask for; warnings are said."""
     chosen = {key: options[key] for key in ("seed", "same_speaker", "both_directions")}
     sample = build_pairs(dataset.clips, kind, max_pairs(kind, options["max_pairs"]), **chosen)
-    sample.report["data_warnings"] = list(dataset.warnings)
     for warning in sample.report["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     return sample

@@ -7,7 +7,16 @@
 Labels and file paths only: no sound is decoded here and no tensor made.
 """
 
-from pairs.build import KINDS, Pair, PairSample, build_pairs, pair_row, pairs_from_rows, pairs_possible
+from pairs.build import (
+    KINDS,
+    Pair,
+    PairSample,
+    build_pairs,
+    construction_report,
+    pair_row,
+    pairs_from_rows,
+    pairs_possible,
+)
 from pairs.clips import Clip, Dataset, dataset_hash, dataset_identity
 from pairs.load import AUDIO_EXTENSIONS, load_dataset
 from pairs.normalise import normalise_label
@@ -20,6 +29,7 @@ __all__ = [
     "Pair",
     "PairSample",
     "build_pairs",
+    "construction_report",
     "dataset_hash",
     "dataset_identity",
     "load_dataset",

@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from errors import BAD_USAGE, UserError
-from pairs.clips import Clip, label_spellings, listing
+from pairs.clips import Clip, Dataset, label_spellings, listing
 from pairs.shown import quoted, shown
 
 KINDS = ("prosody", "semantic")
@@ -65,6 +65,11 @@ class _Block:
     def clips_at(self, number: int) -> tuple[Clip, Clip]:
         i, j = divmod(number - self.start, len(self.right))
         return self.left[i], self.right[j]
+
+
+def construction_report(sample: PairSample, dataset: Dataset) -> dict[str, Any]:
+    """What `pair_construction_report.json` holds of one kind of pair: the sample's report and the data's warnings."""
+    return {**sample.report, "data_warnings": list(dataset.warnings)}
 
 
 def build_pairs(

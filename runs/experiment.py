@@ -14,7 +14,7 @@ from tqdm import tqdm
 from engine.mistakes import explained, place_of
 from engine.pair_input import check_alignment
 from errors import UserError
-from pairs import Clip, Dataset, Pair, PairSample, dataset_identity, pair_row, pairs_from_rows
+from pairs import Clip, Dataset, Pair, PairSample, construction_report, dataset_identity, pair_row, pairs_from_rows
 from pairs.shown import shown
 from registry.catalogue import MAIN
 from registry.intervention import ALL, Intervention
@@ -66,7 +66,7 @@ def run_experiment(
     if run.remark:
         say(f"warning: {run.remark}")
     if not main:
-        run.update_json("pair_construction_report.json", settings.kind, sample.report)
+        run.update_json("pair_construction_report.json", settings.kind, construction_report(sample, dataset))
     if experiment.name == MAIN:
         for control, keys in ran_otherwise(run.config()["experiments"], settings.kind, task.recorded).items():
             say(f"warning: {control} is there already, with another {', '.join(keys)}; --overwrite runs it again")
