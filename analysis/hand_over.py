@@ -17,8 +17,8 @@ HAND_OVER = (
     "The hand-over layer is the layer, interpolated between the layers patched, at which the rate of flips to the "
     "target first falls below the middle between its value at the first layer patched and A's own rate (how often A "
     "unpatched gives the target). Until about there B's states, written over the span, override A's answer; this does "
-    "not show when the information leaves the span. For `suffix`, where it was run, it is the layer at which its own "
-    "rate first rises above that same middle."
+    "not show when the information leaves the span. For the suffix, where it was patched, it is the layer at which its "
+    "own rate first rises above that same middle."
 )
 # With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/statistics.md has the numbers.
 LEAST_TEXTS = 6
