@@ -20,7 +20,7 @@ HAND_OVER = (
     "not show when the information leaves the span. For the suffix, where it was patched, it is the layer at which its "
     "own rate first rises above that same middle."
 )
-# With fewer, limits of 95 % hold the truth in 13 to 100 % of simulated experiments; docs/statistics.md has the numbers.
+# With fewer, 95 % limits cover the true value in 13 to 100 % of simulated experiments (docs/statistics.md).
 LEAST_TEXTS = 6
 STEPS = 8  # places looked at between two layers; limits between those are interpolated
 Found = dict[str, Any]

@@ -123,7 +123,8 @@ class WrittenLM(LM):
         self._forget_values()
 
     def _forget_values(self) -> None:
-        # `went_beyond` says whether the last trace may have written unseen, `unembedded` whether it read a stream out.
+        # `went_beyond` says whether the last trace may have written unseen (`reached_model`: whether any trace may),
+        # `unembedded` whether it read a stream out.
         self._values: dict[Site, Value] = {}
         self._wholes: dict[Site, Any] = {}
         self.went_beyond = self.unembedded = False
