@@ -1,5 +1,5 @@
 # make demo: patch the demo model with both kinds of pair and say where the pictures are
-# make test: lint, format and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
+# make test: lint, format, types and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
 # make ray-test: experiments on two real workers, which Ray starts
 # make tutorial-test: docs/tutorial.ipynb is executed and held against what it shows; make tutorial writes that anew
@@ -19,6 +19,7 @@ demo: $(VENV)/run.done
 test: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 tutorial: $(VENV)/dev.done

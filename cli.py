@@ -4,8 +4,15 @@ Thin on purpose: options in, calls to pairs, interventions and analysis, paths o
 the commands, so that help, `pairs` and `report` come at once.
 """
 
+import sys
+
+if sys.flags.optimize > 1:  # before the imports below, which need docstrings
+    print(
+        "error: python -OO leaves out docstrings, which transformers and the help need; use python -O", file=sys.stderr
+    )
+    sys.exit(2)
 if __name__ == "__main__":  # before the imports below, which take a moment
-    from runs.interrupt import open_standard_streams, quiet_from_the_start
+    from voicepatch.runs.interrupt import open_standard_streams, quiet_from_the_start
 
     open_standard_streams()
     quiet_from_the_start()
@@ -17,36 +24,40 @@ from typing import Any
 
 import click
 
-from commandline import running, showing
-from commandline.families import family_table
-from commandline.options import (
-    DTYPES,
-    RESULTS,
-    alpha_option,
+from pairs.corpora import corpus_list
+from voicepatch.commandline import running, showing
+from voicepatch.commandline.families import family_list
+from voicepatch.commandline.options import (
+    check_options,
     check_plugin,
     experiment_options,
     intervention_options,
     kind_option,
+    main_options,
     own_pair_kind_option,
     pair_kind_option,
     pair_options,
     plugin_option,
     report_option,
-    worker_options,
+    setting_option,
 )
-from commandline.program import Program, debug_option, starting
-from commandline.words import SEED, DeviceName, InterventionName, ModelName, Place, Whole, controls
-from errors import BAD_USAGE, UserError
-from files import check_writable, write_whole
-from models.families import family_of
-from models.folder import checkpoint_folder, read_config
-from pairs import construction_report, dataset_identity, pair_row
-from pairs.corpora import listed
-from registry.catalogue import MAIN, Entry, catalogue
-from registry.intervention import command_name
-from registry.template import write_template
-from runs.directory import RunDir
-from runs.lock import only_user
+from voicepatch.commandline.param_types import InterventionName, ParamType, controls
+from voicepatch.commandline.program import Program, debug_option, starting
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.files import check_writable, write_whole
+from voicepatch.models.families import family_of
+from voicepatch.models.family import declared_families
+from voicepatch.models.folder import checkpoint_folder, read_config
+from voicepatch.paths import RESULTS
+from voicepatch.registry.catalogue import catalogue
+from voicepatch.registry.intervention import command_name
+from voicepatch.registry.syntax import Entry
+from voicepatch.registry.template import write_template
+from voicepatch.store.directory import RunDir
+from voicepatch.store.lock import only_user
+from voicepatch.types.dataset import dataset_identity
+from voicepatch.types.pair import construction_report, pair_row
+from voicepatch.types.setting import path, whole_number
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -66,17 +77,16 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--kind", type=InterventionName(), required=True, help="Which one; all runs every control in turn.")
+@click.option("--kind", "name", type=InterventionName(), required=True, help="Which one; all runs every control.")
 @pair_kind_option
-@alpha_option
+@main_options
 @experiment_options
-@worker_options
-def control(kind: str, pair_kind: str, **options: Any) -> None:
+def control(name: str, **options: Any) -> None:
     """Run a control, or another intervention, on the recipients and targets of the main experiment.
 
-    `python cli.py NAME --help` says what it does and which options of its own it takes.
+    `python cli.py NAME --help` describes it and the options of its own.
     """
-    running.run_each(controls() if kind == "all" else [kind], pair_kind, options)
+    running.run_each(controls() if name == "all" else [name], options)
 
 
 PATCH_HELP = """Run the main experiment: patch the audio span at every layer, count the flips, draw the curves.
@@ -88,15 +98,14 @@ it stopped.
 
 def intervention_command(entry: Entry) -> click.Command:
     """`python cli.py NAME`: one intervention with its own options, its docstring as the help."""
-    is_main = entry.name == MAIN
+    is_main = entry.main
 
     @click.command(entry.name, help=PATCH_HELP if is_main else f"{entry.doc}\n\nFrom {entry.path.name}.")
     @(kind_option if is_main else own_pair_kind_option)
     @intervention_options(entry)
     @experiment_options
-    @worker_options
     def command(**options: Any) -> None:
-        running.run_each([entry.name], options.pop("kind" if is_main else "pair_kind"), options)
+        running.run_each([entry.name], options)
 
     return command
 
@@ -109,68 +118,74 @@ cli.make_command, cli.check = intervention_command, check_plugin
 def list_interventions() -> None:
     """Show all interventions, one line each."""
     for name, entry in catalogue().items():
-        kind = "main" if name == MAIN else "control" if entry.control else "variant"
+        kind = "main" if entry.main else "control" if entry.control else "variant"
         click.echo(f"{name:<14}{kind:<9}{entry.summary}")
 
 
 @cli.command()
+@plugin_option
 @debug_option
 def corpora() -> None:
     """Show the corpora that --data recognises, where they are to be had, and what a full download holds."""
-    click.echo(listed())
+    click.echo(corpus_list())
 
 
 @cli.command()
+@plugin_option
 @debug_option
 def models() -> None:
     """Show the families of models that can be studied; a checkpoint's is recognised from its config.json."""
-    click.echo(family_table())
+    click.echo(family_list(declared_families()))
 
 
 @cli.command()
 @click.argument("name")
-@click.option("--in", "folder", type=Place(file_okay=False, exists=True), help="Another folder.")
+@click.option("--in", "folder", type=ParamType(path(may_be_file=False, must_exist=True)), help="Another folder.")
 def new(name: str, folder: Path | None) -> None:
     """Write a starting file for a new intervention called NAME, which runs as it is."""
     name = command_name(name)
     if name in cli.commands or name == "all":
         raise UserError(f"{name}: is a word of the program already; choose another name", BAD_USAGE)
-    path = write_template(name, folder)
-    plugin = f" --plugin {shlex.quote(str(path))}" if folder else ""
-    click.echo(f"written: {path}\ntry it:  python cli.py {name}{plugin} --max-pairs 5 --out results/try-{name}")
+    file = write_template(name, folder)
+    plugin = f" --plugin {shlex.quote(str(file))}" if folder else ""
+    click.echo(f"written: {file}\ntry it:  python cli.py {name}{plugin} --max-pairs 5 --out results/try-{name}")
 
 
 @cli.command()
-@experiment_options
+@check_options
 def check(**options: Any) -> None:
     """Run the checks alone: where the audio span lies, and that patching a clip with itself changes nothing."""
-    dataset = running.load_data(options)
-    run = running.run_dir(options, dataset)
-    running.check_model(options)
+    settings = running.settings_of(options)
+    dataset = running.load_data(settings)
+    run = running.run_dir(settings, dataset)
+    running.check_model(settings)
     with starting():
-        subject = running.load_model(options)
+        subject = running.load_model(settings)
 
-        from runs.experiment import identity
-        from runs.gates import run_checks
-        from runs.place import Local
-        from runs.settings import layers_of
+        from voicepatch.runs.executor import LocalExecutor
+        from voicepatch.runs.experiment import run_identity
+        from voicepatch.runs.preflight import run_checks
+        from voicepatch.runs.recorded import layers_of
 
-    layers, skip = layers_of(subject.engine.n_layers, options["layers"]), options["on_bad_clip"] == "skip"
-    run.claim(identity(Local(subject), dataset, skip))
-    subject.clips.max_seconds = options["max_seconds"]
-    run_checks(subject, dataset, run, options["seed"], layers, click.echo, skip)
+    layers, skip = layers_of(subject.engine.n_layers, settings.layers), settings.skip_bad_clips
+    executor = LocalExecutor(subject)
+    executor.expect(dataset.hashes)
+    run.claim(run_identity(executor, dataset, skip))
+    subject.clips.max_seconds = settings.max_seconds
+    run_checks(subject, dataset, run, settings.seed, layers, click.echo, skip)
     click.echo(f"all checks passed: {run.path}")
 
 
 @cli.command()
 @kind_option
 @pair_options
-def pairs(kind: str, **options: Any) -> None:
+def pairs(**options: Any) -> None:
     """Build the pairs and report on them, without a model."""
-    dataset = running.load_data(options)
-    sample = running.sample_pairs(dataset, kind, options)
-    run = running.run_dir(options, dataset)
-    run.check({"data": dataset_identity(dataset, skip_bad_clips=True)})
+    settings = running.settings_of(options, kind_required=True)
+    dataset, kind = running.load_data(settings), settings.kind
+    sample = running.sample_pairs(dataset, settings)
+    run = running.run_dir(settings, dataset)
+    run.check({"task": dataset.task.identity(), "data": dataset_identity(dataset, skip_bad_clips=True)})
     ran = kind in run.experiments()  # then the files there say what it ran with
     if not ran:
         run.update_json("pair_construction_report.json", kind, construction_report(sample, dataset))
@@ -184,18 +199,16 @@ def pairs(kind: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("run_dir", type=Place(exists=True, file_okay=False))
+@click.argument("run_dir", type=ParamType(path(may_be_file=False, must_exist=True)))
 @report_option
+@plugin_option
 @debug_option
 def report(run_dir: Path, pairs_in_report: int | str | None) -> None:
     """Make the tables and figures of a run again from its records, without a model."""
-    with starting():
-        from analysis.results import Results
-
     results = None
     # A run that goes on may have finished meanwhile, with other records.
     while results is None or results.config != RunDir(run_dir).config():
-        results = Results(run_dir)
+        results = running.results_of(run_dir)
         for one in results.believed:
             n_pairs = len(one.pairs)
             if not one.finished:
@@ -208,13 +221,13 @@ def report(run_dir: Path, pairs_in_report: int | str | None) -> None:
 
 
 @cli.command()
-@click.argument("run_dirs", nargs=-1, required=True, type=Place(exists=True, file_okay=False))
-@click.option("--out", type=Place(file_okay=False), default=RESULTS / "comparison", help="Where to.")
+@click.argument("run_dirs", nargs=-1, required=True, type=ParamType(path(may_be_file=False, must_exist=True)))
+@click.option("--out", type=ParamType(path(may_be_file=False)), default=RESULTS / "comparison", help="Where to write.")
 @debug_option
 def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     """Draw the main curves of several runs on relative depth, with a table of their hand-over layers."""
-    from analysis.compare import compare as compare_runs
-    from analysis.compare import differing
+    from voicepatch.report.compare import compare as compare_runs
+    from voicepatch.report.compare import differing
 
     with only_user(out):
         table, figures = compare_runs(list(run_dirs), out)
@@ -228,21 +241,17 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
 
 
 @cli.command()
-@click.option(
-    "--model",
-    type=ModelName(),
-    help="Checkpoint folder or hub id.  [default: random weights, narrow enough for two cores]",
+@setting_option(
+    "model",
+    help="Checkpoint folder, or OWNER/NAME of a Hugging Face repository.  [default: random weights, narrow enough for "
+    "two cores]",
 )
 @click.option("--full-size", is_flag=True, help="Random weights in OpenS2S's real shape; needs a CUDA device.")
-@click.option(
-    "--device",
-    type=DeviceName(),
-    help="cpu, cuda or cuda:N.  [default: cpu; cuda where there is one for the larger models]",
-)
-@click.option("--dtype", type=click.Choice(DTYPES), help="[default: bfloat16 on cuda, float32 on cpu]")
-@click.option("--rounds", type=Whole(min=1), default=2, show_default=True, help="Medians are over so many.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the weights and the sounds.")
-@click.option("--json", "json_file", type=Place(dir_okay=False), help="Write the figures here too.")
+@setting_option("device", help="cpu, cuda or cuda:N.  [default: cpu; cuda where there is one for the larger models]")
+@setting_option("dtype")
+@click.option("--rounds", type=ParamType(whole_number(1)), default=2, help="Number of rounds; medians are reported.")
+@setting_option("seed", help="Seed of the weights and the sounds.  [default: 0]")
+@click.option("--json", "json_file", type=ParamType(path(may_be_folder=False)), help="Write the figures here too.")
 @debug_option
 def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
     """Measure what a pair costs: by the textbook's procedure, as experiments are written, and by sweep and tail.
@@ -255,14 +264,20 @@ def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
         check_writable(json_file)
     if options["model"]:
         family_of(read_config(checkpoint_folder(options["model"])))
-    from engine.bench import run_bench, shown
-    from engine.bench_case import make_case
+    from voicepatch.engine.bench import bench_table, run_bench
+    from voicepatch.engine.bench_case import make_case
 
+    options["seed"] = options["seed"] or 0
     result = run_bench(make_case(**options), rounds)
-    click.echo(shown(result))
+    click.echo(bench_table(result))
     if json_file:
         write_whole(json_file, json.dumps(result, indent=2) + "\n")
         click.echo(f"written: {json_file}")
+
+
+def main() -> None:
+    """The installed command `voicepatch`."""
+    cli(prog_name="voicepatch")
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ from demo.training import Recipe, build_model, checkpoint_config, encode_clips, 
 from demo.vocabulary import build_tokenizer, save_tokenizer  # noqa: E402
 from demo.voice import PROSODIES, SAMPLE_RATE, SPEAKERS, Reading, speak_all, vary, vary_speaker  # noqa: E402
 from demo.whisper import MEL_BINS, read_ctranslate2  # noqa: E402
-from models.labels import LabelTokenizerHelper  # noqa: E402
-from models.opens2s import OpenS2S  # noqa: E402
-from models.opens2s_io import SYSTEM, OpenS2SIO, load  # noqa: E402
-from models.sound import read_audio  # noqa: E402
-from models.speech_lm import PROMPT, join  # noqa: E402
+from voicepatch.audio.decode import read_audio  # noqa: E402
+from voicepatch.models.labels import LabelTokenizerHelper  # noqa: E402
+from voicepatch.models.opens2s import OpenS2S  # noqa: E402
+from voicepatch.models.opens2s_io import SYSTEM, OpenS2SIO  # noqa: E402
+from voicepatch.models.speech_lm import join, load_speech_lm  # noqa: E402
+from voicepatch.types.task import default_task  # noqa: E402
 
 N_HELD_OUT = 160
 
@@ -77,10 +78,10 @@ def write_clips(folder: Path, rows: list[dict], sounds: list[np.ndarray]) -> Non
 def write_io(folder: Path, sentences: list[str], window_seconds: int) -> OpenS2SIO:
     """Tokenizer and feature extractor of the checkpoint, written and read back."""
     (folder / "audio").mkdir(parents=True)
-    roles = "system\nuser\nassistant\n\n"
-    save_tokenizer(build_tokenizer([*sentences, *[roles, SYSTEM, PROMPT] * 50]), folder)
+    roles, question = "system\nuser\nassistant\n\n", default_task().question
+    save_tokenizer(build_tokenizer([*sentences, *[roles, SYSTEM, question] * 50]), folder)
     WhisperFeatureExtractor(feature_size=MEL_BINS, chunk_length=window_seconds).save_pretrained(folder / "audio")
-    return OpenS2SIO.from_checkpoint(folder)
+    return OpenS2SIO.from_checkpoint(folder, question)
 
 
 def write_weights(folder: Path, model: OpenS2S) -> None:
@@ -94,8 +95,8 @@ def write_weights(folder: Path, model: OpenS2S) -> None:
 @torch.inference_mode()
 def answers_alone(folder: Path, sounds: list[np.ndarray], desc: str) -> list[str]:
     """The written checkpoint's answer to each float32 sound, every clip encoded alone, in float32 on the CPU."""
-    model = load(folder, "cpu", "float32")
-    helper = LabelTokenizerHelper(model.tokenizer)
+    model = load_speech_lm(folder, "cpu", "float32")
+    helper = LabelTokenizerHelper(model.tokenizer, default_task().labels)
     answers = []
     for sound in tqdm(sounds, desc=desc, mininterval=5):
         clip = join(model, model.encode(model.features(sound)))

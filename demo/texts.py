@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.labels import LABELS
-
 MAX_WORDS = 10  # read sadly, ten words still fit into the encoder's window
 
 
@@ -253,7 +251,8 @@ def made_up_texts(n: int, rng: np.random.Generator, held_out: bool = False) -> l
     """
     texts: dict[str, Text] = {}
     while len(texts) < n:
-        label = LABELS[len(texts) // 2 % len(LABELS)] if len(texts) % 2 else None
+        labels = list(DEMO_TEXTS)
+        label = labels[len(texts) // 2 % len(labels)] if len(texts) % 2 else None
         sentence = _draw(rng, held_out, label)
         if len(sentence.split()) <= MAX_WORDS:
             texts.setdefault(sentence, Text(sentence, label, label is not None))
@@ -263,8 +262,8 @@ def made_up_texts(n: int, rng: np.random.Generator, held_out: bool = False) -> l
 def demo_rows() -> list[dict]:
     """The rows of `text.jsonl`: six texts a label, half of them explicit, half by each of two pseudo-speakers."""
     rows = []
-    for number, label in enumerate(LABELS):
-        for explicit, sentences in DEMO_TEXTS[label].items():
+    for number, (label, texts) in enumerate(DEMO_TEXTS.items()):
+        for explicit, sentences in texts.items():
             text_type = "explicit" if explicit else "implicit"
             for i, sentence in enumerate(sentences):
                 # Three texts a speaker and label, of which one or two are explicit by turns.

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from demo.whisper import HEADS, INNER, MEL_BINS, WIDTH, whisper_encoder_state
-from models.labels import LABELS, LabelTokenizerHelper
-from models.opens2s import AudioAdapter, OpenS2S, encoder_length
-from models.opens2s_io import OpenS2SIO
-from models.speech_lm import PLACEHOLDER_ID
+from voicepatch.models.labels import LabelTokenizerHelper
+from voicepatch.models.opens2s import AudioAdapter, OpenS2S, encoder_length
+from voicepatch.models.opens2s_io import OpenS2SIO
+from voicepatch.models.speech_lm import PLACEHOLDER_ID
+from voicepatch.types.task import default_task
 
 REPORT_EVERY = 100  # steps
 
@@ -135,7 +136,8 @@ def encode_clips(model: OpenS2S, io: OpenS2SIO, sounds: Sequence[np.ndarray], la
         ).input_features
         states.append(model.audio_encoder_model(mel.to(device)).last_hidden_state.half())
     lengths = [encoder_length(-(-len(sound) // io.extractor.hop_length)) for sound in sounds]
-    token_ids = dict(zip(LABELS, LabelTokenizerHelper(io.tokenizer).token_ids, strict=True))
+    helper = LabelTokenizerHelper(io.tokenizer, default_task().labels)
+    token_ids = dict(zip(helper.labels, helper.token_ids, strict=True))
     answers = torch.tensor([token_ids[label] for label in labels], device=device)
     return Clips(torch.cat(states), torch.tensor(lengths, device=device), answers)
 

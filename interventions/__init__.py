@@ -20,26 +20,25 @@ docstring the help, its further parameters (such as `alpha`) the options that it
 and it is there. docs/interventions.md lists what `lm` and `pair` have.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.catalogue import catalogue, load_intervention
-from registry.intervention import Intervention, intervention
+import voicepatch
+from voicepatch.registry.catalogue import catalogue, load_intervention
+from voicepatch.registry.intervention import Intervention, intervention
+from voicepatch.registry.sources import register_folder
 
 if TYPE_CHECKING:
-    from engine.subject import load_subject
-    from runs.pair_loop import run_table
+    from voicepatch.engine.subject import load_subject
+    from voicepatch.runs.pair_loop import run_table
 
 __all__ = ["Intervention", "catalogue", "intervention", "load_intervention", "load_subject", "run_table"]
 
+register_folder(Path(__file__).resolve().parent, __name__)
+catalogue.cache_clear()
+
 
 def __getattr__(name: str) -> Any:
-    # These two need torch, which `python cli.py --help` should not wait for.
-    if name == "load_subject":
-        from engine.subject import load_subject
-
-        return load_subject
-    if name == "run_table":
-        from runs.pair_loop import run_table
-
-        return run_table
+    if name in ("load_subject", "run_table"):  # they need torch, which `python cli.py --help` should not wait for
+        return getattr(voicepatch, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ import torch
 from interventions import intervention
 
 
-@intervention(over={"head": "n_heads"})
+@intervention(range_of={"head": "n_heads"})
 def heads(lm, pair, layer, head, alpha=1.0):
     """One head's output over the audio span, its slice of the input of o_proj, is B's.
 

@@ -4,7 +4,7 @@ from interventions import intervention
 from pairs.controls import each_clip
 
 
-@intervention(pairs=each_clip, silent=True)
+@intervention(pairs=each_clip, recipients="own", reads_only=True, may_be_noop=True, figures="lens")
 def lens(lm, pair, layer):
     """The final norm and the head read the unpatched stream of the readout position after each layer."""
     with lm.trace(pair.a):

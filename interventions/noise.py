@@ -5,7 +5,7 @@ import torch
 from interventions import intervention
 
 
-@intervention(least={"scale": 0})
+@intervention(minimum={"scale": 0})
 def noise(lm, pair, layer, alpha=1.0, scale=1.0):
     """Gaussian noise with the norm of A's own stream replaces the span, position by position; the same at every layer.
 

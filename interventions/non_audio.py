@@ -19,7 +19,9 @@ def prompt_run(pair):
     return slice(start, start + n), slice(start + shift, start + shift + n)
 
 
-@intervention(control=True, silent=True)  # before the span nothing can move, and few pairs may all draw that side
+@intervention(
+    control=True, may_be_noop=True
+)  # a run before the span changes nothing, and few pairs may all draw that side
 def non_audio(lm, pair, layer, alpha=1.0):
     """Positions of the prompt's text outside the span are patched instead, the same ones at every layer."""
     a_run, b_run = prompt_run(pair)

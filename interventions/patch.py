@@ -5,7 +5,7 @@ import torch
 from interventions import intervention
 
 
-@intervention
+@intervention(main=True)
 def patch(lm, pair, layer, alpha=1.0):
     """B's residual stream over the audio span is written into A's run.
 

@@ -5,7 +5,7 @@ import torch
 from interventions import intervention
 
 
-@intervention(over={"part": "slices"})
+@intervention(range_of={"part": "slices"}, figures="timeline")
 def timeline(lm, pair, layer, part, slices=10, seconds=0.0, alpha=1.0):
     """B's residual stream over one part of the audio span is written into A's run, for each part in turn.
 

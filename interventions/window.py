@@ -6,7 +6,7 @@ import torch
 from interventions import intervention
 
 
-@intervention(least={"k": 1})
+@intervention(minimum={"k": 1})
 def window(lm, pair, layer, alpha=1.0, k=3):
     """The span is patched at k consecutive layers, from `layer` on (fewer at the end of the model).
 

@@ -1,6 +1,6 @@
 """From clips to pairs that differ in one factor (SPEC section 3).
 
-    sample = build_pairs(dataset.clips, "semantic", max_pairs=100, seed=42)
+    sample = build_pairs(dataset.clips, "semantic", max_pairs=100, seed=42, task=dataset.task)
     pair = sample.pairs[0]          # pair.a is the recipient, pair.b the donor, pair.target the donor's label
     sample.report["pairs_possible"]
 
@@ -14,40 +14,21 @@ import hashlib
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
-from errors import BAD_USAGE, UserError
-from pairs.clips import Clip, Dataset, label_spellings, listing
-from pairs.shown import quoted, shown
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.text import escape, listing, short_repr
+from voicepatch.types.clip import Clip
+from voicepatch.types.dataset import label_spellings
+from voicepatch.types.pair import KINDS, Pair, PairSample
+from voicepatch.types.task import Task, default_task
 
-KINDS = ("prosody", "semantic")
 _FIXED = {"prosody": "text_id", "semantic": "prosody_label"}
 _VARIED = {"prosody": "prosody_label", "semantic": "semantic_label"}
-_ROW_COLUMNS = ("text_id", "semantic_label", "prosody_label", "speaker", "text_type")
 # The fixed factor's value, the speaker and the language; "" where one does not matter or the data do not name it.
 _Group = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Recipient `a`, donor `b`, and the label that the answer should move to when b's activation replaces a's."""
-
-    pair_id: str
-    kind: str
-    a: Clip
-    b: Clip
-    target: str
-
-
-@dataclass(frozen=True)
-class PairSample:
-    """The pairs in the order they are run, and one kind's part of pair_construction_report.json."""
-
-    pairs: tuple[Pair, ...]
-    report: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +48,22 @@ class _Block:
         return self.left[i], self.right[j]
 
 
-def construction_report(sample: PairSample, dataset: Dataset) -> dict[str, Any]:
-    """What `pair_construction_report.json` holds of one kind of pair: the sample's report and the data's warnings."""
-    return {**sample.report, "data_warnings": list(dataset.warnings)}
-
-
 def build_pairs(
     clips: Sequence[Clip],
     kind: str,
     max_pairs: int = 100,
     seed: int = 42,
-    same_speaker: bool = True,
+    same_speaker: bool | None = None,
     both_directions: bool = False,
     agreeing_recipient: bool = False,
+    task: Task | None = None,
 ) -> PairSample:
     """A uniform sample of the possible pairs of `kind`, at most `max_pairs` directed ones.
 
     Neither the sample nor the directions depend on the order of `clips`. A pair runs in one direction, drawn with the
     seed, or in both with `both_directions`; `max_pairs` is then rounded down to an even number. With `same_speaker`,
-    clips without a speaker pair among themselves; likewise with the language, which is always the same in a pair.
+    clips without a speaker pair among themselves; likewise with the language, which is always the same in a pair. For
+    None, `task` says whether a pair has one speaker; no task is the emotion task.
     A smaller `max_pairs` draws a part of what a larger one draws. Neighbours in the result share a group and, where
     possible, a clip. With `agreeing_recipient`, only pairs count in
     which one clip's two labels agree, and that clip is A (the no-conflict control of SPEC section 6).
@@ -94,16 +72,21 @@ def build_pairs(
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not one of {KINDS}")
+    task = task or default_task()
+    same_speaker = task.same_speaker if same_speaker is None else same_speaker
+    if any(clip.semantic_label is None for clip in clips) and (kind == "semantic" or agreeing_recipient):
+        what = "pairs without conflict" if agreeing_recipient else "semantic pairs"
+        raise UserError(f"no {what}: the task has no label of the words (words: null); run prosody pairs only")
     directions = 2 if both_directions and not agreeing_recipient else 1
     if max_pairs < directions:
         raise UserError(f"max_pairs is {max_pairs}; it must be at least {directions} here", BAD_USAGE)
-    _check_meanings(clips)
+    _check_meanings(clips, task)
 
     groups = _groups(clips, kind, same_speaker)
     blocks = _blocks(groups, kind, agreeing_recipient)
     possible = sum(map(len, blocks))
     if not possible:
-        raise UserError(_why_none(clips, kind, same_speaker, agreeing_recipient))
+        raise UserError(_why_none(clips, kind, same_speaker, agreeing_recipient, task))
 
     numbers = _drawn(random.Random(f"{seed}:{kind}"), possible, min(possible, max_pairs // directions))
     pairs: list[Pair] = []
@@ -118,7 +101,7 @@ def build_pairs(
     for block in blocks:
         possible_in[block.group] += len(block)
     skipped = [
-        {"group": _name(group), "n_clips": sum(map(len, buckets.values())), "reason": _why_skipped(buckets, kind)}
+        {"group": _name(group), "n_clips": sum(map(len, buckets.values())), "reason": _why_skipped(buckets, kind, task)}
         for group, buckets in groups.items()
         if not possible_in[group]
     ]
@@ -153,42 +136,8 @@ def distinct(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     for name, n in names.items():
         if n > 1:
             raise UserError(
-                f"{n} pairs are called {shown(name)}; rename their clips, without '->' and ':' in a clip_id"
+                f"{n} pairs are called {escape(name)}; rename their clips, without '->' and ':' in a clip_id"
             )
-    return tuple(pairs)
-
-
-def pair_row(pair: Pair) -> dict[str, str | None]:
-    """One row of `pair_list_NAME.jsonl`: the pair, and the labels of both clips as `text_id_a`, `text_id_b`, …"""
-    row = {
-        "pair_id": pair.pair_id,
-        "kind": pair.kind,
-        "clip_a": pair.a.clip_id,
-        "clip_b": pair.b.clip_id,
-        "target": pair.target,
-    }
-    for side, clip in (("a", pair.a), ("b", pair.b)):
-        row |= {f"{column}_{side}": getattr(clip, column) for column in _ROW_COLUMNS}
-    return row
-
-
-def pairs_from_rows(rows: Iterable[Mapping[str, Any]], clips: Iterable[Clip]) -> tuple[Pair, ...]:
-    """The pairs that `pair_row` made `rows` of, in their order; `UserError` when a clip is not among `clips`."""
-    by_id = {clip.clip_id: clip for clip in clips}
-    pairs = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            pair_id, kind, target = row["pair_id"], row["kind"], row["target"]
-            a_id, b_id = row["clip_a"], row["clip_b"]
-        except KeyError as error:
-            raise UserError(f"pair list, row {number}: no {error}; build the pairs again") from error
-        for clip_id in (a_id, b_id):
-            if clip_id not in by_id:
-                raise UserError(
-                    f"pair list, row {number}: the data hold no clip {quoted(clip_id)}; "
-                    "give the data that the pairs were built from, or build them again"
-                )
-        pairs.append(Pair(pair_id, kind, by_id[a_id], by_id[b_id], target))
     return tuple(pairs)
 
 
@@ -257,28 +206,34 @@ def _pair(kind: str, a: Clip, b: Clip) -> Pair:
     return Pair(f"{kind}:{a.clip_id}->{b.clip_id}", kind, a, b, getattr(b, _VARIED[kind]))
 
 
-def _check_meanings(clips: Iterable[Clip]) -> None:
-    meaning: dict[str, str] = {}
+def _check_meanings(clips: Iterable[Clip], task: Task) -> None:
+    meaning: dict[str, str | None] = {}
     for clip in clips:
         known = meaning.setdefault(clip.text_id, clip.semantic_label)
         if known != clip.semantic_label:
             raise UserError(
-                f"clip {quoted(clip.clip_id)}: text_id {quoted(clip.text_id)} has semantic_label "
+                f"clip {short_repr(clip.clip_id)}: text_id {short_repr(clip.text_id)} has {task.words} "
                 f"{clip.semantic_label!r} here and {known!r} elsewhere; give one text_id one meaning"
             )
 
 
-def _why_skipped(buckets: dict[str, list[Clip]], kind: str) -> str:
+def _varied(kind: str, task: Task) -> str:
+    """The data's column of the label that differs in a pair."""
+    return str(task.voice if kind == "prosody" else task.words)
+
+
+def _why_skipped(buckets: dict[str, list[Clip]], kind: str, task: Task) -> str:
     (label, clips), *_ = buckets.items()
-    return "only one clip" if len(clips) == 1 else f"every {_VARIED[kind]} is {label}"
+    return "only one clip" if len(clips) == 1 else f"every {_varied(kind, task)} is {label}"
 
 
-def _why_none(clips: Sequence[Clip], kind: str, same_speaker: bool, agreeing_recipient: bool) -> str:
+def _why_none(clips: Sequence[Clip], kind: str, same_speaker: bool, agreeing_recipient: bool, task: Task) -> str:
     if not clips:
         return f"no {kind} pairs: there are no clips; check the data set"
-    fixed, varied = _FIXED[kind], _VARIED[kind]
+    varied = _varied(kind, task)
+    fixed = "text_id" if kind == "prosody" else task.voice
     if agreeing_recipient and _blocks(_groups(clips, kind, same_speaker), kind):
-        return f"no {kind} pairs without conflict: no clip that pairs has the same semantic and prosody label; add some"
+        return f"no {kind} pairs without conflict: no clip that pairs has the same label of voice and words; add some"
     if same_speaker and _blocks(_groups(clips, kind, same_speaker=False), kind):
         return (
             f"no {kind} pairs: no speaker has two clips with the same {fixed} and different {varied}; "
@@ -286,7 +241,7 @@ def _why_none(clips: Sequence[Clip], kind: str, same_speaker: bool, agreeing_rec
         )
     return (
         f"no {kind} pairs: clips with the same {fixed} all have one {varied} "
-        f"({len({getattr(clip, fixed) for clip in clips})} {fixed}s, {len(clips)} clips); "
+        f"({len({getattr(clip, _FIXED[kind]) for clip in clips})} {fixed}s, {len(clips)} clips); "
         f"add clips with the same {fixed} and another {varied}"
     )
 

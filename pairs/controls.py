@@ -9,10 +9,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from errors import UserError
-from pairs.build import Pair, PairSample, build_pairs, distinct
-from pairs.clips import Clip
-from pairs.shown import shown
+from pairs.build import build_pairs, distinct
+from voicepatch.errors import UserError
+from voicepatch.text import escape
+from voicepatch.types.clip import Clip
+from voicepatch.types.pair import Pair, PairSample
 
 
 def with_itself(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
@@ -75,7 +76,7 @@ def _with_donors(
         donors = same_voice or fitting
         if not donors:
             raise UserError(
-                f"control {name}: no clip can be the donor for {shown(pair.a.clip_id)} with target {pair.target}; "
+                f"control {name}: no clip can be the donor for {escape(pair.a.clip_id)} with target {pair.target}; "
                 "the data need more texts or labels for this control"
             )
         donor = random.Random(f"{sample.report['seed']}:{name}:{pair.pair_id}").choice(donors)

@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import UserError, can_be_written
-from models.labels import LABELS
-from pairs.normalise import nfc, normalise_label
-from pairs.shown import quoted, shown
+from voicepatch.errors import UserError, can_be_written
+from voicepatch.text import escape, nfc, short_repr
+from voicepatch.types.task import Task
 
 MAX_BYTES = 2**28  # some million rows; a larger file is no manifest
 # What pandas and its like write for a value that is missing.
@@ -57,14 +56,22 @@ class Row:
         value = self.values.get(column, "")
         return None if value in NO_VALUE else value
 
-    def label(self, column: str) -> str:
-        label = normalise_label(self.required(column))
+    def label(self, column: str, task: Task) -> str:
+        """The task's label that the column's value is a spelling of."""
+        label = task.label_of(self.required(column))
         if label is None:
             raise self.error(
-                f"{column} {quoted(self.values[column])} is unknown; "
-                f"use one of {', '.join(LABELS)}, or take the row out"
+                f"{column} {short_repr(self.values[column])} is no label of task {task.name}; "
+                f"use one of {', '.join(task.labels)}, or take the row out"
             )
         return label
+
+    def words_label(self, task: Task) -> str | None:
+        """The label of the words, None where the task has no column for it."""
+        return None if task.words is None else self.label(task.words, task)
+
+    def words_spelling(self, task: Task) -> str:
+        return "" if task.words is None else self.required(task.words)
 
 
 def _error(path: Path, number: int, message: str) -> UserError:
@@ -87,10 +94,10 @@ def warnings_of(rows: Iterable[Row], optional: Sequence[str]) -> list[str]:
             if (value := row.values.get(column)) and value in NO_VALUE:
                 no_value[column, value] = no_value.get((column, value), 0) + 1
     meant = {column: known for column in lacking if (known := _meant(column, sorted(lacking[column])))}
-    others = [shown(column) or "one without a name" for column in lacking if column not in meant]
+    others = [escape(column) or "one without a name" for column in lacking if column not in meant]
     return [
         *(
-            f"{path.name}: column {shown(column)} is not used, and column {known} is missing; did you mean {known}? "
+            f"{path.name}: column {escape(column)} is not used, and column {known} is missing; did you mean {known}? "
             "Rename it then"
             for column, known in meant.items()
         ),
@@ -157,7 +164,7 @@ def _csv_rows(path: Path, text: str, required: Sequence[str], optional: Sequence
         raise _error(
             path,
             header_number,
-            f"no column {', '.join(missing)} in the header, which reads {quoted(','.join(header))}; "
+            f"no column {', '.join(missing)} in the header, which reads {short_repr(','.join(header))}; "
             "name the columns there, separated by commas",
         )
     known = [column for column in header if column in required or column in optional]
@@ -214,11 +221,11 @@ def _jsonl_rows(path: Path, text: str, required: Sequence[str], optional: Sequen
             elif isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)  # ids are often written as bare numbers
             elif not isinstance(value, str):
-                raise _error(path, number, f"{column} is {quoted(value)}; write it as text in double quotes")
+                raise _error(path, number, f"{column} is {short_repr(value)}; write it as text in double quotes")
             values[column] = _composed(column, value.strip())
             if not can_be_written(values[column]):
                 raise _error(
-                    path, number, f"{column} {quoted(value)} holds half a surrogate pair; write the whole letter"
+                    path, number, f"{column} {short_repr(value)} holds half a surrogate pair; write the whole letter"
                 )
         unused = tuple(column for column in record if column not in known and record[column] not in (None, ""))
         yield Row(path, number, values, unused)
@@ -234,5 +241,5 @@ def _once(items: list[tuple[str, object]]) -> dict[str, object]:
     record = dict(items)
     if len(record) < len(items):
         keys = [key for key, _ in items]
-        raise ValueError(f"{quoted(next(key for key in keys if keys.count(key) > 1))} is there twice")
+        raise ValueError(f"{short_repr(next(key for key in keys if keys.count(key) > 1))} is there twice")
     return record

@@ -1,7 +1,7 @@
 """Labels of texts that a file beside the data gives: `--texts FILE.csv`.
 
-texts = read_texts(Path("texts.csv"))           # rows with text_id, semantic_label, optionally text, text_type
-clips, warnings = with_texts(clips, texts)      # those labels in place of the data's own
+texts = read_texts(Path("texts.csv"), task)         # rows with text_id, the words' label, optionally text, text_type
+clips, warnings = with_texts(clips, texts, task)    # those labels in place of the data's own
 """
 
 import os
@@ -9,30 +9,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from errors import UserError
-from pairs.clips import Clip, listing
 from pairs.rows import Row, read_rows, warnings_of
-from pairs.shown import quoted, shown
+from voicepatch.errors import UserError
+from voicepatch.text import escape, listing, short_repr
+from voicepatch.types.clip import Clip
+from voicepatch.types.task import Task
 
 Texts = Mapping[str, Row]  # by text_id
 _OPTIONAL_COLUMNS = ("text", "text_type")
 
 
-def read_texts(path: Path) -> Texts:
+def read_texts(path: Path, task: Task) -> Texts:
     """The rows of a CSV or JSONL file by their text_id; `UserError` names the row that is wrong."""
     if not os.path.isfile(path):
-        raise UserError(f"{path}: no such file; --texts is a CSV file with text_id, semantic_label")
+        columns = ", ".join(("text_id", *task.text_columns))
+        raise UserError(f"{path}: no such file; --texts is a CSV file with {columns}")
     texts: dict[str, Row] = {}
-    for row in read_rows(path, ("text_id", "semantic_label"), _OPTIONAL_COLUMNS):
+    for row in read_rows(path, ("text_id", *task.text_columns), _OPTIONAL_COLUMNS):
         text_id = row.required("text_id")
         if text_id in texts:
-            raise row.error(f"text_id {quoted(text_id)} is already in row {texts[text_id].number}; keep one of them")
-        row.label("semantic_label")
+            raise row.error(
+                f"text_id {short_repr(text_id)} is already in row {texts[text_id].number}; keep one of them"
+            )
+        row.words_label(task)
         texts[text_id] = row
     return texts
 
 
-def with_texts(clips: Sequence[Clip], texts: Texts) -> tuple[list[Clip], list[str]]:
+def with_texts(clips: Sequence[Clip], texts: Texts, task: Task) -> tuple[list[Clip], list[str]]:
     """The clips with the labels of `texts`, and warnings of what is not used of them.
 
     A clip whose text_id is not there, and an empty `text` or `text_type`, keep what the data say.
@@ -45,13 +49,13 @@ def with_texts(clips: Sequence[Clip], texts: Texts) -> tuple[list[Clip], list[st
     if len(strays) == len(texts):
         raise UserError(
             f"{path}: no text_id of it is one of the data's; theirs are {listing(sorted(known), most=3)}, "
-            f"its first is {shown(strays[0])}"
+            f"its first is {escape(strays[0])}"
         )
     labelled = [
         replace(
             clip,
-            semantic_label=row.label("semantic_label"),
-            semantic_spelling=row.required("semantic_label"),
+            semantic_label=row.words_label(task),
+            semantic_spelling=row.words_spelling(task),
             text=row.optional("text") or clip.text,
             text_type=row.optional("text_type") or clip.text_type,
         )

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import interventions  # noqa: F401  its experiments register themselves
+from voicepatch.registry.catalogue import reset_plugins
+from voicepatch.registry.plugins import plugins
+
 # The models here are so small that a second thread only waits for the first, most of all where processes run side by
 # side. Torch reads this when it is imported, which the process that only hands tests out need not wait for.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -27,6 +31,14 @@ GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
 gc.disable()
 
 
+@pytest.fixture(autouse=True)
+def no_plugins_left():
+    before = plugins()
+    yield
+    if plugins() != before:
+        reset_plugins()
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
@@ -45,7 +57,7 @@ def encoded_once():
 
     Tests of encoding itself have a fixture of this name that does nothing.
     """
-    from models.opens2s import OpenS2S
+    from voicepatch.models.opens2s import OpenS2S
 
     encode = OpenS2S.encode
 
@@ -65,9 +77,9 @@ def encoded_once():
 @pytest.fixture(scope="module")
 def few_checks():
     """The checks before a run are made on one clip and one pair, and self-patching once for each model and layers."""
-    import runs.gates
+    from voicepatch.runs import preflight
 
-    found, check = {}, runs.gates.self_patch_check
+    found, check = {}, preflight.self_patch_check
 
     def once(subject, clips, layers):
         key = (subject.sha256, subject.model.llm.dtype, subject.engine.name, clips[0].path, tuple(layers))
@@ -76,19 +88,19 @@ def few_checks():
         return found[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runs.gates.N_CHECK_CLIPS", 1)
-        patch.setattr("runs.checks.N_ENGINE_PAIRS", 1)
-        patch.setattr("runs.gates.self_patch_check", once)
+        patch.setattr("voicepatch.runs.preflight.N_CHECK_CLIPS", 1)
+        patch.setattr("voicepatch.runs.checks.N_ENGINE_PAIRS", 1)
+        patch.setattr("voicepatch.runs.preflight.self_patch_check", once)
         yield
 
 
 @pytest.fixture(scope="module")
 def loaded_once():
     """The demo's weights are read once for all commands of a file; what each builds around them is its own."""
-    import engine.subject
-    from commandline.options import DEMO_MODEL
+    from voicepatch.engine import subject
+    from voicepatch.paths import DEMO_MODEL
 
-    load, loaded = engine.subject.load_speech_lm, {}
+    load, loaded = subject.load_speech_lm, {}
 
     def once(folder, *how):
         if folder != DEMO_MODEL:
@@ -98,7 +110,7 @@ def loaded_once():
         return loaded[how]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.subject.load_speech_lm", once)
+        patch.setattr("voicepatch.engine.subject.load_speech_lm", once)
         yield
 
 
@@ -124,9 +136,9 @@ def golden():
     """The golden checkpoint's decoder and its two clips, of 11 and 21 audio positions."""
     from safetensors.torch import load_file
 
-    from models.opens2s import load_model
-    from models.opens2s_io import expand_ids, find_audio_span
-    from models.speech_lm import ClipInput
+    from voicepatch.models.opens2s import load_model
+    from voicepatch.models.opens2s_io import expand_ids, find_audio_span
+    from voicepatch.models.speech_lm import ClipInput
 
     tensors = load_file(GOLDEN / "golden.safetensors")
 
@@ -140,16 +152,16 @@ def golden():
 
 @pytest.fixture(scope="session")
 def demo_data():
-    from commandline.options import DEMO_DATA
     from pairs import load_dataset
+    from voicepatch.paths import DEMO_DATA
 
     return load_dataset(DEMO_DATA)
 
 
 @pytest.fixture(scope="session")
 def demo():
-    from commandline.options import DEMO_MODEL
-    from engine.subject import load_subject
+    from voicepatch.engine.subject import load_subject
+    from voicepatch.paths import DEMO_MODEL
 
     return load_subject(DEMO_MODEL, device="cpu")
 
@@ -157,7 +169,7 @@ def demo():
 @pytest.fixture(scope="session")
 def demo_pair(demo, demo_data):
     """Two demo clips of different length: the longest sad one and the shortest one."""
-    from engine.pair_input import align
+    from voicepatch.engine.pair_input import align
 
     clips = sorted(demo_data.clips[::7], key=lambda clip: len(demo.clips.frames(clip)))
     return align(demo.clips.get(clips[0]), demo.clips.get(clips[-1]))

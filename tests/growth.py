@@ -84,18 +84,18 @@ def measure_records(manifest: Path, run: Path, n_records: int, kinds: Sequence[s
     """The cost of each stage of the main experiments on `kinds` of pairs, with `n_records` records in all."""
     import torch
 
-    from analysis.report import write_report
-    from analysis.results import Results
-    from analysis.summary import summarise
-    from analysis.words_and_voice import contrast_of
-    from engine.subject import load_subject
     from pairs import build_pairs, load_dataset
-    from registry.catalogue import load_intervention
-    from runs.directory import RunDir
-    from runs.experiment import run_experiment
-    from runs.place import Local
-    from runs.settings import Settings
     from tests.models.families.builders import phi4_multimodal
+    from voicepatch.analysis.results import Results
+    from voicepatch.analysis.words_and_voice import contrast_of
+    from voicepatch.engine.subject import load_subject
+    from voicepatch.registry.catalogue import load_intervention
+    from voicepatch.report import write_report
+    from voicepatch.report.summary import summarise
+    from voicepatch.runs.executor import LocalExecutor
+    from voicepatch.runs.experiment import run_experiment
+    from voicepatch.store.directory import RunDir
+    from voicepatch.types.settings import Settings
 
     torch.set_num_threads(1)
     if not (checkpoint := run.parent / "checkpoint").exists():
@@ -109,7 +109,9 @@ def measure_records(manifest: Path, run: Path, n_records: int, kinds: Sequence[s
             sample = build_pairs(dataset.clips, kind, n_pairs)
             settings = Settings(kind, max_pairs=n_pairs)
             with RunDir(run).in_use():
-                run_experiment(Local(subject), dataset, RunDir(run), patch, sample, settings, say=lambda line: None)
+                run_experiment(
+                    LocalExecutor(subject), dataset, RunDir(run), patch, sample, settings, log=lambda line: None
+                )
     found["memory after the loop, MB"] = peak_memory()
     with timed(found, "read"):
         results = Results(run)

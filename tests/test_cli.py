@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from commandline.options import DEMO_DATA, DEMO_MODEL, ROOT
-from engine.engine import ENGINES, Engine
-from engine.pair_input import ALIGNMENTS
-from errors import CHECK_FAILED, CannotWrite, UserError
-from models.devices import DTYPES
 from tests.unpainted import without_figures
+from voicepatch.engine.engine import Engine
+from voicepatch.errors import CHECK_FAILED, CannotWrite, UserError
+from voicepatch.models.devices import DTYPES
+from voicepatch.paths import DEMO_DATA, DEMO_MODEL, ROOT
+from voicepatch.types.settings import DECLARED
 
 pytestmark = pytest.mark.usefixtures("few_checks", "loaded_once")
 FEW = ("--max-pairs", "5", "--device", "cpu")
@@ -63,6 +63,7 @@ def test_patch_writes_every_file_of_a_run(run):
         "tokenization_report.json",
         "pair_construction_report.json",
         "sanity_check_audio_span.json",
+        "sanity_check_model.json",
         "sanity_check_self_patch.json",
         "sanity_check_engine.json",
         "sanity_check_sounds.json",
@@ -132,7 +133,7 @@ def test_another_experiment_that_does_not_hold_together_is_told_at_the_end(run, 
     config["experiments"]["semantic"] = settings
     (out / "patching_config.json").write_text(json.dumps(config))
     shown = []
-    monkeypatch.setattr("commandline.showing.summary", lambda results, name: shown.append(name))
+    monkeypatch.setattr("voicepatch.commandline.showing.summary", lambda results, name: shown.append(name))
     line = fails("patch", "--kind", "prosody", "--out", out, *FEW, status=1)
     assert shown == ["prosody"] and "pair_list_semantic.jsonl: is not there" in line
     assert "semantic cannot be shown" in (out / "report.html").read_text(encoding="utf-8")
@@ -179,7 +180,7 @@ def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
     ],
 )
 def test_a_control_that_is_told_otherwise_is_refused_by_name(run, monkeypatch, words, flag):
-    monkeypatch.setattr("commandline.running.load_model", lambda options: 1 / 0)
+    monkeypatch.setattr("voicepatch.commandline.running.load_model", lambda options: 1 / 0)
     before = {path: path.read_bytes() for path in run.iterdir()}
     for control in (["suffix"], ["control", "--kind", "random"], ["control", "--kind", "all"]):
         line = fails(*control, "--out", run, *words, status=2)
@@ -189,13 +190,13 @@ def test_a_control_that_is_told_otherwise_is_refused_by_name(run, monkeypatch, w
 
 def test_a_control_takes_dose_layers_and_dtype_of_the_main_experiment(tmp_path, monkeypatch):
     for what in ("summary", "report"):
-        monkeypatch.setattr(f"commandline.showing.{what}", lambda *_: None)
+        monkeypatch.setattr(f"voicepatch.commandline.showing.{what}", lambda *_: None)
     out, device = tmp_path / "run", ("--device", "cpu")
     how = ("--seed", "3", "--alpha", "0.5,1", "--dtype", "bfloat16", "--max-pairs", "2")
     first = call("random", "--out", out, *device, "--max-pairs", "2", *LAYERS)
     assert "warning" not in first
     said = call("patch", "--kind", "prosody", "--out", out, *device, *LAYERS, *how)
-    assert "random-prosody is there already, with another pair_sampling_seed, patch_alpha, dtype" in said
+    assert "random-prosody is there already, with another pair_sampling_seed, dtype, patch_alpha" in said
     call("control", "--kind", "suffix", "--out", out, *device, "--seed", "3")
     call("steer", "--out", out, *device, "--layers", "4")  # no control, so its curve is its own
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]
@@ -245,7 +246,7 @@ def test_a_control_that_the_data_cannot_have_is_named_beforehand_and_the_others_
 def test_a_control_that_the_data_end_does_not_end_the_others_but_a_full_disk_and_a_check_do(
     small, tmp_path, monkeypatch, error, status, after
 ):
-    import runs.experiment as module
+    from voicepatch.runs import experiment as module
 
     run_experiment = module.run_experiment
 
@@ -266,7 +267,7 @@ def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
     with without_figures():
         output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS)
     assert "5 pairs × (3 + 2) = 25 forward passes" in output
-    assert "audio spans" in output and "self-patch: 100%" in output
+    assert "audio spans" in output and "100% of 3 answers are unchanged" in output
     records = rows(tmp_path / "run" / "patching_records_semantic.jsonl")
     assert [record["layer"] for record in records[:3]] == [0, 2, 3]
 
@@ -301,7 +302,7 @@ def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path)
 
 
 def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):
-    monkeypatch.setattr("commandline.running.load_model", lambda options: 1 / 0)
+    monkeypatch.setattr("voicepatch.commandline.running.load_model", lambda options: 1 / 0)
     words = ("patch", "--kind", "prosody", "--out", run, *FEW)
     assert "alpha was 1.0, is 0.5" in fails(*words, "--alpha", "0.5", status=2)
     assert "engine was tail, is stepwise" in fails(*words, "--engine", "stepwise", status=2)
@@ -317,30 +318,41 @@ def test_check_runs_the_checks_alone(tmp_path):
 def test_an_engine_that_differs_from_stepwise_stops_before_anything_is_measured(tmp_path, monkeypatch):
     of_engine = Engine.readouts
 
-    def off(*arguments):
-        found = of_engine(*arguments)
-        return replace(found, logits=found.logits + 0.01)
+    def off(engine, experiment, *arguments):
+        found = of_engine(engine, experiment, *arguments)
+        return replace(found, logits=found.logits + 0.01 * (experiment.name == "mlp"))
 
     monkeypatch.setattr(Engine, "readouts", off)
-    line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
-    assert "the engine does not compute what stepwise does" in line
-    found = json.loads((tmp_path / "run" / "sanity_check_engine.json").read_text(encoding="utf-8"))["prosody"]
+    line = fails("mlp", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
+    assert "check failed: The engine computes what stepwise does: " in line
+    found = json.loads((tmp_path / "run" / "sanity_check_engine.json").read_text(encoding="utf-8"))["mlp-prosody"]
     assert not found["passed"] and found["max_abs_logit_difference"] == pytest.approx(0.01, rel=0.01)
     assert not list((tmp_path / "run").glob("patching_records*"))
+
+
+# A module that is None would look like torch to libraries that ask whether it is loaded.
+NO_TORCH = """
+import sys
+class NoTorch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise ImportError("torch is not there")
+sys.meta_path.insert(0, NoTorch())
+"""
 
 
 @pytest.mark.parametrize(
     "command", ["--help", "patch --help", "list", "models", "pairs --kind prosody --out {new}", "report {run}"]
 )
 def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
-    without = "import sys; sys.modules['torch'] = None; from cli import cli; cli()"
+    without = NO_TORCH + "from cli import cli; cli()"
     words = command.format(new=tmp_path / "new", run=run).split()
     result = subprocess.run([sys.executable, "-c", without, *words], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
 def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr("models.opens2s_io.audio_length", lambda *args: 1)
+    monkeypatch.setattr("voicepatch.models.opens2s_io.audio_length", lambda *args: 1)
     line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
     assert line.startswith("error: check failed") and "sanity_check_audio_span.json" in line
     assert not list((tmp_path / "run").glob("patching_records*"))
@@ -400,7 +412,7 @@ def test_a_mistake_in_the_configuration_file_is_named(tmp_path, text, expected):
     [
         (["--alpha", "0"], "not in (0, 1]"),
         (["--alpha", "1.5"], "not in (0, 1]"),
-        (["--alpha", "nan"], "no number that can be computed with"),
+        (["--alpha", "nan"], "not finite"),
         (["--alpha", "0.5,0.5"], "each value once"),
         (["--alpha", "0.5,2"], "not in (0, 1]"),
         (["--layers", "3-1"], "runs backwards"),
@@ -461,10 +473,7 @@ def test_a_run_of_another_data_set_is_refused(run, tmp_path):
 
 def test_the_options_offer_what_the_program_knows():
     # Written out twice, since help must not wait for torch.
-    offered = {option.name: option.type for option in cli.get_command(None, "patch").params}
-    assert tuple(offered["engine"].choices) == ENGINES
-    assert tuple(offered["align"].choices) == ALIGNMENTS
-    assert tuple(offered["dtype"].choices) == tuple(DTYPES)
+    assert DECLARED["dtype"].type.choices == tuple(DTYPES)
 
 
 def test_help_is_there_for_every_command():

@@ -9,16 +9,16 @@ import shlex
 import pandas as pd
 import pytest
 
-from analysis.report.experiments import read_run
-from analysis.report.overview import commands
-from analysis.results import Results
-from commandline.options import DEMO_MODEL, ROOT
 from interventions import catalogue
-from registry import catalogue as registry
-from registry import template
 from tests.analysis.made_run import Page, write_report
 from tests.test_cli import call, fails, rows
 from tests.unpainted import without_figures
+from voicepatch.analysis.results import Results
+from voicepatch.paths import DEMO_MODEL, ROOT
+from voicepatch.registry import sources
+from voicepatch.registry.catalogue import add_plugin, find, reset_plugins
+from voicepatch.report.experiments import read_run
+from voicepatch.report.overview import commands
 
 FEW = ("--max-pairs", "3", "--device", "cpu", "--layers", "0,3")
 HALF = '''\
@@ -40,13 +40,6 @@ def first_half(lm, pair, layer, share=0.5):
 '''
 
 pytestmark = pytest.mark.usefixtures("few_checks", "loaded_once", "blank_figures")
-
-
-@pytest.fixture(autouse=True)
-def no_plugins_left():
-    yield
-    registry._plugins.clear()
-    catalogue.cache_clear()
 
 
 @pytest.fixture
@@ -100,11 +93,9 @@ def test_new_writes_a_file_that_runs_as_it_is(tmp_path):
 
 def test_the_documented_commands_work_beside_a_run_with_other_pairs(tmp_path, monkeypatch):
     docs = (ROOT / "docs" / "interventions.md").read_text(encoding="utf-8")
-    new, run, of_your_own = (
-        shlex.split(line, comments=True)[2:] for line in docs.splitlines() if line.startswith("python cli.py")
-    )
+    lines = [line for line in docs.splitlines() if line.startswith("python cli.py")]
+    new, run, of_your_own = (shlex.split(line, comments=True)[2:] for line in lines[:3])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("commandline.options.RESULTS", tmp_path / "results")
     few = ("--layers", "0,3", "--device", "cpu")
     with without_figures():
         call("patch", "--kind", "prosody", "--max-pairs", "2", *few)
@@ -114,10 +105,25 @@ def test_the_documented_commands_work_beside_a_run_with_other_pairs(tmp_path, mo
         call(*tried, *few)
         (tmp_path / "path" / "to").mkdir(parents=True)
         (tmp_path / "my_idea.py").rename(tmp_path / "path" / "to" / "file.py")
-        registry._plugins.clear()
-        catalogue.cache_clear()
+        reset_plugins()
         call(*of_your_own, "--max-pairs", "2", *few)
     assert (tmp_path / "results" / "my-idea" / "patching_config.json").exists()
+
+
+@pytest.mark.parametrize("name", ["first_half", "entropy"])
+def test_the_documented_plugins_run_with_the_documented_commands(tmp_path, monkeypatch, name):
+    docs = (ROOT / "docs" / "interventions.md").read_text(encoding="utf-8")
+    (tmp_path / f"{name}.py").write_text(re.search(rf"```python\n(# {name}\.py\n.*?)```", docs, re.DOTALL)[1])
+    (line,) = re.findall(rf"^python cli.py (.* --plugin {name}\.py .*)$", docs, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    call(*shlex.split(line), *FEW)
+    (table,) = (tmp_path / "results").glob("*/patching_metrics_*.csv")
+    metrics = pd.read_csv(table)
+    if name == "entropy":
+        assert metrics["entropy_mean"].between(0, 1.61).all()
+        assert (metrics["entropy_mean_low"] <= metrics["entropy_mean_high"]).all()
+    else:
+        assert sorted(metrics["share"].unique()) == [0.25, 0.5]
 
 
 def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
@@ -132,8 +138,7 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
         (line,) = commands(read_run(Results(out)))
         words = shlex.split(line)
         assert words[:2] == ["python", "cli.py"]
-        registry._plugins.clear()
-        catalogue.cache_clear()
+        reset_plugins()
         call(*(str(DEMO_MODEL) if word == "MODEL" else word for word in words[2:]), "--out", again)
     config, other = (json.loads((run / "patching_config.json").read_text()) for run in (out, again))
     assert config == other and config["experiments"]["first-half-prosody"]["plugin"] == str(path)
@@ -169,8 +174,10 @@ def test_both_spellings_of_a_name_work(plugin):
 
 
 def test_new_puts_the_file_among_the_interventions(tmp_path, monkeypatch):
-    monkeypatch.setattr(template, "FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "_folders", {tmp_path: "interventions"})
+    catalogue.cache_clear()
     call("new", "here")
+    catalogue.cache_clear()
     assert (tmp_path / "here.py").exists()
 
 
@@ -198,8 +205,7 @@ def test_a_corrected_experiment_needs_no_overwrite(plugin, tmp_path):
     mistaken.write_text(HALF.replace("= donor", "= donor * nothing"))
     words = ("--out", tmp_path / "run", *FEW)
     assert "name 'nothing' is not defined" in fails("first-half", "--plugin", mistaken, *words, status=1)
-    registry._plugins.clear()
-    catalogue.cache_clear()
+    reset_plugins()
     with without_figures():
         call("first-half", "--plugin", plugin, *words)
 
@@ -226,7 +232,7 @@ def test_what_cannot_be_planned_runs_as_it_is_written_and_says_so_once(plugin, t
     ("text", "status", "expected"),
     [
         ("def f(:", 1, "not readable as Python"),
-        ("x = 1", 2, "holds no function decorated"),
+        ("x = 1", 2, "registers nothing; decorate a function with one of @intervention"),
         ("@intervention\ndef f(lm, pair): pass", 1, "must take (lm, pair, layer)"),
         ("@intervention\ndef f(lm, pair, layers): pass", 1, "must take (lm, pair, layer)"),
         ("@intervention\ndef f(lm, pair, layer, k): pass", 1, "k has none"),
@@ -260,6 +266,7 @@ MAKER = "def make(sample, clips):\n    return {}\n\n" + HALF.replace("control=Tr
         (MAKER.format("[]"), "one at least"),
         (MAKER.format("['a']"), "one at least"),
         (MAKER.format("None"), "TypeError"),
+        (MAKER.format("sample.pairs[1:]"), "gives other recipients than the main experiment"),
         ("1 / 0\n" + HALF, "idea.py:1: cannot be imported (ZeroDivisionError"),
         ("import sys\nsys.exit(5)\n" + HALF, "idea.py:2: cannot be imported (SystemExit"),
         (HALF.replace("    n = max", "    raise SystemExit(5)\n    n = max"), "idea.py:9: ends the program"),
@@ -272,10 +279,20 @@ def test_code_of_a_plugin_that_fails_is_named_and_nothing_is_measured(plugin, tm
     assert not list((tmp_path / "run").glob("patching_records*"))
 
 
+def test_a_control_with_recipients_of_its_own_declares_them(plugin, tmp_path):
+    own = MAKER.format("sample.pairs[1:]").replace("control=True,", 'control=True, recipients="own",')
+    plugin.write_text(own)
+    with without_figures():
+        call("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW)
+        call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW)
+    assert len(rows(tmp_path / "run" / "pair_list_first-half-prosody.jsonl")) == 2
+
+
 def test_a_dose_that_is_the_default_of_a_plugin_is_the_one_that_runs(plugin):
     plugin.write_text(HALF.replace("share=0.5", "alpha=0.5"))
-    entry = registry.add_plugin(plugin) or registry.find("first-half")
-    assert entry.options == {"alpha": 0.5} and "[default: 0.5]" in call("first-half", "--plugin", plugin, "--help")
+    entry = add_plugin(plugin) or find("first-half")
+    assert entry.options["alpha"].default == 0.5
+    assert "[default: 0.5]" in call("first-half", "--plugin", plugin, "--help")
 
 
 def test_a_plugin_that_is_missing_is_named():
@@ -322,11 +339,11 @@ def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_p
     text = report_of(out)
     assert not [words for words in OF_DONORS if words in text]
     for words in (
-        "The run has no main experiment. At 2 of its 10 layers it holds: ",
+        "The run has no main experiment. At 2 of its 10 layers it has: ",
         "emptied-prosody (A's audio span is emptied; written: output of the block (residual stream))",
         "noise-prosody (Gaussian noise with the norm of A's own stream replaces the span",
         "A is the clip whose run is changed; B is the other clip of the pair.",
-        "Where emptied-prosody or noise-prosody changes A's answer, the place that it changes has a causal effect",
+        "Where emptied-prosody or noise-prosody changes A's answer, the changed place has a causal effect",
         "We studied opens2s-demo (10 decoder layers",
         "as written, one trace a layer, float32 on cpu (emptied-prosody)",
         "engine tail, float32 on cpu (noise-prosody)",
@@ -342,7 +359,7 @@ def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_p
     rate = 1 - records.drop_duplicates("pair_id")["eligible"].mean()
     own = f"answers that were the target before (A's own rate, {rate:.0%})"
     of_noise = text[text.rindex("noise-prosody (Gaussian") :]
-    assert f": none of the {n} eligible pairs flipped to the target at any layer, and what its" in of_noise
+    assert f": none of the {n} eligible pairs flipped to the target at any layer, so its" in of_noise
     assert own in of_noise
 
 
@@ -357,7 +374,8 @@ def test_of_a_lens_alone_the_report_says_that_nothing_is_changed(tmp_path):
     )
     assert "No experiment of this run changes anything in the model" in text and "flip_to_target_rate is" not in text
     assert (
-        "It changes nothing, so it is no evidence of a cause." in text and "There is no patched pair to show." in text
+        "The lens changes nothing, so it is no evidence of a cause." in text
+        and "There is no patched pair to show." in text
     )
 
 

@@ -9,6 +9,6 @@ import pytest
 def without_figures():
     """Inside, no metrics, figures and report follow a run of the command line."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("commandline.showing.summary", lambda *_: None)
-        patch.setattr("commandline.showing.report", lambda *_: None)
+        patch.setattr("voicepatch.commandline.showing.summary", lambda *_: None)
+        patch.setattr("voicepatch.commandline.showing.report", lambda *_: None)
         yield

@@ -6,7 +6,7 @@ older copies write X).
 
 import re
 
-from pairs.corpora.corpus import Corpus, Full, Recording
+from pairs.corpora.corpus import Full, Recording, corpus
 
 _EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 _TEXTS = {
@@ -25,23 +25,20 @@ _TEXTS = {
 }
 
 
-def _recording(found: re.Match[str]) -> Recording | str:
-    actor, text_id, emotion, level = found.groups()
-    if text_id not in _TEXTS:
-        return "of a sentence that CREMA-D does not have"
-    level = "XX" if level == "X" else level
-    clip_id = f"{actor}_{text_id}_{emotion}_{level}"
-    return Recording(clip_id, _EMOTIONS[emotion], text_id, actor, _TEXTS[text_id])
-
-
-CORPUS = Corpus(
+@corpus(
     name="CREMA-D",
     title="Crowd-sourced Emotional Multimodal Actors Dataset",
     layout="AudioWAV/1001_DFA_ANG_XX.wav",
     licence="ODbL 1.0 and DbCL 1.0",
     source="https://github.com/CheyneyComputerScience/CREMA-D (with Git LFS)",
     full=(Full(7442, 4900, 91, 12, (9_258, 840_858)),),
-    pattern=re.compile(r"(10[0-8][0-9]|109[01])_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)"),
-    recording=_recording,
-    edition=lambda tree, recordings: "intended emotions",
+    pattern=r"(10[0-8][0-9]|109[01])_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)",
+    edition="intended emotions",
 )
+def recording(found: re.Match[str]) -> Recording | str:
+    actor, text_id, emotion, level = found.groups()
+    if text_id not in _TEXTS:
+        return "of a sentence that CREMA-D does not have"
+    level = "XX" if level == "X" else level
+    clip_id = f"{actor}_{text_id}_{emotion}_{level}"
+    return Recording(clip_id, _EMOTIONS[emotion], text_id, actor, _TEXTS[text_id])

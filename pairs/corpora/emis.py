@@ -9,19 +9,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from pairs.corpora.corpus import Corpus, Full, Recording
+from pairs.corpora.corpus import Full, Recording, corpus
 from pairs.corpora.tree import Tree
 from pairs.rows import read_rows
 
 TABLE = "emotion_sentences_dataset.csv"
-
-
-def _recording(found: re.Match[str]) -> Recording:
-    number, emotion, text_type, voice, speaker, _ = found.groups()
-    column = f"{emotion}_{text_type}" if emotion else "neutral"
-    return Recording(
-        found[0], voice, f"{column}_{number}", speaker, semantic_label=emotion or "neutral", text_type=text_type
-    )
 
 
 def _spoken(tree: Tree, recordings: Iterable[Recording]) -> Iterator[Recording]:
@@ -47,20 +39,24 @@ def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     return f"synthesised by {', '.join(sorted({recording.clip_id.rpartition('_')[2] for recording in recordings}))}"
 
 
-CORPUS = Corpus(
+@corpus(
     name="EMIS",
     title="Emotionally Incongruent Synthetic Speech",
     layout="01_angry_explicit_happy_0012_COSY.wav, and emotion_sentences_dataset.csv",
     licence="none found for the sounds",
     source="https://zenodo.org/records/19207001; the table: https://github.com/AI-Unicamp/SLM-ER-Evaluation",
     full=(Full(1248, 1248, 10, 104, (628, 5_616), (14_673, 146_016)),),
-    pattern=re.compile(
-        r"([0-9]{2})_(?:(angry|happy|sad)_(explicit|implicit)|neutral)_(angry|happy|neutral|sad)_(00(?:1[1-9]|20))_(COSY|F5TTS|STYLE)"
-    ),
-    recording=_recording,
+    pattern=r"([0-9]{2})_(?:(angry|happy|sad)_(explicit|implicit)|neutral)_(angry|happy|neutral|sad)"
+    r"_(00(?:1[1-9]|20))_(COSY|F5TTS|STYLE)",
     edition=_edition,
     spoken=_spoken,
     words_from=TABLE,
     remark=None,
     notes=("a speaker of EMIS is the ESD speaker whose voice the TTS system was given; a pair may be of two systems",),
 )
+def recording(found: re.Match[str]) -> Recording:
+    number, emotion, text_type, voice, speaker, _ = found.groups()
+    column = f"{emotion}_{text_type}" if emotion else "neutral"
+    return Recording(
+        found[0], voice, f"{column}_{number}", speaker, semantic_label=emotion or "neutral", text_type=text_type
+    )

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Collection
 
-from pairs.corpora.corpus import Corpus, Full, Recording
+from pairs.corpora.corpus import Full, Recording, corpus
 from pairs.corpora.tree import Tree
 
 # Wut, Langeweile, Ekel, Angst, Freude, Trauer. F is fear and a is anger in corpora with English names.
@@ -33,25 +33,22 @@ _TEXTS = {
 }
 
 
-def _recording(found: re.Match[str]) -> Recording | str:
-    speaker, text_id, emotion, _ = found.groups()
-    if text_id not in _TEXTS:
-        return "of a sentence that Emo-DB does not have"
-    return Recording(found[0], _EMOTIONS[emotion], text_id, speaker, _TEXTS[text_id], language="de")
-
-
 def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     return "2.0 (with db.yaml)" if tree.has("db.yaml") else "1.x"
 
 
-CORPUS = Corpus(
+@corpus(
     name="Emo-DB",
     title="Berlin Database of Emotional Speech",
     layout="wav/03a01Wa.wav",
     licence="disputed: CC BY 4.0 or none given",
     source="https://zenodo.org/records/17651657 (emodb_2.0.zip)",
     full=(Full(535, 339, 10, 10, (429, 4_170), language="de"),),
-    pattern=re.compile(r"(03|08|09|1[0-6])([ab][0-9]{2})([WLEAFTN])([a-f])"),
-    recording=_recording,
+    pattern=r"(03|08|09|1[0-6])([ab][0-9]{2})([WLEAFTN])([a-f])",
     edition=_edition,
 )
+def recording(found: re.Match[str]) -> Recording | str:
+    speaker, text_id, emotion, _ = found.groups()
+    if text_id not in _TEXTS:
+        return "of a sentence that Emo-DB does not have"
+    return Recording(found[0], _EMOTIONS[emotion], text_id, speaker, _TEXTS[text_id], language="de")

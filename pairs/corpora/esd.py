@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
-from errors import UserError
-from pairs.corpora.corpus import Corpus, Full, Recording
+from pairs.corpora.corpus import Full, Recording, corpus
 from pairs.corpora.transcripts import one_text_each
 from pairs.corpora.tree import Tree
-from pairs.normalise import normalise_label
+from voicepatch.errors import UserError
+from voicepatch.types.task import default_task
 
 _EMOTIONS = ("neutral", "angry", "happy", "sad", "surprised")  # in the order of their numbers
 _IN_MANDARIN = {"中立": "neutral", "生气": "angry", "快乐": "happy", "伤心": "sad", "惊喜": "surprised"}
@@ -22,17 +22,8 @@ _N_TEXTS = 350
 _LANGUAGES = {"en": "English", "zh": "Mandarin"}
 
 
-def _recording(found: re.Match[str]) -> Recording | str:
-    speaker, number = found[1], int(found[2]) - 1
-    if not 0 <= number < _N_TEXTS * len(_EMOTIONS):
-        return "of a number that ESD does not have"
-    language = "zh" if speaker <= "0010" else "en"
-    text_id = f"{language}{number % _N_TEXTS + 1:03d}"
-    return Recording(found[0], _EMOTIONS[number // _N_TEXTS], text_id, speaker, language=language)
-
-
 def _spoken(tree: Tree, recordings: Iterable[Recording]) -> Iterator[Recording | str]:
-    lines: dict[str, tuple[str, str]] = {}
+    lines: dict[str, tuple[str, str | None]] = {}
     read: set[str] = set()
     kept = []
     for recording in recordings:
@@ -63,7 +54,7 @@ def _transcript(tree: Tree, speaker: str) -> dict[str, tuple[str, str | None]]:
         words, _, emotion = line.strip().rpartition("\t")
         clip_id, *text = words.split(None, 1)[:2] or [""]
         if text:
-            lines[clip_id] = (text[0].strip(), _IN_MANDARIN.get(emotion.strip()) or normalise_label(emotion))
+            lines[clip_id] = (text[0].strip(), _IN_MANDARIN.get(emotion.strip()) or default_task().label_of(emotion))
     if not lines:
         raise UserError(
             f"{tree.root / path}: no line reads as `{speaker}_000351<TAB>text<TAB>emotion`; put ESD's own file back"
@@ -73,7 +64,7 @@ def _transcript(tree: Tree, speaker: str) -> dict[str, tuple[str, str | None]]:
 
 @lru_cache(maxsize=4096)
 def _emotions_of(folder: str) -> frozenset[str | None]:
-    return frozenset(map(normalise_label, folder.split("/")))
+    return frozenset(map(default_task().label_of, folder.split("/")))
 
 
 def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
@@ -83,7 +74,7 @@ def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     return f"{edition}, {languages}"
 
 
-CORPUS = Corpus(
+@corpus(
     name="ESD",
     title="Emotional Speech Dataset",
     layout="0011/Angry/0011_000351.wav, or 0011/Angry/train/0011_000351.wav, and 0011/0011.txt",
@@ -93,10 +84,16 @@ CORPUS = Corpus(
         Full(17_500, 17_500, 10, 350, (34_380, 340_332), language="en"),
         Full(17_500, 17_500, 10, 350, (34_528, 344_455), language="zh"),
     ),
-    pattern=re.compile(r"(00(?:0[1-9]|1[0-9]|20))_([0-9]{6})"),
-    recording=_recording,
+    pattern=r"(00(?:0[1-9]|1[0-9]|20))_([0-9]{6})",
     edition=_edition,
     spoken=_spoken,
     ignored=frozenset({"processed", "combined"}),  # speechbrain's recipe writes trimmed and joined clips there
     remark="though some, such as “How I hate this foul pool!”, are not",
 )
+def recording(found: re.Match[str]) -> Recording | str:
+    speaker, number = found[1], int(found[2]) - 1
+    if not 0 <= number < _N_TEXTS * len(_EMOTIONS):
+        return "of a number that ESD does not have"
+    language = "zh" if speaker <= "0010" else "en"
+    text_id = f"{language}{number % _N_TEXTS + 1:03d}"
+    return Recording(found[0], _EMOTIONS[number // _N_TEXTS], text_id, speaker, language=language)

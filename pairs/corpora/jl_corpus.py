@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pairs.corpora.corpus import Corpus, Full, Recording
+from pairs.corpora.corpus import Full, Recording, corpus
 from pairs.corpora.transcripts import one_text_each
 from pairs.corpora.tree import Tree
 
@@ -35,13 +35,6 @@ _TEXTS = (  # of the primary emotions
 )
 
 
-def _recording(found: re.Match[str]) -> Recording | str:
-    speaker, emotion, number = found.groups()
-    if not 1 <= int(number) <= len(_TEXTS):
-        return "of a sentence that JL-Corpus does not have"
-    return Recording(found[0], emotion, f"{int(number):02d}", speaker, _TEXTS[int(number) - 1])
-
-
 def _spoken(tree: Tree, recordings: Iterable[Recording]) -> Iterator[Recording]:
     """What the file beside a recording says comes before the list above."""
     return one_text_each(
@@ -52,15 +45,19 @@ def _spoken(tree: Tree, recordings: Iterable[Recording]) -> Iterator[Recording]:
     )
 
 
-CORPUS = Corpus(
+@corpus(
     name="JL-Corpus",
     title="JL-Corpus of emotional New Zealand English",
     layout="JL(wav+txt)/female1_angry_10a_1.wav beside female1_angry_10a_1.txt",
     licence="disputed: CC0 1.0 or ODC-By",
     source="https://github.com/tli725/JL-Corpus",
     full=(Full(2400, 960, 4, 15, (5_760, 23_040)),),
-    pattern=re.compile(rf"((?:fe)?male[12])_({'|'.join(_EMOTIONS)})_([0-9]{{1,2}})[ab]_[12]"),
-    recording=_recording,
-    edition=lambda tree, recordings: "primary emotions",
+    pattern=rf"((?:fe)?male[12])_({'|'.join(_EMOTIONS)})_([0-9]{{1,2}})[ab]_[12]",
+    edition="primary emotions",
     spoken=_spoken,
 )
+def recording(found: re.Match[str]) -> Recording | str:
+    speaker, emotion, number = found.groups()
+    if not 1 <= int(number) <= len(_TEXTS):
+        return "of a sentence that JL-Corpus does not have"
+    return Recording(found[0], emotion, f"{int(number):02d}", speaker, _TEXTS[int(number) - 1])

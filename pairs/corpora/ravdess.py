@@ -6,7 +6,7 @@ actor. Kaggle's copy holds every file twice.
 
 import re
 
-from pairs.corpora.corpus import Corpus, Full, Recording
+from pairs.corpora.corpus import Full, Recording, corpus
 
 _EMOTIONS = {
     "01": "neutral",
@@ -21,23 +21,20 @@ _EMOTIONS = {
 _TEXTS = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
 
 
-def _recording(found: re.Match[str]) -> Recording | str:
-    modality, channel, emotion, _, text_id, _, actor = found.groups()
-    if modality != "03":
-        return "sound of a video"
-    if channel == "02":
-        return "song"
-    return Recording(found[0], _EMOTIONS[emotion], text_id, f"Actor_{actor}", _TEXTS[text_id])
-
-
-CORPUS = Corpus(
+@corpus(
     name="RAVDESS",
     title="Ryerson Audio-Visual Database of Emotional Speech and Song",
     layout="Actor_12/03-01-06-01-02-01-12.wav",
     licence="CC BY-NC-SA 4.0",
     source="https://zenodo.org/records/1188976 (Audio_Speech_Actors_01-24.zip)",
     full=(Full(1440, 864, 24, 2, (6_144, 147_456)),),
-    pattern=re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1[0-9]|2[0-4])"),
-    recording=_recording,
-    edition=lambda tree, recordings: "speech",
+    pattern=r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1[0-9]|2[0-4])",
+    edition="speech",
 )
+def recording(found: re.Match[str]) -> Recording | str:
+    modality, channel, emotion, _, text_id, _, actor = found.groups()
+    if modality != "03":
+        return "sound of a video"
+    if channel == "02":
+        return "song"
+    return Recording(found[0], _EMOTIONS[emotion], text_id, f"Actor_{actor}", _TEXTS[text_id])

@@ -1,6 +1,6 @@
 """From the files of a corpus to its clips, and what is to be said of them.
 
-    clips, recognised, warnings = read_corpus(tree, ravdess.CORPUS)
+    clips, recognised, warnings = read_corpus(tree, ravdess.CORPUS, task)
     recognised.lines()
 
 The tree may be one of names alone: only transcripts, and files too small to be sounds, are opened.
@@ -11,22 +11,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from errors import UserError
-from pairs.build import KINDS, pairs_possible
-from pairs.clips import Clip, Recognised, listing
+from pairs.build import pairs_possible
 from pairs.corpora.corpus import Corpus, Recording
 from pairs.corpora.tree import Tree, stem
-from pairs.normalise import normalise_label
 from pairs.texts import Texts, with_texts
+from voicepatch.errors import UserError
+from voicepatch.text import listing
+from voicepatch.types.clip import Clip
+from voicepatch.types.dataset import Recognised
+from voicepatch.types.task import Task
 
 
-def read_corpus(tree: Tree, corpus: Corpus, texts: Texts | None = None) -> tuple[list[Clip], Recognised, list[str]]:
+def read_corpus(
+    tree: Tree, corpus: Corpus, task: Task, texts: Texts | None = None
+) -> tuple[list[Clip], Recognised, list[str]]:
     """The clips, what is said of the corpus, and warnings.
 
     Raises `UserError` where copies of a clip differ, files are no sounds, a transcript is missing or no clip is left.
     """
     texts = texts or {}
-    kept, left_out, warnings = _kept(tree, corpus)
+    _check_columns(tree, corpus, task, texts)
+    kept, left_out, warnings = _kept(tree, corpus, task)
     if not kept:
         raise UserError(f"{tree.root}: {corpus.name}, but no clip of it is usable: {_reasons(left_out)}")
     pointers = [recording.path for recording in kept if tree.is_lfs_pointer(recording.path)]
@@ -35,11 +40,12 @@ def read_corpus(tree: Tree, corpus: Corpus, texts: Texts | None = None) -> tuple
             f"{tree.root / pointers[0]}: a Git-LFS pointer in place of the sound, as are {len(pointers):,} of "
             f"{len(kept):,} clips; fetch the sounds with `git lfs install` and `git lfs pull`"
         )
-    clips, more = with_texts([_clip(tree.root, recording) for recording in kept], texts)
+    clips, more = with_texts([_clip(tree.root, recording, task) for recording in kept], texts, task)
+    _check_words(tree, corpus, task, clips)
     text_ids = {clip.text_id for clip in clips}
     recognised = Recognised(
         corpus.name,
-        corpus.edition(tree, kept),
+        corpus.edition if isinstance(corpus.edition, str) else corpus.edition(tree, kept),
         n_wavs=len(tree.wavs()),
         n_clips=len(clips),
         left_out=dict(left_out),
@@ -50,16 +56,35 @@ def read_corpus(tree: Tree, corpus: Corpus, texts: Texts | None = None) -> tuple
                 "same_speaker": pairs_possible(clips, kind),
                 "any_speaker": pairs_possible(clips, kind, same_speaker=False),
             }
-            for kind in KINDS
+            for kind in task.kinds
         },
     )
     return [*_named(clips)], recognised, [*warnings, *more, *_about_texts(corpus, clips, texts)]
 
 
-def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], list[str]]:
-    """The recordings of the five labels, those left out by reason, and warnings of strange names and of a part only."""
+def _check_columns(tree: Tree, corpus: Corpus, task: Task, texts: Texts) -> None:
+    """`UserError` where the task reads a label that file names do not give."""
+    for column, given in ((task.voice, "prosody_label"), (task.words, "semantic_label")):
+        if column not in (None, given) and not (texts and column == task.words):
+            raise UserError(
+                f"{tree.root}: the file names of {corpus.name} give {given} only, but task {task.name} reads {column}; "
+                "write a manifest with that column"
+            )
+
+
+def _check_words(tree: Tree, corpus: Corpus, task: Task, clips: Sequence[Clip]) -> None:
+    for clip in clips:
+        if task.words is not None and clip.semantic_label not in task.labels:
+            raise UserError(
+                f"{tree.root}: the words of {corpus.name}'s text {clip.text_id} are {clip.semantic_label}, which is no "
+                f"label of task {task.name}; give --texts with their labels, or a task with `words: null`"
+            )
+
+
+def _kept(tree: Tree, corpus: Corpus, task: Task) -> tuple[list[Recording], Counter[str], list[str]]:
+    """The recordings of the task's labels, those left out by reason, and warnings."""
     usable = tree.without(corpus.ignored) if corpus.ignored else tree
-    recordings, left_out, strange = _recordings(usable, corpus)
+    recordings, left_out, strange = _recordings(usable, corpus, task)
     n_ignored = len(tree.wavs()) - len(usable.wavs())
     if n_ignored:
         left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = n_ignored
@@ -68,8 +93,8 @@ def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], li
     warnings += _missing(corpus, recordings)
     labelled = []
     for recording in recordings:
-        if label := normalise_label(recording.emotion):
-            labelled.append(replace(recording, emotion=label, spelling=recording.emotion))
+        if task.label_of(recording.emotion):
+            labelled.append(recording)
         else:
             left_out[recording.emotion] += 1
     kept = []
@@ -81,7 +106,7 @@ def _kept(tree: Tree, corpus: Corpus) -> tuple[list[Recording], Counter[str], li
     return kept, left_out, warnings
 
 
-def _recordings(tree: Tree, corpus: Corpus) -> tuple[Collection[Recording], Counter[str], list[str]]:
+def _recordings(tree: Tree, corpus: Corpus, task: Task) -> tuple[Collection[Recording], Counter[str], list[str]]:
     """Each recording once, the files that are none by reason, and those of them with another name."""
     recordings: dict[str, Recording] = {}
     left_out: Counter[str] = Counter()
@@ -97,7 +122,7 @@ def _recordings(tree: Tree, corpus: Corpus) -> tuple[Collection[Recording], Coun
             left_out["empty, or links to nothing"] += 1
         elif first := recordings.get(outcome.clip_id):
             left_out["further copies of a clip"] += 1
-            if tree.files[path] != tree.files[first.path] and normalise_label(outcome.emotion):
+            if tree.files[path] != tree.files[first.path] and task.label_of(outcome.emotion):
                 raise UserError(
                     f"{tree.root}: {first.path} and {path} are one clip by name but differ in size; remove one of them"
                 )
@@ -114,18 +139,19 @@ def _missing(corpus: Corpus, recordings: Collection[Recording]) -> list[str]:
     return [f"{len(recordings):,} of the {n_full:,} recordings of a full download of {corpus.name} are there"]
 
 
-def _clip(root: Path, recording: Recording) -> Clip:
+def _clip(root: Path, recording: Recording, task: Task) -> Clip:
+    words = None if task.words is None else task.label_of(recording.semantic_label) or recording.semantic_label
     return Clip(
         clip_id=recording.clip_id,
         path=root / recording.path,
         text_id=recording.text_id,
         text=recording.text,
-        semantic_label=recording.semantic_label,
-        prosody_label=recording.emotion,
+        semantic_label=words,
+        prosody_label=task.label_of(recording.emotion) or recording.emotion,
         speaker=recording.speaker,
         language=recording.language,
         text_type=recording.text_type,
-        prosody_spelling=recording.spelling,
+        prosody_spelling=recording.emotion,
     )
 
 
@@ -152,9 +178,10 @@ def _about_texts(corpus: Corpus, clips: Sequence[Clip], texts: Texts) -> list[st
         )
     wordless = {clip.text_id for clip in clips if not clip.text}
     if wordless:
+        beside = f"put {corpus.words_from} beside the clips, or " if corpus.words_from else ""
         warnings.append(
-            f"the words of {len(wordless)} of {len(ids)} texts are not known, their text_ids stand for them; put "
-            f"{corpus.words_from} beside the clips, or give --texts with a column text"
+            f"the words of {len(wordless)} of {len(ids)} texts are not known, their text_ids stand for them; "
+            f"{beside}give --texts with a column text"
         )
     return warnings
 

@@ -6,14 +6,8 @@
 import re
 from collections.abc import Collection
 
-from pairs.corpora.corpus import Corpus, Full, Recording
+from pairs.corpora.corpus import Full, Recording, corpus
 from pairs.corpora.tree import Tree
-
-
-def _recording(found: re.Match[str]) -> Recording:
-    speaker, word, emotion = found.groups()
-    speaker = "OAF" if speaker == "OA" else speaker
-    return Recording(f"{speaker}_{word}_{emotion}", emotion, word, speaker, f"Say the word {word}")
 
 
 def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
@@ -21,15 +15,18 @@ def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     return "a folder for each speaker and emotion" if len(folders) > 1 else "all files in one folder"
 
 
-CORPUS = Corpus(
+@corpus(
     name="TESS",
     title="Toronto Emotional Speech Set",
     layout="OAF_back_ps.wav, or OAF_Pleasant_surprise/OAF_back_ps.wav",
     licence="CC BY-NC-ND 4.0",
     source="https://doi.org/10.5683/SP2/E8H2MF",
     full=(Full(2800, 2000, 2, 200, (4_000, 8_000)),),
-    pattern=re.compile(r"(OAF|OA|YAF)_([a-z]+)_(angry|disgust|fear|happy|neutral|ps|sad)"),
-    recording=_recording,
+    pattern=r"(OAF|OA|YAF)_([a-z]+)_(angry|disgust|fear|happy|neutral|ps|sad)",
     edition=_edition,
     remark="though some words, such as hate, love or pain, are not",
 )
+def recording(found: re.Match[str]) -> Recording:
+    speaker, word, emotion = found.groups()
+    speaker = "OAF" if speaker == "OA" else speaker
+    return Recording(f"{speaker}_{word}_{emotion}", emotion, word, speaker, f"Say the word {word}")

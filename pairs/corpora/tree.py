@@ -6,13 +6,13 @@ tree.wavs(), tree.find("0011.txt"), tree.text("0011/0011.txt")
 
 import errno
 import os
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from errors import UserError, can_be_written
-from pairs.shown import shown
+from voicepatch.errors import UserError, can_be_written
+from voicepatch.text import escape
 
 MOST_ENTRIES = 500_000
 NOT_DATA = ("__MACOSX", "lost+found")  # of macOS in zip files, of a disk at its root
@@ -47,15 +47,15 @@ class Tree:
 
     def find(self, name: str) -> str | None:
         """The least nested file of this name; `UserError` where there are several that differ in size."""
-        first, *others = self._by_name.get(name.casefold(), [None])
+        first, *others = self._by_name.get(name.casefold()) or [""]
         for other in others:
             if self.files[other] != self.files[first]:
                 raise UserError(
                     f"{self.root}: {first} and {other} have one name but differ in size; remove one of them"
                 )
-        return first
+        return first or None
 
-    def without(self, folders: Collection[str]) -> "Tree":
+    def without(self, folders: Set[str]) -> "Tree":
         """The tree without what lies in folders of these names, given in lower case."""
         kept = {path: n for path, n in self.files.items() if folders.isdisjoint(path.lower().split("/")[:-1])}
         return replace(self, files=kept)
@@ -135,7 +135,7 @@ def walk(root: Path) -> Tree:
                     elif entry.is_symlink():
                         files[path] = 0
         except OSError as error:
-            raise UserError(f"{shown(folder)}: cannot be read ({error.strerror}); check its permissions") from None
+            raise UserError(f"{escape(folder)}: cannot be read ({error.strerror}); check its permissions") from None
     return Tree(
         root, dict(sorted(files.items(), key=lambda item: (item[0].count("/"), item[0]))), tuple(sorted(left_out))
     )

@@ -11,23 +11,29 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from analysis import report
-from analysis.results import Results
 from pairs import build_pairs, dataset_identity, load_dataset, pair_row
+from pairs.found_clips import find_clips
+from tests.recorded import recorded
+from tests.store.made import SETTINGS
+from voicepatch import report
+from voicepatch.analysis.results import Results
+from voicepatch.program import VERSION
+from voicepatch.types.pair import construction_report
+from voicepatch.types.task import default_task
 
 ENGINE = "The engine gives the logits of the reference"
 LAST_LAYER = "Patching the last layer changes no logit of the readout"
 SOUNDS = "Every clip can be read and holds sound"
 LOST = "Every pair gave its records"
 NEAR_TIES = "Answers that are near-ties"
-ALIKE = "Controls ran as the main experiment did"
+ALIKE = "Controls ran with the settings of the main experiment"
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "synthetic-clips"
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
-VERSIONS = {"python": "3.11.7", "torch": "2.13.0", "nnsight": "0.8.1"}
+VERSIONS = {"voicepatch": VERSION, "python": "3.11.7", "torch": "2.13.0", "nnsight": "0.8.1"}
 
 
 def write_report(run):
-    return report.write_report(Results(run))
+    return report.write_report(Results(run, find_clips=find_clips))
 
 
 def records_in(run, name):
@@ -66,24 +72,14 @@ class Page(HTMLParser):
 
 def experiment(name, n_layers, n_pairs, finished=True):
     intervention, _, kind = name.rpartition("-")
-    return {
+    settings = {key: value for key, value in SETTINGS.items() if not key.startswith("max_pairs_")}
+    return settings | {
         "intervention": intervention or "patch",
-        "control": bool(intervention),
+        **recorded(intervention or "patch", control=bool(intervention)),
         "kind": kind,
         "layers_to_patch": list(range(n_layers)),
-        "patch_all_layers": True,
-        "patch_alpha": 1.0,
-        "options": {},
-        "swept": [],
-        "align": "truncate_to_min",
         f"max_pairs_{kind}": n_pairs,
-        "pair_sampling_seed": 42,
-        "same_speaker": True,
-        "both_directions": False,
         "engine": "sweep",
-        "device": "cpu",
-        "dtype": "float32",
-        "use_cache": False,
         "versions": VERSIONS,
         "finished": finished,
     }
@@ -121,6 +117,8 @@ def records_of(row, n_layers, draw):
             "label_mass_base": 0.9,
             "label_mass_patch": 0.8,
             "stream_shift": 1.0,
+            "patched_from": 15,
+            "site": "output",
         }
 
 
@@ -140,7 +138,7 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
     for name in names:
         kind = name.rpartition("-")[2]
         sample = build_pairs(dataset.clips, kind, n_pairs)
-        construction[kind] = sample.report
+        construction[kind] = construction_report(sample, dataset)
         rows = [pair_row(pair) for pair in sample.pairs]
         write_lines(run / f"pair_list_{name}.jsonl", rows)
         write_lines(
@@ -150,8 +148,10 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
     write_json(
         run / "patching_config.json",
         {
-            "model": {"name": "toy", "sha256": "0123456789abcdef", "n_layers": n_layers, "hidden_size": 8},
+            "model": {"name": "toy", "sha256": "0123456789abcdef", "n_layers": n_layers, "hidden_size": 8}
+            | {"family": "Toy", "frames_per_second": 6.25},
             "data": dataset_identity(dataset),
+            "task": default_task().identity(),
             "prompt": {"system": "Be kind.", "user": "Which emotion?", "text": "<|im_start|>"},
             "labels": {"order": LABELS, "token_ids": [1, 2, 3, 4, 5]},
             "experiments": {name: experiment(name, n_layers, n_pairs) for name in names},
@@ -188,11 +188,15 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
         }
         for clip, n in (("a", 12), ("b", 19))
     ]
-    write_json(run / "sanity_check_audio_span.json", {"passed": True, "clips": spans})
+    write_json(
+        run / "sanity_check_audio_span.json",
+        {"passed": True, "checks": [], "clips": spans, "left_out": [], "held_against": "the tokens beside it"},
+    )
     write_json(
         run / "sanity_check_self_patch.json",
         {
             "passed": True,
+            "checks": [],
             "clips": ["a", "b"],
             "layers": list(range(n_layers)),
             "n_predictions": 8,
@@ -201,6 +205,7 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
             "tolerance": 1e-3,
             "last_layer_max_abs_delta_logit": 0.0,
             "embeddings_max_abs_difference_from_donor": 3e-5,
+            "largest_logit": 10.0,
         },
     )
     return run
@@ -217,14 +222,23 @@ def light(page, name):
 
 
 def engine_found(**changes):
-    found = {"passed": True, "engine": "tail", "reference": "stepwise", "pairs": ["p", "q"], "layers": [0, 1, 2, 3]}
+    found = {
+        "passed": True,
+        "checks": [],
+        "engine": "tail",
+        "reference": "stepwise",
+        "pairs": ["p", "q"],
+        "layers": [0, 1, 2, 3],
+    }
     found |= {"n_predictions": 10, "n_differing_predictions": 0, "differing_predictions": []}
-    return found | {"max_abs_logit_difference": 2e-6, "tolerance": 1e-3} | changes
+    found |= {"as_written": None, "reads_donor": True, "largest_logit": 10.0}
+    found |= {"max_abs_logit_difference": 2e-6, "max_abs_logit_difference_when_repeated": 0.0, "tolerance": 1e-3}
+    return found | changes
 
 
 def sounds_found(unreadable=(), silent=()):
     entries = [{"clip_id": clip, "reason": reason} for clip, reason in unreadable]
-    return {"passed": not entries, "n_clips": 12, "unreadable": entries, "silent": list(silent)}
+    return {"passed": not entries, "checks": [], "n_clips": 12, "unreadable": entries, "silent": list(silent)}
 
 
 def figures(page, name):

@@ -1,7 +1,7 @@
-"""The statistics of analysis/clusters.py pair by pair, as their formulas stand in docs/statistics.md.
+"""The statistics of voicepatch/analysis/clusters.py pair by pair, as their formulas stand in docs/statistics.md.
 
 Every array is [pairs, pairs] or [resamples, pairs], and nothing is saved by any identity: the reference for what
-analysis/sharing.py computes over texts.
+voicepatch/analysis/sharing.py computes over texts.
 """
 
 import numpy as np

@@ -10,7 +10,7 @@ recipients give the target by themselves.
 import numpy as np
 import pandas as pd
 
-from analysis.contrast_kinds import Side
+from voicepatch.analysis.contrasts import Side
 
 LAYERS, MIDDLE = np.arange(8), 4.0
 OWN, ACTIVE = 0.1, 0.7  # share of recipients that give the target already; of texts that ever flip

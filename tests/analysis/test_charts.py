@@ -6,18 +6,22 @@ import shutil
 import pandas as pd
 import pytest
 
-from analysis import charts, curves, figure_style, summary
-from analysis.charts import charts_of
-from analysis.compare import compare, differing
-from analysis.figure_style import NOT_IN_XML
-from analysis.report import write_report
-from analysis.report.experiments import read_run
-from analysis.report.overview import commands
-from analysis.results import Results, left_out
-from analysis.summary import shown, summarise
-from errors import UserError
-from models.labels import LABELS
 from tests.analysis.test_metrics import FIXED_COLUMNS, logits, record
+from tests.recorded import recorded
+from tests.store.made import IDENTITY, SETTINGS
+from voicepatch.analysis.results import Results, left_out
+from voicepatch.errors import UserError
+from voicepatch.figures import curves, figure_style, maps
+from voicepatch.figures.charts import charts_of
+from voicepatch.report import summary, write_report
+from voicepatch.report.compare import compare, differing
+from voicepatch.report.experiments import read_run
+from voicepatch.report.overview import commands
+from voicepatch.report.summary import shown, summarise
+from voicepatch.text import _NOT_IN_XML as NOT_IN_XML
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 LAYERS = (0, 1, 2)
 
@@ -27,14 +31,16 @@ def make_run(folder, flips_until=1, control=False):
     folder.mkdir()
     experiments = {"prosody": "patch"} | ({"random-prosody": "random"} if control else {})
     config = {
-        "model": {"name": "m", "sha256": "0", "n_layers": 3, "hidden_size": 8},
+        "model": IDENTITY["model"] | {"n_layers": 3},
         "data": {"name": "d", "source": "nowhere", "sha256": "1", "n_clips": 20, "warnings": []},
-        "prompt": {"system": "", "user": "?", "text": "?"},
-        "labels": {"order": list(LABELS), "token_ids": [1, 2, 3, 4, 5]},
+        "task": IDENTITY["task"],
+        "prompt": IDENTITY["prompt"],
+        "labels": IDENTITY["labels"],
         "experiments": {
-            name: {
+            name: SETTINGS
+            | {
                 "intervention": intervention,
-                "control": intervention != "patch",
+                **recorded(intervention),
                 "kind": "prosody",
                 "patch_alpha": 1.0,
                 "options": {},
@@ -49,7 +55,6 @@ def make_run(folder, flips_until=1, control=False):
                 "engine": "tail",
                 "device": "cpu",
                 "dtype": "float32",
-                "versions": {},
                 "finished": True,
             }
             for name, intervention in experiments.items()
@@ -135,7 +140,7 @@ def heat_map(run):
 @pytest.mark.parametrize(("most", "kept"), [(4, [0, 3, 6, 9]), (2, [0, 9]), (7, [0, 2, 3, 4, 6, 8, 9])])
 def test_of_many_pairs_the_heat_map_keeps_some_evenly_with_the_first_and_the_last(run, monkeypatch, most, kept):
     every, _ = heat_map(run)
-    monkeypatch.setattr(charts, "HEAT_MAP_ROWS", most)
+    monkeypatch.setattr(maps, "MOST_PAIRS", most)
     shown, subtitle = heat_map(run)
     assert shown.index.tolist() == kept and shown.to_dict() == every[kept].to_dict()
     assert f"{most} of 10 pairs, evenly spaced" in subtitle
@@ -143,13 +148,13 @@ def test_of_many_pairs_the_heat_map_keeps_some_evenly_with_the_first_and_the_las
 
 @pytest.mark.parametrize("most", [10, 150])
 def test_a_heat_map_with_room_for_every_pair_leaves_none_out_and_says_nothing_of_it(run, monkeypatch, most):
-    monkeypatch.setattr(charts, "HEAT_MAP_ROWS", most)
+    monkeypatch.setattr(maps, "MOST_PAIRS", most)
     shown, subtitle = heat_map(run)
     assert shown.index.tolist() == list(range(10)) and "evenly" not in subtitle
 
 
 def test_a_thinned_heat_map_keeps_every_layer_of_the_pairs_that_it_shows(run, monkeypatch):
-    monkeypatch.setattr(charts, "HEAT_MAP_ROWS", 4)
+    monkeypatch.setattr(maps, "MOST_PAIRS", 4)
     rows = rows_of(figures_of(run)["pair_heat_map_prosody"])
     assert rows.groupby("row")["layer"].apply(list).tolist() == [list(LAYERS)] * 4
 
@@ -175,7 +180,7 @@ def test_pairs_that_gave_no_record_are_in_no_rate_and_stop_no_summary(copied, wi
     lines = [line for line in records.read_text().splitlines(keepends=True) if '"prosody3"' not in line]
     records.write_text("".join(lines)) if without == "some" else records.unlink()
     lost = ["prosody3"] if without == "some" else [f"prosody{i}" for i in range(10)]
-    failed = [json.dumps({"pair_id": pair, "reason": "not finite"}) + "\n" for pair in lost]
+    failed = [json.dumps({"pair_id": pair, "reason": "not finite", "skipped": False}) + "\n" for pair in lost]
     (copied / "failed_pairs_prosody.jsonl").write_text("".join(failed))
     results = Results(copied)
     summarise(results, "random-prosody")
@@ -190,7 +195,7 @@ def test_pairs_that_gave_no_record_are_in_no_rate_and_stop_no_summary(copied, wi
 def test_the_label_matrix_counts_pairs_from_label_to_label(run):
     rows = rows_of(figures_of(run)["label_matrix_prosody"])
     cell = rows.query("layer == 0 and label_a == 'happy' and target == 'sad'").iloc[0]
-    assert (cell["n"], cell["rate"]) == (2, 1.0)
+    assert (cell["n"], cell["flip_to_target_rate"]) == (2, 1.0)
 
 
 def test_the_confusion_counts_each_clip_once(run):
@@ -202,7 +207,12 @@ def sweep(folder, values, swept, intervention="random", doc="A docstring of its 
     """The run in `folder` with random-prosody repeated for each of the `values`, as a sweep of `intervention`."""
     config = json.loads((folder / "patching_config.json").read_text())
     experiment = config["experiments"]["random-prosody"]
-    experiment |= {"intervention": intervention, "control": False, "doc": doc, "swept": swept} | settings
+    experiment |= {
+        "intervention": intervention,
+        **recorded(intervention, describes=doc),
+        "doc": doc,
+        "swept": swept,
+    } | settings
     for name in swept or ():
         chosen = list(dict.fromkeys(value[name] for value in values))
         experiment |= {"patch_alpha": chosen} if name == "patch_alpha" else {}
@@ -303,23 +313,6 @@ def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(copied, monke
     monkeypatch.setattr(summary, "BEST_SHOWN", 4)
     lines = shown(summarise(Results(copied), "random-prosody")[0]).splitlines()
     assert len(lines) == 1 + 4 + 1 and "4 of 9 cells" in lines[-1]
-
-
-def test_a_run_of_the_version_before_opens_with_its_doses_and_without_docstrings(copied):
-    doses = [{"patch_alpha": alpha} for alpha in (0.1, 1.0)]
-    config = sweep(copied, doses, None, "dose", doc=None, site=None, options={"alphas": [0.1, 1.0]})
-    del config["experiments"]["random-prosody"]["swept"], config["experiments"]["random-prosody"]["doc"]
-    (copied / "patching_config.json").write_text(json.dumps(config))
-    path = copied / "patching_records_random-prosody.jsonl"
-    path.write_text(path.read_text().replace(', "site": null', ""))
-    summarise(Results(copied), "random-prosody")
-    metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
-    assert sorted(metrics["patch_alpha"].unique()) == [0.1, 1.0] and len(metrics) == 2 * len(LAYERS)
-    figures = figures_of(copied, "random-prosody")
-    assert set(figures) >= {"dose_response_random-prosody", "flip_rate_curve_random-prosody"}
-    flips = figures["flip_rate_curve_random-prosody"].to_dict()
-    assert flips["title"]["text"] == ['Prosody pairs: intervention "dose"']
-    assert "output of the block (residual stream)" in json.dumps(flips)
 
 
 def test_what_was_read_of_a_finished_experiment_is_kept_for_the_next_one_of_a_command(copied):
@@ -446,16 +439,21 @@ def test_a_control_that_ran_before_its_main_experiment_is_contrasted_when_that_h
     assert (copied / "contrast_prosody_vs_random-prosody.csv").exists()
 
 
-def test_a_suffix_of_another_dose_has_no_part_in_the_hand_over(copied):
-    config = change(copied, "random-prosody", intervention="suffix")
-    config["experiments"]["suffix-prosody"] = config["experiments"].pop("random-prosody")
-    (copied / "patching_config.json").write_text(json.dumps(config))
-    for file in copied.glob("*random-prosody.jsonl"):
-        file.rename(copied / file.name.replace("random", "suffix"))
+CLIP = {"clip_id": "a", "seconds": 1.0, "n_input_ids": 40, "span_start": 15, "span_end": 30, "n_audio": 15, "ok": True}
+CLIP |= {"n_audio_expected": 15, "tokens_before": [], "ids_in_span": [], "tokens_after": []}
+SPANS = {"passed": True, "checks": [], "clips": [CLIP], "left_out": [], "held_against": "the tokens beside it"}
+
+
+def test_an_experiment_that_writes_all_positions_after_the_span_joins_the_hand_over(copied):
+    (copied / "sanity_check_audio_span.json").write_text(json.dumps(SPANS))
+    rewrite(copied, lambda row: row | {"patched_from": 15})
+    rewrite(copied, lambda row: row | {"patched_from": 15 + row["len_a"], "n_patched": 9}, "random-prosody")
+    assert Results(copied).hand_over("prosody")["suffix"] is None  # not the last position
+    rewrite(copied, lambda row: row | {"n_patched": 10}, "random-prosody")
     assert Results(copied).hand_over("prosody")["suffix"] is not None
-    change(copied, "suffix-prosody", patch_alpha=0.5)
-    rewrite(copied, lambda row: row | {"patch_alpha": 0.5}, "suffix-prosody")
-    assert Results(copied).hand_over("prosody")["suffix"] is None
+    change(copied, "random-prosody", patch_alpha=0.5)
+    rewrite(copied, lambda row: row | {"patch_alpha": 0.5}, "random-prosody")
+    assert Results(copied).hand_over("prosody")["suffix"] is None  # another dose
 
 
 def change(run, name="prosody", order=None, **settings):

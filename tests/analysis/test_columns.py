@@ -5,15 +5,15 @@ import shutil
 import pandas as pd
 import pytest
 
-from analysis import figure_style
-from analysis.charts import charts_of
-from analysis.metrics import derived
-from analysis.results import Results
-from analysis.tables import all_tables
-from errors import UserError
-from registry.intervention import FIRST, intervention
-from runs.columns import METRICS, reserved
 from tests.analysis.test_charts import make_run, sweep
+from voicepatch.analysis.metrics import BUILT_IN, METRICS, reserved
+from voicepatch.analysis.results import Results
+from voicepatch.analysis.tables import all_tables
+from voicepatch.errors import UserError
+from voicepatch.figures import figure_style
+from voicepatch.figures.charts import charts_of
+from voicepatch.registry.intervention import intervention
+from voicepatch.registry.options import FIRST
 
 NAME = "random-prosody"
 LINES, MAP = (1, 2, 30), (3, 1, 2, 30, 4, 5, 10)  # values of a sweep that is drawn as lines, or as a map
@@ -54,7 +54,7 @@ def names_there(results):
     """The names of all columns of the run's files, of the tables made from them, and of the figures' data."""
     one = results.experiment(NAME)
     tables = [one.records, one.pairs, one.metrics, *all_tables(one.records, one.pairs, one.swept).values()]
-    names = {*derived(one.records)}.union(*map(columns_of, [*tables, *map(pd.read_csv, results.run.glob("*.csv"))]))
+    names = set().union(*map(columns_of, [*tables, *map(pd.read_csv, results.run.glob("*.csv"))]))
     for name in results.names:
         for chart in charts_of(results, name).values():
             names |= {key for rows in chart.to_dict(validate=False)["datasets"].values() for row in rows for key in row}
@@ -66,7 +66,7 @@ def test_every_column_of_records_pairs_and_metrics_is_reserved(swept):
     experiment = results.experiment(NAME)
     for table in (experiment.records, experiment.pairs, experiment.metrics):
         assert columns_of(table) - {"None", "idea"} <= reserved()
-    assert set(derived(experiment.records)) <= reserved()
+    assert {one.name for one in BUILT_IN} <= reserved()
     assert {*METRICS} <= columns_of(experiment.metrics)
 
 

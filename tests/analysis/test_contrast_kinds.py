@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import words_and_voice
-from analysis.compare import _note, compare
-from analysis.contrast_kinds import ALL, ELIGIBLE, ENOUGH_SPEAKERS, _codes, contrast
-from analysis.contrast_runs import contrast_runs
-from analysis.results import Results
-from analysis.summary import summarise
-from errors import UserError
 from tests.analysis.made_run import Page, change, make_run, write_lines
 from tests.analysis.simulated_kinds import LAYERS, OWN, draw, truth
 from tests.test_cli import call
+from voicepatch.analysis import words_and_voice
+from voicepatch.analysis.contrast_runs import contrast_runs
+from voicepatch.analysis.contrasts import ALL, ELIGIBLE, ENOUGH_SPEAKERS, _codes, contrast
+from voicepatch.analysis.results import Results
+from voicepatch.errors import UserError
+from voicepatch.report.compare import _note, compare
+from voicepatch.report.summary import summarise
 
 STATISTICS = "statistics_prosody_vs_semantic.json"
 
@@ -175,11 +175,11 @@ def run(two_kinds, tmp_path):
 
 
 def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkeypatch):
-    from analysis.charts import charts_of
-    from analysis.report import write_report
+    from voicepatch.figures.charts import charts_of
+    from voicepatch.report import write_report
 
-    monkeypatch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
-    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    monkeypatch.setattr("voicepatch.report.sounds_of", lambda *_: ({}, ""))
+    monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
     results = Results(run)
     summarise(results, "semantic")
     sentence, not_shown = words_and_voice.headline(results)
@@ -195,7 +195,7 @@ def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkey
     assert len({len(number.partition(".")[2]) for number in numbers}) == 1
     assert "p = " not in sentence and "knock-out of the attention to the span" in not_shown
     page = Page(write_report(results))
-    assert page.text.index(sentence) < page.text.index(not_shown) < page.text.index("toy hears clip A")
+    assert page.text.index(sentence) < page.text.index(not_shown) < page.text.index("toy receives clip A")
     assert "Difference from semantic, by layer" in page.text
     charts = charts_of(results, "semantic")
     for stem in ("prosody_and_semantic", "contrast_prosody_vs_semantic"):
@@ -288,8 +288,8 @@ def test_a_run_with_one_kind_has_no_such_sentence(run):
 
 
 def test_the_terminal_says_it_and_what_it_does_not_show(run, monkeypatch):
-    monkeypatch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
-    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    monkeypatch.setattr("voicepatch.report.sounds_of", lambda *_: ({}, ""))
+    monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
     lines = call("report", run).splitlines()
     at = lines.index(words_and_voice.headline(Results(run))[0])
     assert lines[at + 1] == words_and_voice.NOT_SHOWN and lines[at + 2].startswith("report: ")
@@ -304,7 +304,7 @@ def test_the_terminal_says_it_and_what_it_does_not_show(run, monkeypatch):
     ],
 )
 def test_what_ran_otherwise_is_not_contrasted_and_the_report_says_why(run, settings, said, monkeypatch):
-    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
     (run / "contrast_prosody_vs_semantic.csv").write_text("of another time")
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(settings))
     records = run / "patching_records_semantic.jsonl"
@@ -329,7 +329,7 @@ def test_layers_that_differ_are_no_contrast_but_a_reason(run):
 
 
 def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
     out = tmp_path / "comparison"
     table, _ = compare([two_kinds, run], out)
     assert len(table.attrs["contrasts"]) == 2 and all(

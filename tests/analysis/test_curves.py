@@ -1,11 +1,13 @@
 """Figures are declarations that hold what their title, legend and axes say."""
 
+import json
+
 import pandas as pd
 import pytest
 
-from analysis import curves, figure_style, maps
-from analysis.curves import A_RATE, B_RATE, NO_UPPER_BOUND
-from analysis.figure_style import save
+from voicepatch.figures import curves, figure_style, maps
+from voicepatch.figures.curves import A_RATE, B_RATE, NO_UPPER_BOUND
+from voicepatch.figures.figure_style import save
 
 METRICS = pd.DataFrame(
     {
@@ -24,13 +26,19 @@ METRICS = pd.DataFrame(
     }
 )
 DOSES = pd.concat([METRICS, METRICS.assign(patch_alpha=0.5)])
-CONTROLS = curves.series(METRICS, "flip_to_target_rate", "patch", "n_pairs").assign(intervention="patch")
+CONTROLS = curves.series(METRICS, "flip_to_target_rate", "patch", "n_pairs")
 DEPTHS = pd.concat([CONTROLS.assign(series="flip_to_target_rate"), curves.references(METRICS)])
+
+
+def draw_delta_logit(metrics, title, subtitle):
+    return curves.metric_curve(metrics, curves.DELTA_LOGIT, title, subtitle)
+
+
 FIGURES_OF_RATES = {
     "flip rates": lambda metrics: curves.flip_rate_curve(metrics, "title", []),
     "controls": lambda metrics: curves.control_curves(CONTROLS, metrics, "title", []),
     "both kinds": lambda metrics: curves.kind_curves({"prosody": metrics, "semantic": metrics}, "title", []),
-    "sweep": lambda metrics: curves.swept_flip_curves(
+    "sweep": lambda metrics: curves.swept_curves(
         pd.concat([metrics, metrics.assign(patch_alpha=0.5)]), ["patch_alpha"], "flip_to_target_rate", "title", []
     ),
     "dose response": lambda metrics: curves.dose_response(metrics, "flip_to_target_rate", "title", []),
@@ -54,14 +62,14 @@ def titles(part):
 
 def test_the_flip_rate_figure_holds_every_rate_under_the_name_of_its_column():
     rows = datasets(curves.flip_rate_curve(METRICS, "title", ["n = 3"]))
-    rates = {(row["series"], row["layer"]): row["rate"] for row in rows if "series" in row}
+    rates = {(row["series"], row["layer"]): row["value"] for row in rows if "series" in row}
     for column in curves.FLIP_STYLES:
         assert [rates[column, layer] for layer in (0, 1, 2)] == METRICS[column].tolist()
 
 
 @pytest.mark.parametrize("figure", FIGURES_OF_RATES)
 def test_every_figure_of_rates_has_both_reference_lines(figure):
-    rates = {row["series"]: row["rate"] for row in datasets(FIGURES_OF_RATES[figure](METRICS)) if "series" in row}
+    rates = {row["series"]: row["value"] for row in datasets(FIGURES_OF_RATES[figure](METRICS)) if "series" in row}
     for name, rate in ((B_RATE, 0.95), (A_RATE, 0.1)):
         mine = [value for series, value in rates.items() if series.endswith(name)]
         assert mine and set(mine) == {rate}, name
@@ -85,13 +93,13 @@ def test_a_curve_above_the_donors_own_rate_is_explained_and_no_other(figure):
         ("mlp.gate_proj.output", "mlp.gate_proj.output"),
     ],
 )
-@pytest.mark.parametrize("draw", [curves.flip_rate_curve, curves.delta_logit_curve])
+@pytest.mark.parametrize("draw", [curves.flip_rate_curve, draw_delta_logit])
 def test_the_axis_of_layers_names_the_site_that_was_written(draw, site, words):
     metrics = METRICS if site is None else METRICS.assign(site=site)
     assert titles(draw(metrics, "title", []).to_dict()) == {f"patched layer: {words}"}
 
 
-@pytest.mark.parametrize("draw", [curves.flip_rate_curve, curves.delta_logit_curve])
+@pytest.mark.parametrize("draw", [curves.flip_rate_curve, draw_delta_logit])
 @pytest.mark.parametrize("metrics", [METRICS, METRICS[:1]], ids=["three layers", "one layer"])
 def test_figures_become_png_files_at_print_resolution(tmp_path, draw, metrics):
     path = tmp_path / "figure.png"
@@ -103,7 +111,7 @@ def test_figures_become_png_files_at_print_resolution(tmp_path, draw, metrics):
 
 def test_titles_say_what_n_is_and_long_ones_are_broken_without_losing_a_word():
     long = " ".join(["B's stream over the span is written into A's run"] * 4)
-    title = curves.delta_logit_curve(METRICS, long, ["n = 3 pairs, 2 of them eligible"]).to_dict()["title"]
+    title = draw_delta_logit(METRICS, long, ["n = 3 pairs, 2 of them eligible"]).to_dict()["title"]
     assert " ".join(title["text"]) == long and max(map(len, title["text"])) <= 66
     assert title["subtitle"][0] == "n = 3 pairs, 2 of them eligible"
 
@@ -119,18 +127,38 @@ def test_a_map_of_a_sweep_has_a_cell_for_each_layer_and_value_in_the_values_orde
     assert y["sort"] == [2, 9, 10] and y["title"] == "head"
 
 
-def test_a_control_has_its_own_style_whichever_others_are_drawn():
-    def curve(name, words):
-        return pd.DataFrame({"layer": [0, 1], "rate": [0.5, 0.1], "series": words, "intervention": name, "n": 3})
-
-    def styles(*tables):
+def test_the_same_controls_have_the_same_colours_whatever_their_order():
+    def styles(*names):
+        tables = [curves.series(METRICS, "flip_to_target_rate", name, "n_pairs") for name in ("patch", *names)]
         layers = curves.control_curves(pd.concat(tables), METRICS, "title", []).to_dict()["layer"]
-        encoding = layers[0]["encoding"]
+        (encoding,) = (layer["encoding"] for layer in layers if "color" in layer["encoding"])
         return dict(zip(encoding["color"]["scale"]["domain"], encoding["color"]["scale"]["range"], strict=True))
 
-    main, suffix, mine = curve("patch", "main"), curve("suffix", "after"), curve("my-own", "mine")
-    assert styles(main, suffix)["after"] == styles(main, mine, suffix)["after"]
-    assert len(set(styles(main, mine, suffix).values())) == 5
+    names = [f"control {number}" for number in range(8)]
+    assert styles(*names) == styles(*reversed(names))
+    assert len(set(styles(*names).values())) == len(names) + 3  # the main curve and both reference lines
+
+
+@pytest.mark.parametrize("n_layers", [3, 1])
+def test_any_metric_is_drawn_by_layer_with_its_limits(n_layers):
+    metrics = METRICS.assign(entropy_mean=[1.5, 1.0, 0.5], entropy_mean_low=0.25, entropy_mean_high=1.75)[:n_layers]
+    chart = curves.metric_curve(metrics, "entropy_mean", "title", []).to_dict()
+    rows = [row for row in (row for rows in chart["datasets"].values() for row in rows) if "value" in row]
+    assert [(row["value"], row["low"], row["high"]) for row in rows] == [
+        (value, 0.25, 1.75) for value in (1.5, 1.0, 0.5)[:n_layers]
+    ]
+    assert chart["usermeta"]["caption"] == "entropy by patched layer" and '"entropy_mean"' in json.dumps(chart)
+    swept = pd.concat([metrics.assign(head=head) for head in (0, 1)])
+    chart = curves.swept_curves(swept, ["head"], "entropy_mean", "title", []).to_dict()
+    assert {row["series"] for rows in chart["datasets"].values() for row in rows if "series" in row} == {
+        "head 0",
+        "head 1",
+    }
+
+
+def test_each_label_of_a_task_has_a_colour():
+    assert len(set(figure_style.label_colours("abcdefghi"))) == 9
+    assert len(figure_style.label_colours([str(number) for number in range(30)])) == 30
 
 
 def test_lines_have_a_contrast_of_3_to_1_with_a_white_page():

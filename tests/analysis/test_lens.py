@@ -5,13 +5,13 @@ import json
 import pandas as pd
 import pytest
 
-from analysis.charts import charts_of
-from analysis.lens import ALL, DIFFER, FINAL, NAMES, leads
-from analysis.report import write_report
-from analysis.results import Results
-from analysis.summary import shown, summarise
+from interventions.figures.lens import ALL, DIFFER, FINAL, NAMES, leads
 from tests.test_cli import call
 from tests.unpainted import without_figures
+from voicepatch.analysis.results import Results
+from voicepatch.figures.charts import charts_of
+from voicepatch.report import write_report
+from voicepatch.report.summary import shown, summarise
 
 LENS = "lens-prosody"
 
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
         call("patch", "--kind", "prosody", "--layers", "0,9", "--max-pairs", "4", "--device", "cpu", "--out", out)
         call("lens", "--device", "cpu", "--out", out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.figure_style.save", lambda chart, path: [])
+        patch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
         for name in ("prosody", LENS):
             summarise(Results(out), name)
     return out
@@ -55,12 +55,16 @@ def test_the_figure_has_the_lens_the_final_answers_and_the_main_curve(run):
     charts = charts_of(Results(run), LENS)
     assert list(charts) == [f"lens_{LENS}"]  # and no flip rates, since nothing is patched
     shown = {row["series"] for rows in charts[f"lens_{LENS}"].to_dict()["datasets"].values() for row in rows}
-    assert shown == {*NAMES.values(), *FINAL.values(), "patched: flip_to_target_rate of the prosody pairs"}
+    assert shown == {
+        *NAMES.values(),
+        *(name for _, name in FINAL.values()),
+        "patched: flip_to_target_rate of the prosody pairs",
+    }
     assert "whose words and voice have different labels" in str(charts[f"lens_{LENS}"].to_dict()["title"])
 
 
 def test_the_terminal_shows_what_leads_and_no_flips(run, monkeypatch):
-    monkeypatch.setattr("analysis.figure_style.save", lambda chart, path: [])
+    monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
     head, *lines = shown(summarise(Results(run), LENS)[0]).splitlines()
     assert head.split() == ["clips", "layer", "n_clips", "words_lead", "voice_leads", "answer_leads"]
     assert len(lines) == 2 * 10
@@ -73,7 +77,7 @@ def test_without_clips_whose_labels_differ_all_are_shown(run):
 
 
 def test_the_report_says_what_a_lens_does_not_show_and_checks_its_last_layer(run, monkeypatch):
-    monkeypatch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
+    monkeypatch.setattr("voicepatch.report.sounds_of", lambda *_: ({}, ""))
     page = write_report(Results(run)).read_text(encoding="utf-8")
     assert "A logit lens shows what the final norm and the head make" in page
     check = page[page.index("The lens at the last layer is the model&#39;s own answer") - 120 :][:300]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.metrics import layer_metrics, near_tie_margin, near_ties
+from voicepatch.analysis.layer_metrics import layer_metrics, near_ties
 
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
 FIXED_COLUMNS = [
@@ -35,6 +35,8 @@ def record(layer, target, base, patch, donor):
         "semantic_label_b": "happy",
         "prosody_label_b": "sad",
         "stream_shift": 0.5,
+        "patched_from": 3,
+        "site": "output",
     }
 
 
@@ -108,7 +110,3 @@ def test_near_ties_are_counted_by_layer_over_patched_answers_alone(records):
     assert layer_metrics(records, 1.5)["near_tie_count"].tolist() == [1, 0]
     assert layer_metrics(records, 2.5)["near_tie_count"].tolist() == [1, 1]
     assert layer_metrics(records, 4.5)["near_tie_count"].tolist() == [4, 1]
-
-
-def test_the_margin_is_the_runs_own_or_one_thousandth():
-    assert near_tie_margin({"near_tie_margin": 0.125}) == 0.125 and near_tie_margin({}) == 1e-3

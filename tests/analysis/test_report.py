@@ -7,15 +7,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from analysis import figure_style
-from analysis.metrics import layer_metrics
-from analysis.report import sounds
-from analysis.report.browser import browser_data
-from analysis.report.experiments import read_run
-from analysis.results import Results
-from analysis.summary import summarise
 from cli import cli
-from errors import UserError
 from tests.analysis.made_run import (
     DEMO,
     LABELS,
@@ -28,6 +20,14 @@ from tests.analysis.made_run import (
     write_lines,
     write_report,
 )
+from voicepatch.analysis.layer_metrics import layer_metrics
+from voicepatch.analysis.results import Results
+from voicepatch.errors import UserError
+from voicepatch.figures import figure_style
+from voicepatch.report import sounds
+from voicepatch.report.browser import browser_data
+from voicepatch.report.experiments import read_run
+from voicepatch.report.summary import summarise
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_it_stays_below_6_mb_for_100_pairs_and_36_layers(tmp_path):
 
 def test_what_does_not_fit_is_left_out_and_counted(run, monkeypatch):
     monkeypatch.setattr(sounds, "BUDGET", 30_000)
-    monkeypatch.setattr("analysis.report.browser.BUDGET", 900)
+    monkeypatch.setattr("voicepatch.report.browser.BUDGET", 900)
     page = Page(write_report(run))
     shown, n_sounds = page.data["pairs-data"]["experiments"][0], len(page.data["sounds-data"])
     assert 0 < len(shown["pairs"]) < 6 and len(shown["pairs"]) + shown["left_out"] == 6
@@ -78,7 +78,7 @@ def shown_pairs(run, pairs=None):
 
 def test_the_pair_browser_holds_a_sample_that_is_the_same_each_time(tmp_path, monkeypatch):
     """Of every experiment the same places of its list, in the list's order; a larger number adds to a smaller one's."""
-    monkeypatch.setattr("analysis.report.browser.MOST_PAIRS", 10)
+    monkeypatch.setattr("voicepatch.report.browser.MOST_PAIRS", 10)
     run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=30, n_layers=2)
     found = shown_pairs(run)
     places, left_out = found["prosody"]
@@ -98,14 +98,14 @@ def test_a_pair_that_gave_no_record_takes_no_other_pairs_place_in_the_sample(tmp
 
 
 def test_what_the_user_asks_for_is_there_whatever_its_size(run, monkeypatch):
-    monkeypatch.setattr("analysis.report.browser.BUDGET", 900)
+    monkeypatch.setattr("voicepatch.report.browser.BUDGET", 900)
     assert 0 < len(shown_pairs(run)["prosody"][0]) < 6
     assert shown_pairs(run, 6)["prosody"] == shown_pairs(run, "all")["prosody"] == (list(range(6)), 0)
 
 
 @pytest.mark.parametrize(("words", "n"), [((), 4), (("--pairs-in-report", "2"), 2), (("--pairs-in-report", "all"), 4)])
 def test_report_is_told_how_many_pairs_it_holds(tmp_path, words, n, monkeypatch):
-    monkeypatch.setattr("commandline.showing.summary", lambda *_: None)
+    monkeypatch.setattr("voicepatch.commandline.showing.summary", lambda *_: None)
     run = make_run(tmp_path / "run", n_pairs=4, n_layers=2)
     assert CliRunner().invoke(cli, ["report", str(run), *words]).exit_code == 0
     assert len(Page(run / "report.html").data["pairs-data"]["experiments"][0]["pairs"]) == n
@@ -149,8 +149,8 @@ def test_the_pair_browser_shows_the_answers_of_the_records_where_rounding_would_
 def test_of_one_text_there_is_no_interval_and_the_text_says_why(tmp_path):
     run = make_run(tmp_path / "run", n_pairs=1)
     text = Page(write_report(run)).text
-    assert "no 95 % interval: whole texts are resampled for it, and the pairs are of 1 text" in text
-    assert "No 95 % interval: whole texts are resampled for it, and the pairs are of 1 text." in text  # methods
+    assert "no 95 % interval: whole texts are resampled for it, and these pairs have 1 text" in text
+    assert "No 95 % interval: whole texts are resampled for it, and these pairs have 1 text." in text  # methods
     assert "(95 % interval" not in text and "n = 1 pair, 1 of them eligible" in text
 
 
@@ -171,7 +171,7 @@ def test_sentences_are_true_of_small_runs(tmp_path, what):
     write_lines(path, rows)
     text = Page(write_report(run)).text
     if what == "a single layer":
-        assert "It was asked at all 1 layers" in text and "when patched at layer 0." in text
+        assert "This was done at all 1 layers" in text and "when patched at layer 0." in text
         assert "layer 3" not in text
     if what == "a dose below 1":
         assert "B with α = 0.5." in text and "prosody at alpha 0.5" in text and ", alpha 0.5" in text
@@ -196,7 +196,7 @@ def test_the_report_of_a_sweep_names_cells_sites_and_the_docstring(tmp_path):
     rows = [row | {"patch_alpha": a, "head": h, "site": site} for a, h in combinations for row in rows]
     write_lines(path, sorted(rows, key=lambda row: row["pair_id"]))
     swept = ["patch_alpha", "head"]
-    new = {"doc": "One head at a time.", "swept": swept, "patch_alpha": [0.5, 1.0], "options": {"head": [3, 0]}}
+    new = {"describes": "One head at a time.", "swept": swept, "patch_alpha": [0.5, 1.0], "options": {"head": [3, 0]}}
     change(
         run, "patching_config.json", lambda config: config["experiments"]["heads-prosody"].update(control=False, **new)
     )
@@ -249,7 +249,7 @@ def test_the_methods_text_holds_this_runs_numbers(tmp_path):
         f"{metrics['eligible_count'][0]} pairs were eligible",
         f"{metrics['flip_to_target_rate_eligible'][0]:.0%} (95 % interval",
         "when patched at layer 3",
-        'random-prosody (intervention "random"; written: output of the block (residual stream)): of the ',
+        "neither of its labels the target; written: output of the block (residual stream)): of the ",
         "(angry consist of several)",
         "nnsight 0.8.1",
     ):
@@ -282,15 +282,15 @@ def test_an_interpolated_donor_is_reported_as_an_approximation(run):
         one["n_patched"] = min(one["len_a"], one["len_b"])
     write_lines(path, records)
     of_pair = {one["pair_id"]: (one["len_a"], one["len_b"]) for one in records}.values()
-    assert f"{sum(b > a for a, b in of_pair)} donors lose their end" in Page(write_report(run)).text
+    assert f"{sum(b > a for a, b in of_pair)} donors lose theirs" in Page(write_report(run)).text
     change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(align="resample_linear"))
     write_lines(path, [one | {"n_patched": one["len_a"]} for one in records])
     text = Page(write_report(run)).text
     apart = max(abs(a - b) / max(a, b) for a, b in of_pair)
-    assert "interpolated along time to A's length (resample_linear), an approximation" in text
+    assert "interpolated along time to A's length (resample_linear). This is an approximation" in text
     assert f"In 6 of 6 pairs the lengths differ, by up to {apart:.0%} of the longer one." in text
     assert "B's values interpolated linearly along time to their number, was set to" in text
-    assert "lose their end" not in text
+    assert "lose theirs" not in text
 
 
 @pytest.mark.parametrize("left", ["nothing", "a torn line", "half of the pairs"])
@@ -303,7 +303,7 @@ def test_an_unfinished_experiment_is_shown_as_far_as_it_goes(tmp_path, left):
     change(run, "patching_config.json", lambda config: config["experiments"]["semantic"].update(finished=False))
     page = Page(write_report(run))
     n = {"half of the pairs": 3, "a torn line": 1}.get(left, 0)
-    assert f"{n} of 6 pairs are in" in page.text and light(page, "semantic is not finished") == "note"
+    assert f"{n} of 6 pairs are measured" in page.text and light(page, "semantic is not finished") == "note"
     shown = {e["name"]: len(e["pairs"]) for e in page.data["pairs-data"]["experiments"]}
     assert shown["prosody"] == 6 and shown.get("semantic", 0) == n
 

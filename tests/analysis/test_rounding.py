@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.rounding import with_interval
+from voicepatch.analysis.rounding import with_interval
 
 
 @pytest.mark.parametrize(

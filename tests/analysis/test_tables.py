@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis.tables import all_tables, unpatched
+from voicepatch.analysis.tables import all_tables, unpatched
 
 CONFLICTS = "Unpatched answers of clips whose two labels differ"
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
@@ -122,7 +122,7 @@ def test_a_clip_whose_words_and_voice_agree_is_no_conflict(experiment):
 
 
 def test_the_mass_of_the_labels_is_told_before_and_after_patching(experiment):
-    table = all_tables(*experiment)["Probability mass of the five labels"]
+    table = all_tables(*experiment)["Probability mass of the labels"]
     assert table["readouts"].tolist() == [3, 3, 3] and table["median"].tolist() == [0.5, 0.9, 0.9]
 
 

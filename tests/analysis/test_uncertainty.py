@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.clusters import RESAMPLES, student_t
-from analysis.hand_over import hand_over
-from analysis.intervals import INTERVALS, contrast, layer_intervals
-from analysis.metrics import layer_metrics
-from analysis.sharing import Draws, Sharing, codes_of, texts_of
-from errors import UserError
+from voicepatch.analysis.clusters import RESAMPLES, student_t
+from voicepatch.analysis.contrasts import Side, contrast_with_control
+from voicepatch.analysis.hand_over import hand_over
+from voicepatch.analysis.layer_metrics import layer_intervals, layer_metrics
+from voicepatch.analysis.metrics import BUILT_IN
+from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
+from voicepatch.errors import UserError
 
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
 SAD, HAPPY = ({label: 4.0 * (label == answer) for label in LABELS} for answer in ("sad", "happy"))
@@ -55,7 +56,12 @@ def records_of(pairs, flips, eligible=True, delta=None):
         prosody_label_b="happy",
         label_mass_patch=1.0,
         stream_shift=0.5,
+        site="output",
     )
+
+
+def contrast(main, control, main_pairs, control_pairs, **how):
+    return contrast_with_control(Side("main", main, main_pairs), Side("control", control, control_pairs), **how)
 
 
 def drawn_pairs(rng, kind, n=100, texts=30):
@@ -163,15 +169,15 @@ def test_with_few_texts_an_effect_is_not_found_where_there_is_none(kind, control
 
 def test_a_difference_lies_within_its_limits_in_95_percent_of_experiments():
     rng = np.random.default_rng(3)
-    held = {"shadow": [], "own recipients": []}
+    held = {"its recipients": [], "own recipients": []}
     for seed in range(60):
         for which, hits in held.items():
             a, _ = drawn_pairs(rng, "prosody")
-            other = a if which == "shadow" else drawn_pairs(rng, "prosody")[0]
+            other = a if which == "its recipients" else drawn_pairs(rng, "prosody")[0]
             both = np.r_[a, other]
             latent = np.hstack([effects(rng, both, both, 1) for _ in range(8)])
             pairs, control_pairs = pair_list(a), pair_list(other)
-            if which != "shadow":
+            if which != "its recipients":
                 control_pairs["clip_a"] += "'"
             main = flips_of(pairs, latent[: len(a)] < THRESHOLD(0.5))
             control = flips_of(control_pairs, latent[len(a) :] < THRESHOLD(0.2))
@@ -289,7 +295,7 @@ def test_limits_stand_on_both_sides_of_the_metrics_in_every_cell(experiment, swe
         layer_intervals(records, pairs, swept=swept), on=["layer", *swept]
     )
     assert len(joined) == 10 * (1 + len(values)) and RESAMPLES == 2000
-    for metric in INTERVALS:
+    for metric in (one.column for one in BUILT_IN if one.limits):
         assert (joined[f"{metric}_low"] <= joined[metric] + 1e-12).all(), metric
         assert (joined[metric] <= joined[f"{metric}_high"] + 1e-12).all(), metric
 

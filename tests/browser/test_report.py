@@ -12,9 +12,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from analysis import report
-from analysis.results import Results
-from commandline.options import DEMO_DATA
+from voicepatch import report
+from voicepatch.analysis.results import Results
+from voicepatch.paths import DEMO_DATA
 
 pytestmark = pytest.mark.browser
 FEW = ("--max-pairs", "4", "--layers", "0,3,6", "--device", "cpu")

@@ -8,8 +8,8 @@ import soundfile
 from click.testing import CliRunner
 
 from cli import cli
-from errors import BAD_INPUT
-from pairs.corpora import CORPORA
+from pairs.corpora.corpus import declared_corpora
+from voicepatch.errors import BAD_INPUT
 
 
 def call(*words, status=0):
@@ -40,7 +40,7 @@ def texts(tmp_path):
 
 def test_the_corpora_are_listed_with_what_one_must_know_to_get_them():
     output = call("corpora")
-    for corpus in CORPORA:
+    for corpus in declared_corpora():
         for of in (corpus.name, corpus.layout, corpus.licence, corpus.source, f"{corpus.full[0].prosody[0]:,}"):
             assert of in output
 
@@ -67,7 +67,7 @@ def test_labels_of_texts_may_stand_in_the_settings_file(tess, texts, tmp_path):
 
 
 def test_a_run_records_the_corpus_and_the_labels_and_takes_no_others(tess, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr("runs.gates.N_CHECK_CLIPS", 1)
+    monkeypatch.setattr("voicepatch.runs.preflight.N_CHECK_CLIPS", 1)
     of_run = ("--data", tess, "--out", tmp_path / "run")
     call("check", "--texts", texts, "--layers", "0", "--device", "cpu", *of_run)
     data = json.loads((tmp_path / "run" / "patching_config.json").read_text())["data"]
@@ -84,7 +84,7 @@ def test_a_run_records_the_corpus_and_the_labels_and_takes_no_others(tess, texts
         (None, "no such file"),
         (b"text_id;semantic_label\nlove;happy\n", "no column text_id"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        (b"text_id,semantic_label\nlo\x1bve,calm\n", "'calm' is unknown"),
+        (b"text_id,semantic_label\nlo\x1bve,calm\n", "'calm' is no label of task emotion"),
         (b"text_id,semantic_label\nx,sad\n", "no text_id of it is one of the data's"),
     ],
 )

@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 
 from cli import cli
-from commandline.options import ROOT
 from tests.analysis.made_run import make_run
+from voicepatch.paths import ROOT
 
 resource = pytest.importorskip("resource")
 
@@ -66,7 +66,7 @@ def of_the_system():
     ],
 )
 def test_a_lack_of_memory_says_what_for_how_much_and_what_needs_less(monkeypatch, tmp_path, allocate, needed):
-    monkeypatch.setattr("commandline.running.load_data", lambda options: allocate())
+    monkeypatch.setattr("voicepatch.commandline.running.load_data", lambda options: allocate())
     line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run")
     assert line.startswith(f"error: out of memory while starting{needed}; --store-mb 0, --max-rows 1")
     assert "ulimit -v" in line
@@ -77,7 +77,7 @@ def test_it_says_what_was_being_done(monkeypatch, tmp_path):
     monkeypatch.setattr("pairs.load.make_dataset", lambda *_: of_numpy())
     line = fails("pairs", "--kind", "prosody", "--out", tmp_path / "run")
     assert line.startswith("error: out of memory while reading the data, 24.0 TiB more")
-    monkeypatch.setattr("analysis.report.find_clips", lambda *_: of_numpy())
+    monkeypatch.setattr("pairs.found_clips.find_clips", lambda *_: of_numpy())
     line = fails("report", tmp_path / "made")
     assert "out of memory while making tables and figures, 24.0 TiB more" in line and "records are kept" in line
 
@@ -92,7 +92,7 @@ def test_a_lack_of_threads_files_and_a_home_is_one_line(monkeypatch, tmp_path):
         def raising(options, error=error):
             raise error
 
-        monkeypatch.setattr("commandline.running.load_data", raising)
+        monkeypatch.setattr("voicepatch.commandline.running.load_data", raising)
         line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run")
         assert all(word in line for word in words), line
 
@@ -100,7 +100,7 @@ def test_a_lack_of_threads_files_and_a_home_is_one_line(monkeypatch, tmp_path):
 def test_rows_that_do_not_fit_python_s_memory_are_done_in_parts(demo, demo_data, monkeypatch):
     from interventions import load_intervention
     from pairs import build_pairs
-    from runs.pair_loop import run_pairs
+    from voicepatch.runs.pair_loop import run_pairs
 
     pairs = build_pairs(demo_data.clips, "prosody", max_pairs=1).pairs
     patch, said, layers = load_intervention("patch"), [], range(demo.engine.n_layers)
@@ -114,7 +114,7 @@ def test_rows_that_do_not_fit_python_s_memory_are_done_in_parts(demo, demo_data,
 
     monkeypatch.setattr(type(demo.engine), "readouts", short)
     monkeypatch.setattr(demo.engine, "max_rows", None)
-    (parts,) = run_pairs(demo, patch, pairs, layers=layers, say=said.append)
+    (parts,) = run_pairs(demo, patch, pairs, layers=layers, log=said.append)
     assert [row["pred_patch"] for row in parts] == [row["pred_patch"] for row in whole]
     assert any("out of memory: at most" in line for line in said)
 
@@ -164,11 +164,11 @@ def test_an_output_that_is_full_is_one_line(words):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder in which nobody may write")
 def test_bench_says_before_it_measures_that_it_cannot_write(monkeypatch, tmp_path):
-    monkeypatch.setattr("engine.bench.run_bench", lambda *_: 1 / 0)
-    monkeypatch.setattr("engine.bench_case.make_case", lambda **_: 1 / 0)
+    monkeypatch.setattr("voicepatch.engine.bench.run_bench", lambda *_: 1 / 0)
+    monkeypatch.setattr("voicepatch.engine.bench_case.make_case", lambda **_: 1 / 0)
     assert "/proc/figures.json" in fails("bench", "--json", "/proc/figures.json")
-    monkeypatch.setattr("engine.bench_case.make_case", lambda **_: None)
-    monkeypatch.setattr("engine.bench.run_bench", lambda *_: {})
-    monkeypatch.setattr("engine.bench.shown", lambda _: "")
+    monkeypatch.setattr("voicepatch.engine.bench_case.make_case", lambda **_: None)
+    monkeypatch.setattr("voicepatch.engine.bench.run_bench", lambda *_: {})
+    monkeypatch.setattr("voicepatch.engine.bench.bench_table", lambda _: "")
     assert CliRunner().invoke(cli, ["bench", "--json", str(tmp_path / "figures.json")]).exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]

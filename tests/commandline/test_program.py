@@ -4,18 +4,21 @@ import gc
 import os
 import subprocess
 import sys
+import tomllib
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from commandline import running
-from commandline.options import ROOT
-from commandline.program import starting
-from registry import catalogue as module
-from registry.catalogue import catalogue
-from registry.intervention import ALL
+from voicepatch.commandline.config_file import explicit_settings
+from voicepatch.commandline.program import starting
+from voicepatch.paths import ROOT
+from voicepatch.program import VERSION
+from voicepatch.registry import sources
+from voicepatch.registry.catalogue import catalogue
+from voicepatch.registry.options import ALL
+from voicepatch.runs.inherit import make_settings
 
 IDEA = '''\
 @intervention
@@ -27,13 +30,6 @@ def my_idea(lm, pair, layer, k=3, scale=1.0, mode="mean", signed=False):
 '''
 
 
-@pytest.fixture(autouse=True)
-def no_plugins_left():
-    yield
-    module._plugins.clear()
-    catalogue.cache_clear()
-
-
 @pytest.fixture
 def plugin(tmp_path):
     path = tmp_path / "idea.py"
@@ -43,13 +39,14 @@ def plugin(tmp_path):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """What was to be run: (experiment, kind, options)."""
+    """What was to be run: (experiment, kind, own options that were given)."""
     found = []
 
-    def note(names, kind, options):
-        found.extend((name, kind, running._options_of(catalogue()[name], options)) for name in names)
+    def note(names, options):
+        settings = make_settings(explicit_settings(options, [catalogue()[name] for name in names]))
+        found.extend((name, settings.kind, settings.options) for name in names)
 
-    monkeypatch.setattr("commandline.running.run_each", note)
+    monkeypatch.setattr("voicepatch.commandline.running.run_each", note)
     return found
 
 
@@ -84,22 +81,18 @@ def test_an_experiment_runs_with_its_defaults(ran, plugin):
     call("heads", "--pairs", "semantic")
     call("my-idea", "--plugin", plugin)
     assert ran == [
-        ("patch", "semantic", {"alpha": (1.0,)}),
-        ("heads", "semantic", {"head": ALL, "alpha": (1.0,)}),
-        ("my-idea", "prosody", {"k": (3,), "scale": (1.0,), "mode": ("mean",), "signed": (False,)}),
+        ("patch", "semantic", {}),
+        ("heads", "semantic", {}),
+        ("my-idea", "prosody", {}),
     ]
+    call("heads", "--head", "all")
+    assert ran[-1][2] == {"head": ALL}
 
 
 def test_an_option_takes_several_values(ran, plugin):
     words = ("--k", "0,2-3", "--scale", "0.5,1", "--mode", "mean,max", "--signed", "true,false")
     call("my_idea", "--plugin", plugin, *words)
     assert ran[0][2] == {"k": (0, 2, 3), "scale": (0.5, 1.0), "mode": ("mean", "max"), "signed": (True, False)}
-
-
-def test_a_text_with_a_comma_or_none_in_it_may_be_a_default(ran, plugin):
-    plugin.write_text(IDEA.replace('"mean"', '"a,b"').replace("k=3", 'k=""'))
-    call("my-idea", "--plugin", plugin)
-    assert (ran[0][2]["mode"], ran[0][2]["k"]) == (("a,b",), ("",))
 
 
 def test_help_has_the_options_that_an_experiment_takes_and_no_other(plugin):
@@ -115,7 +108,7 @@ def test_a_dose_reaches_every_control_that_runs_or_is_refused(ran):
     call("control", "--kind", "all", "--alpha", "0.5,1")
     assert ran and all(options == {"alpha": (0.5, 1.0)} for _, _, options in ran)
     for dose in ("0.5", "1"):
-        assert "steer takes no alpha" in refused("control", "--kind", "steer", "--alpha", dose)
+        assert "--alpha: steer takes no alpha" in refused("control", "--kind", "steer", "--alpha", dose)
     assert "No such option '--alpha'" in refused("steer", "--alpha", "0.5")
 
 
@@ -134,7 +127,7 @@ def test_both_spellings_work_on_the_command_line(ran, plugin):
 # --- names that are taken
 
 
-@pytest.mark.parametrize("option", ["seed", "max_pairs", "help", "debug", "any_speaker", "pair_kind"])
+@pytest.mark.parametrize("option", ["seed", "max_pairs", "help", "debug", "any_speaker", "layers_to_patch"])
 def test_an_option_with_a_name_of_the_programs_own_is_refused(plugin, option):
     plugin.write_text(IDEA.replace("k=3", f"{option}=3"))
     line = refused("list", "--plugin", plugin)
@@ -148,7 +141,7 @@ def test_an_experiment_with_a_name_of_the_programs_own_is_refused(plugin, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["report", "all", "patch", "no_conflict", "registry", "models", "cli", "files", "run_table", "catalogue"]
+    "name", ["report", "all", "patch", "no_conflict", "pairs", "voicepatch", "cli", "run_table", "catalogue"]
 )
 def test_new_refuses_a_name_that_is_taken(tmp_path, name):
     assert "choose another name" in refused("new", name, "--in", tmp_path)
@@ -158,10 +151,11 @@ def test_new_refuses_a_name_that_is_taken(tmp_path, name):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of interventions with a working one and `my_idea.py`."""
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "_folders", {tmp_path: "interventions"})
     (tmp_path / "patch.py").write_text(IDEA.replace("my_idea", "patch"))
     catalogue.cache_clear()
-    return tmp_path
+    yield tmp_path
+    catalogue.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -212,7 +206,7 @@ def test_a_command_like_no_other_gets_no_suggestion():
 def test_backslashes_of_another_system_are_explained(plugin):
     for option in ("--data", "--model", "--out", "--texts", "--config"):
         line = refused("patch", "--kind", "prosody", option, r"C:\data\clips")
-        assert "has backslashes, which separate no folders on this system; write /" in line and option in line
+        assert "has backslashes, which do not separate folders on this system; write /" in line and option in line
     assert "folders are separated by / on this system" in refused("list", "--plugin", r"ideas\mine.py")
 
 
@@ -240,8 +234,8 @@ def test_a_literal_annotation_is_the_list_of_choices(ran, plugin, settings, anno
     call("my-idea", "--plugin", plugin)
     call("my-idea", "--plugin", plugin, "--where", "end,start")
     call("my-idea", "--plugin", plugin, "--config", settings("where: end"))
-    assert [options["where"] for _, _, options in ran] == [("start",), ("end", "start"), ("end",)]
-    expected = "'Start' is none of start, end"
+    assert [options.get("where") for _, _, options in ran] == [None, ("end", "start"), ("end",)]
+    expected = "'Start' is not one of start, end"
     assert expected in refused("my-idea", "--plugin", plugin, "--where", "Start")
     assert expected in refused("my-idea", "--plugin", plugin, "--where", "end,Start")
     assert expected in refused("my-idea", "--plugin", plugin, "--config", settings("where: Start"))
@@ -252,13 +246,13 @@ def test_choices_may_be_numbers_and_a_number_may_be_annotated(ran, plugin):
     plugin.write_text(IDEA.replace("k=3", "k: Literal[1, 3] = 3").replace("scale=1.0", "scale: float = 1"))
     call("my-idea", "--plugin", plugin, "--k", "1-1", "--scale", "0.5")
     assert ran[0][2]["k"] == (1,) and ran[0][2]["scale"] == (0.5,)
-    assert "'2' is none of 1, 3" in refused("my-idea", "--plugin", plugin, "--k", "2")
-    assert "'1-3' is none of 1, 3" in refused("my-idea", "--plugin", plugin, "--k", "1-3")
+    assert "'2' is not one of 1, 3" in refused("my-idea", "--plugin", plugin, "--k", "2")
+    assert "'2' is not one of 1, 3" in refused("my-idea", "--plugin", plugin, "--k", "1-3")
 
 
 @pytest.mark.parametrize("value", ["a\0", "a\x1b[2J", "a\n", "a\u2028"])
 def test_a_control_character_in_a_text_option_is_refused(ran, plugin, value):
-    assert "has a control character in it" in refused("my-idea", "--plugin", plugin, "--mode", value + "b")
+    assert "contains a control character" in refused("my-idea", "--plugin", plugin, "--mode", value + "b")
     assert not ran
 
 
@@ -272,8 +266,19 @@ def test_a_settings_file_gives_one_value_or_several(ran, settings, plugin):
     assert [options for _, _, options in ran] == [
         {"alpha": (0.25, 1.0)},
         {"head": (0, 2, 3), "alpha": (0.1,)},
-        {"k": (5,), "scale": (1.0,), "mode": ("mean", "max"), "signed": (True,)},
+        {"k": (5,), "mode": ("mean", "max"), "signed": (True,)},
     ]
+
+
+def test_the_settings_file_names_plugins_as_the_option_does(ran, settings, plugin):
+    call("my-idea", "--config", settings(f"plugins: [{plugin}]\nk: 5"))
+    assert ran == [("my-idea", "prosody", {"k": (5,)})]
+    assert "plugins: 5 is not a list" in refused("my-idea", "--config", settings("plugins: 5"))
+
+
+def test_the_version_is_that_of_the_package():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert declared["project"]["version"] == VERSION
 
 
 def test_the_command_line_wins(ran, settings):
@@ -287,13 +292,13 @@ def test_the_command_line_wins(ran, settings):
         ("patch_alpha: [0.5, 2]", "2 is not in (0, 1]"),
         ("patch_alpha: [1, 1]", "each value once"),
         ("patch_alpha: []", "at least one"),
-        ("patch_alpha: [true]", "patch_alpha has True"),
-        ("patch_alpha: [[1]]", "patch_alpha has [1]"),
-        ("patch_alpha: .inf", "no number"),
-        ("head: [1.5]", "no integer"),
+        ("patch_alpha: [true]", "patch_alpha: 'True' is not a number"),
+        ("patch_alpha: [[1]]", "patch_alpha: [[1]] is not a value"),
+        ("patch_alpha: .inf", "not finite"),
+        ("head: [1.5]", "not a whole number"),
         ("head: {a: 1}", "a value, or several"),
-        ("head: [{a: 1}]", "head has {'a': 1}"),
-        ('head: ["a\\0"]', "head has"),
+        ("head: [{a: 1}]", "head: [{'a': 1}] is not a value"),
+        ('head: ["a\\0"]', "head: "),
         ("heads: 1", "did you mean head?"),
         (f"head: [{2**64}]", "too large"),
     ],

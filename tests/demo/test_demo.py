@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from commandline.options import DEMO_DATA, DEMO_MODEL
 from interventions import load_intervention
-from models.labels import LABELS
 from pairs import build_pairs
-from runs.pair_loop import run_table
+from voicepatch.paths import DEMO_DATA, DEMO_MODEL
+from voicepatch.runs.pair_loop import run_table
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from engine import textbook as textbook_recipe
-from models.speech_lm import PLACEHOLDER_ID, ClipInput
+from voicepatch.engine import textbook as textbook_recipe
+from voicepatch.models.speech_lm import PLACEHOLDER_ID, ClipInput
 
 HIDDEN = 32
 

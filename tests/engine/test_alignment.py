@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from engine.engine import Engine
-from engine.pair_input import align
-from errors import UserError
 from interventions import intervention, load_intervention
 from tests.engine.decoders import by_hooks, make_clip, value_at
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.errors import UserError
 
 PLACES = {"patch": ("", "output"), "attention": ("self_attn", "output"), "mlp": ("mlp", "output")}
 

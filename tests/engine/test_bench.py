@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from cli import cli
-from commandline.options import DEMO_MODEL
-from engine import bench, bench_case
+from voicepatch.engine import bench, bench_case
+from voicepatch.paths import DEMO_MODEL
 
 N_LAYERS = 6
 
@@ -87,13 +87,14 @@ def test_the_layers_that_stepwise_is_measured_at_stand_for_all(case):
 def test_rows_of_other_experiments_and_planning_are_held_against_a_pair(result):
     assert set(result["row_over_a_row_of_patch"]) == {"patch", "mlp", "heads"}
     assert result["row_over_a_row_of_patch"]["patch"] == 1 and 0 < result["planning_share_of_a_pair"] < 1
-    assert result["stepwise_layers"] < N_LAYERS and "stepwise was measured at" in bench.shown(result)
+    assert result["stepwise_layers"] < N_LAYERS and "stepwise was measured at" in bench.bench_table(result)
 
 
 def test_the_peak_of_a_devices_memory_is_shown_where_there_is_one(result):
-    assert "memory" not in bench.shown(result)
+    assert "memory" not in bench.bench_table(result)
     peaks = dict.fromkeys(bench.PROCEDURES, 17_000.0)
-    assert "peak of the device's memory: tail 17,000 MiB" in bench.shown(result | {"peak_device_memory_mib": peaks})
+    table = bench.bench_table(result | {"peak_device_memory_mib": peaks})
+    assert "peak of the device's memory: tail 17,000 MiB" in table
 
 
 def test_attention_on_the_processor_is_counted():

@@ -4,11 +4,11 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from engine.block_layout import block_layout
-from engine.engine import Engine
-from engine.pair_input import align
 from interventions import load_intervention
 from tests.engine.decoders import HIDDEN, by_hooks, make_clip, make_llm, value_at
+from voicepatch.engine.block_layout import block_layout
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
 
 
 def make_granite(residual_multiplier):
@@ -26,10 +26,10 @@ def make_granite(residual_multiplier):
 
 def test_places_are_in_the_order_of_computing():
     for order in block_layout(make_llm()).order:
-        places = [("input_layernorm", "output"), ("self_attn", "input"), ("self_attn.o_proj", "input")]
-        places += [("self_attn", "output"), ("mlp", "input"), ("mlp.down_proj", "output"), ("mlp", "output")]
-        places = [place for place in places if place in order]
-        assert len(places) >= 6 and sorted(places, key=order.get) == places
+        locations = [("input_layernorm", "output"), ("self_attn", "input"), ("self_attn.o_proj", "input")]
+        locations += [("self_attn", "output"), ("mlp", "input"), ("mlp.down_proj", "output"), ("mlp", "output")]
+        locations = [location for location in locations if location in order]
+        assert len(locations) >= 6 and sorted(locations, key=order.get) == locations
 
 
 def test_what_is_added_to_the_stream_last_is_found_in_every_block():

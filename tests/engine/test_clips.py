@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from commandline.options import DEMO_MODEL
-from engine import clips as store_module
-from errors import UserError
 from interventions import load_intervention, load_subject
 from pairs import build_pairs
-from runs.pair_loop import run_pairs
+from voicepatch.engine import clips as store_module
+from voicepatch.errors import UserError
+from voicepatch.paths import DEMO_MODEL
+from voicepatch.runs.pair_loop import run_pairs
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +116,8 @@ class TestReadingAhead:
         monkeypatch.setattr(store_module, "read_sound", lambda path, *args: started.append(path) or read(path, *args))
         with subject.clips.serving(pairs):
             subject.clips.get(pairs[0].a)
-            subject.clips._ahead._pool.shutdown(wait=True)
-            assert len(started) == 1 + store_module.N_AHEAD < len(distinct(pairs))
+            subject.clips._prefetcher._pool.shutdown(wait=True)
+            assert len(started) == 1 + store_module.N_PREFETCHED < len(distinct(pairs))
 
     def test_an_unreadable_clip_stops_its_own_pair_and_none_before(self, subject, pairs, tmp_path):
         broken = tmp_path / "broken.wav"

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.engine import ENGINES, Engine
-from engine.pair_input import align
-from errors import UserError
 from interventions import catalogue, intervention, load_intervention
 from tests.engine.decoders import make_clip, make_llm, textbook
+from voicepatch.engine.engine import ENGINES, Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.errors import UserError
 
 SWEPT = ("tail", "sweep")
 # What each experiment is run with, beside its defaults.

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from engine.engine import ENGINES, Engine
-from engine.pair_input import align
-from engine.written import WrittenLM
 from interventions import load_intervention
 from tests.engine.decoders import hooked, make_clip, make_llm, value_at
+from voicepatch.engine.engine import ENGINES, Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.engine.written import WrittenLM
 
 
 @pytest.fixture

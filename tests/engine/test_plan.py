@@ -6,11 +6,11 @@ import nnsight
 import pytest
 import torch
 
-from engine.engine import Engine
-from engine.pair_input import align
-from errors import UserError
 from interventions import intervention
 from tests.engine.decoders import by_hooks, make_clip, make_llm, value_at
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.errors import UserError
 
 LAYER = 1
 SITES = {
@@ -308,7 +308,7 @@ class TestRunsAsWritten:
             value[:, pair.a_span] *= 2
 
         expected = by_hooks(llm, pair.a, (LAYER, "", "output", write), (LAYER + 1, "", "output", write))
-        self.check(llm, pair, twice, expected, "output of layer 2 is read behind the first write", 4)
+        self.check(llm, pair, twice, expected, "output of layer 2 is read after the first write", 4)
 
     def test_a_patched_logit_that_is_computed_on(self, llm, pair):
         @intervention
@@ -356,7 +356,7 @@ class TestRunsAsWritten:
         found = []
         by_hooks(llm, pair.a, (LAYER, "", "output", write), (LAYER + 1, "mlp", "output", found.append))
         expected = by_hooks(llm, pair.a, (LAYER + 1, "mlp", "output", lambda value: found[0]))
-        self.check(llm, pair, path, expected, "mlp.output of layer 2 is read behind the first write", 6)
+        self.check(llm, pair, path, expected, "mlp.output of layer 2 is read after the first write", 6)
 
     @pytest.mark.parametrize("behind_another", [False, True])
     def test_a_value_that_is_written_to_when_the_model_has_gone_on(self, llm, pair, behind_another):

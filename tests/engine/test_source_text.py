@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from engine.engine import Engine
-from engine.pair_input import align
-from errors import UserError
 from tests.engine.decoders import by_hooks, make_clip
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.errors import UserError
 
 LAYER = 1
-# Runs as written, since a value is read behind the first write; an earlier trace has another body at the same depth.
+# Runs as written, since a value is read after the first write; an earlier trace has another body at the same depth.
 SOURCE = """
 from interventions import intervention
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine import threads
 from tests.engine.decoders import make_llm
+from voicepatch.engine import threads
 
 
 @pytest.fixture(autouse=True)

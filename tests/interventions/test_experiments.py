@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.engine import Engine
-from engine.pair_input import align
-from engine.written import WrittenLM
 from interventions import load_intervention
 from interventions.mean import class_mean
 from interventions.non_audio import prompt_run
 from pairs import build_pairs
-from runs.pair_loop import run_table
 from tests.engine.decoders import by_hooks, hooked, make_clip, make_llm, textbook, value_at
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.engine.written import WrittenLM
+from voicepatch.runs.pair_loop import run_table
 
 LAYERS = range(4)
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from engine.engine import Engine
-from engine.pair_input import align
-from errors import UserError
 from interventions import intervention, load_intervention
 from pairs import build_pairs
 from pairs.controls import each_clip
-from runs.pair_loop import run_table
 from tests.engine.decoders import hooked, make_clip, make_llm
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.errors import UserError
+from voicepatch.runs.pair_loop import run_table
 
 LENS = load_intervention("lens")
 
@@ -41,7 +41,7 @@ def test_a_lens_behind_a_patch_runs_as_it_is_written(llm):
 
     pair = align(make_clip(6, 1), make_clip(6, 2))
     found = Engine(llm, "tail").readouts(patched_lens, pair, [1], [{}])
-    assert "output of layer 2 is read behind the first write" in found.as_written
+    assert "output of layer 2 is read after the first write" in found.as_written
     assert found.notes[0].n_positions == 6 and not torch.equal(found.logits[1], found.logits[0])
 
 

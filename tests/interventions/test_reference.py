@@ -9,20 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.engine import Engine
-from engine.pair_input import PairInput, align
-from engine.written import WrittenLM
 from interventions import catalogue
-from models.speech_lm import ClipInput
 from tests.engine.decoders import by_hooks, make_clip, make_llm, value_at
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import PairInput, align
+from voicepatch.engine.written import WrittenLM
+from voicepatch.models.speech_lm import ClipInput
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "interventions.md").read_text(encoding="utf-8")
 PLUMBING = {
     "read",
     "write",
-    "whole",
-    "beyond",
+    "raw_output",
+    "raw_attribute",
+    "used_raw_attribute",
+    "clip_copies",
+    "copying_clips",
     "layer",
     "writes",
     "forget",

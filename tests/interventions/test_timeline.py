@@ -8,18 +8,18 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import timeline as maps
-from engine.engine import Engine
-from engine.pair_input import align
-from errors import UserError
 from interventions import load_intervention
-from models.sound import SAMPLE_RATE
+from interventions.figures import timeline as maps
 from pairs import build_pairs
-from runs.job import make_job
-from runs.parts import check_parts
 from tests.engine.decoders import by_hooks, make_clip, value_at
 from tests.test_cli import call, fails
 from tests.unpainted import without_figures
+from voicepatch.audio.decode import SAMPLE_RATE
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.errors import UserError
+from voicepatch.runs.job import make_job
+from voicepatch.runs.parts import check_parts
 
 
 @pytest.fixture(params=["truncate_to_min", "resample_linear"])
@@ -124,12 +124,11 @@ def test_what_the_model_does_not_hear_has_no_parts_and_no_seconds(demo, demo_dat
 @pytest.mark.parametrize(("how", "lengths"), [("truncate_to_min", [500, 1000]), ("resample_linear", [1000, 1000])])
 def test_the_level_is_over_the_aligned_span(monkeypatch, how, lengths):
     heard = []
-    monkeypatch.setattr(maps, "find_clips", lambda data: ({}, ""))
     monkeypatch.setattr(maps, "_sound", lambda held, clips, clip_id: np.ones(1000))
     monkeypatch.setattr(maps, "level", lambda sound: heard.append(len(sound)) or np.zeros(maps.BINS))
     records = pd.DataFrame([{"pair_id": "p", "clip_a": "a", "clip_b": "b", "len_a": 20, "len_b": 10}])
     one = SimpleNamespace(records=records, settings={"align": how})
-    maps.levels_of(SimpleNamespace(experiment=lambda name: one, config={"data": {}}), "timeline-prosody")
+    maps.levels_of(SimpleNamespace(experiment=lambda name: one, clips=({}, "")), "timeline-prosody")
     assert heard == lengths
 
 
@@ -141,25 +140,26 @@ def test_the_level_is_of_each_part_of_the_sound():
 
 
 def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
-    from analysis.charts import charts_of
-    from analysis.report import write_report
-    from analysis.results import Results
-    from analysis.summary import summarise
+    from pairs.found_clips import find_clips
+    from voicepatch.analysis.results import Results
+    from voicepatch.figures.charts import charts_of
+    from voicepatch.report import write_report
+    from voicepatch.report.summary import summarise
 
     run, name = tmp_path / "run", "timeline-prosody"
     few = ("--max-pairs", "4", "--layers", "0,5", "--slices", "3", "--align", "resample_linear", "--device", "cpu")
     with without_figures():
         output = call("timeline", "--kind", "prosody", "--out", run, *few)
     assert "4 pairs × (2 × 3 + 2) = 32 forward passes" in output  # the cost is announced
-    results = Results(run)
+    results = Results(run, find_clips=find_clips)
     records = results.experiment(name).records
     assert (
         records.groupby("pair_id").size().eq(6).all()
         and records.groupby("layer")["n_patched"].sum().eq(records.drop_duplicates("pair_id")["len_a"].sum()).all()
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.figure_style.save", lambda chart, path: [])
-        patch.setattr("analysis.report.sounds_of", lambda *_: ({}, ""))
+        patch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
+        patch.setattr("voicepatch.report.sounds_of", lambda *_: ({}, ""))
         summarise(results, name)
         page = write_report(results).read_text(encoding="utf-8")
     levels = pd.read_csv(run / f"sound_level_{name}.csv")

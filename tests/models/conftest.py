@@ -11,9 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from errors import BAD_INPUT, UserError
-from models.opens2s import load_model
-from models.opens2s_io import OpenS2SIO
+from voicepatch.errors import BAD_INPUT, UserError
+from voicepatch.models.opens2s import load_model
+from voicepatch.models.opens2s_io import OpenS2SIO
+from voicepatch.types.task import default_task
+
+QUESTION = default_task().question
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "opens2s-tiny"
 OPENS2S_TOKENS = ("<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>", "<|im_tts_end|>")
@@ -131,7 +134,7 @@ def io(tmp_path_factory):
     folder = tmp_path_factory.mktemp("io") / "checkpoint"
     shutil.copytree(GOLDEN / "audio", folder / "audio")
     write_tokenizer(folder)
-    return OpenS2SIO.from_checkpoint(folder)
+    return OpenS2SIO.from_checkpoint(folder, QUESTION)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from errors import BAD_USAGE, UserError
-from models.bounded import bounded
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.models.bounded import bounded
 
 
 def give(at, value):
@@ -78,8 +78,10 @@ def test_any_other_error_is_a_bug_and_named():
 
 @pytest.mark.parametrize("hang", [spin, sleep])
 def test_what_does_not_end_is_ended(monkeypatch, refused, hang):
-    monkeypatch.setattr("models.bounded.SECONDS", 1)
-    monkeypatch.setattr("models.bounded.WAIT", 100 if hang is spin else 1)  # by the processor's time, or the clock's
+    monkeypatch.setattr("voicepatch.models.bounded.SECONDS", 1)
+    monkeypatch.setattr(
+        "voicepatch.models.bounded.WAIT", 100 if hang is spin else 1
+    )  # by the processor's time, or the clock's
     with refused("last.json: takes more than 1 s"):
         bounded(hang)
 
@@ -120,6 +122,6 @@ def test_a_lack_of_processes_is_named(monkeypatch, refused):
 
 
 def test_where_there_is_no_fork_a_new_process_gives_the_same(monkeypatch):
-    monkeypatch.setattr("models.bounded.sys.platform", "darwin")
+    monkeypatch.setattr("voicepatch.models.bounded.sys.platform", "darwin")
     value, process = bounded(give, (1, 2))
     assert value == (1, 2) and process != os.getpid()

@@ -12,17 +12,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import models.checkpoint as files
-from commandline.options import DEMO_MODEL
-from engine.subject import load_subject
-from models.checkpoint import checkpoint_hash, hashing, is_finite, read_tensors, stored_tensors
-from models.families import OPENS2S
-from models.folder import read_json
-from models.labels import LabelTokenizerHelper
-from models.mel import make_extractor
-from models.opens2s import load_model
-from models.opens2s_io import OpenS2SIO, check_fits
-from models.tokens import settled
+from voicepatch.engine.subject import load_subject
+from voicepatch.models import checkpoint as files
+from voicepatch.models.checkpoint import checkpoint_hash, hashing, is_finite, read_tensors, stored_tensors
+from voicepatch.models.families import family_of
+from voicepatch.models.folder import read_json
+from voicepatch.models.labels import LabelTokenizerHelper
+from voicepatch.models.mel import make_extractor
+from voicepatch.models.opens2s import load_model
+from voicepatch.models.opens2s_io import OpenS2SIO, check_fits
+from voicepatch.models.tokens import settled
+from voicepatch.paths import DEMO_MODEL
+from voicepatch.types.task import default_task
+
+LABELS, QUESTION = default_task().labels, default_task().question
 
 NORM = "llm_model.model.layers.2.input_layernorm.weight"
 HEAD = "llm_model.lm_head.weight"
@@ -73,7 +76,10 @@ def test_quantised_weights_are_refused(checkpoint, refused, dtype):
 
 
 def test_weights_written_over_while_the_model_runs_change_nothing(checkpoint):
-    stored, before = stored_tensors(checkpoint.folder, OPENS2S), {k: t.clone() for k, t in checkpoint.tensors.items()}
+    stored, before = (
+        stored_tensors(checkpoint.folder, family_of({"llm_config": {}})),
+        {k: t.clone() for k, t in checkpoint.tensors.items()},
+    )
     dtype = next(iter(before.values())).dtype  # the file's own, so that none is converted
     tensors = read_tensors(stored, torch.device("cpu"), dtype)
     with checkpoint.weights.open("r+b") as file:
@@ -197,7 +203,7 @@ def test_broken_json_is_named(checkpoint, refused, name, content):
 
 
 def test_a_file_far_too_large_for_a_configuration_is_not_read(checkpoint, refused, monkeypatch):
-    monkeypatch.setattr("models.folder.MAX_JSON_BYTES", 100)
+    monkeypatch.setattr("voicepatch.models.folder.MAX_JSON_BYTES", 100)
     with refused(checkpoint.folder / "config.json", "too many"):
         read_json(checkpoint.folder / "config.json")
 
@@ -256,7 +262,7 @@ def test_code_that_comes_with_a_checkpoint_is_never_run(tokenizer_folder, tmp_pa
     content = json.loads((folder / name).read_text()) | {"auto_map": own, "model_type": "own"}
     (folder / name).write_text(json.dumps(content))
     try:
-        OpenS2SIO.from_checkpoint(folder)
+        OpenS2SIO.from_checkpoint(folder, QUESTION)
     except files.UserError as error:
         assert "tokenizer" in str(error)
     assert not canary.exists()
@@ -268,7 +274,7 @@ def test_a_broken_file_of_the_tokenizer_is_named(tokenizer_folder, refused, name
     folder = tokenizer_folder()
     (folder / name).write_text(content, encoding="latin-1")
     with refused(folder / name):
-        OpenS2SIO.from_checkpoint(folder)
+        OpenS2SIO.from_checkpoint(folder, QUESTION)
 
 
 @pytest.mark.parametrize(
@@ -285,20 +291,20 @@ def test_a_broken_file_of_the_tokenizer_is_named(tokenizer_folder, refused, name
 )
 def test_a_template_that_does_not_write_the_prompt_is_refused(tokenizer_folder, refused, template):
     with refused("tokenizer"):
-        OpenS2SIO.from_checkpoint(tokenizer_folder(chat_template=template))
+        OpenS2SIO.from_checkpoint(tokenizer_folder(chat_template=template), QUESTION)
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(model, io, refused):
     with refused("tokenizer.json", "config.json's vocabulary", "one checkpoint"):
         # The golden model knows 128 ids, this tokenizer more.
-        check_fits(model, io.extractor, *settled(Path(), io.tokenizer, io.prompt))
+        check_fits(model, io.extractor, settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION])[0])
 
 
 def test_a_folder_without_audio_lacks_its_settings(tokenizer_folder, refused):
     folder = tokenizer_folder()
     shutil.rmtree(folder / "audio")
     with refused(folder / "audio" / "preprocessor_config.json", "missing"):
-        OpenS2SIO.from_checkpoint(folder)
+        OpenS2SIO.from_checkpoint(folder, QUESTION)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +333,7 @@ def test_a_tokenizer_with_which_labels_collide_is_refused(tokenizer_folder, refu
     content["model"]["merges"] = []
     (folder / "tokenizer.json").write_text(json.dumps(content))
     with refused("'sad' and 'surprised'", "same token"):
-        LabelTokenizerHelper(OpenS2SIO.from_checkpoint(folder).tokenizer)
+        LabelTokenizerHelper(OpenS2SIO.from_checkpoint(folder, QUESTION).tokenizer, LABELS)
 
 
 # --- hashed while it is loaded
@@ -371,6 +377,6 @@ def test_progress_is_shown_of_what_takes_long_and_of_nothing_else(checkpoint, ca
     monkeypatch.setattr(files, "PROGRESS_AFTER", 0)
     checkpoint_hash(checkpoint.folder)
     assert re.search(r"hashing the checkpoint: .*926k", capsys.readouterr().err)
-    read_tensors(stored_tensors(checkpoint.folder, OPENS2S), torch.device("cpu"), torch.float32)
+    read_tensors(stored_tensors(checkpoint.folder, family_of({"llm_config": {}})), torch.device("cpu"), torch.float32)
     shown = capsys.readouterr().err
     assert "reading weights" in shown and shown.rstrip(" ").endswith("\r")  # and wiped off at the end

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.opens2s_io import expand_ids, find_audio_span, whole_windows
-from models.speech_lm import joined
+from voicepatch.models.opens2s_io import expand_ids, find_audio_span, whole_windows
+from voicepatch.models.speech_lm import joined
 
 pytestmark = pytest.mark.parametrize("clip", ["0", "1"])
 

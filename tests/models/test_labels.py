@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from models.labels import LABELS, LabelTokenizerHelper
+from voicepatch.models.labels import LabelTokenizerHelper
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 # As in Qwen's vocabulary; the ids are made up.
 PIECES = {
@@ -36,13 +39,13 @@ def test_the_labels_are_in_the_order_of_the_specification():
 
 
 def test_each_label_is_read_from_its_first_token_in_the_labels_order():
-    assert LabelTokenizerHelper(Tokenizer()).token_ids == [3, 2, 6, 1, 7]
+    assert LabelTokenizerHelper(Tokenizer(), LABELS).token_ids == [3, 2, 6, 1, 7]
     reordered = LabelTokenizerHelper(Tokenizer(), ("surprised", "happy"))
     assert reordered.token_ids == [7, 2]
 
 
 def test_the_report_tells_what_is_approximated():
-    report = LabelTokenizerHelper(Tokenizer()).report()
+    report = LabelTokenizerHelper(Tokenizer(), LABELS).report()
     assert json.loads(json.dumps(report)) == report
     assert list(report["labels"]) == list(LABELS)
     assert report["labels"]["sad"] == {
@@ -65,17 +68,17 @@ def test_the_report_tells_what_is_approximated():
 
 def test_two_labels_with_one_first_token_are_refused(refused):
     with refused("'sad' and 'surprised'", "same token"):
-        LabelTokenizerHelper(Tokenizer(sad=["sur", "ised"]))
+        LabelTokenizerHelper(Tokenizer(sad=["sur", "ised"]), LABELS)
 
 
 def test_a_label_without_a_token_is_refused(refused):
     with refused("'happy'"):
-        LabelTokenizerHelper(Tokenizer(happy=[]))
+        LabelTokenizerHelper(Tokenizer(happy=[]), LABELS)
 
 
 @pytest.mark.parametrize(("label", "first"), [("angry", "ang"), ("surprised", "sur"), ("sad", "s"), ("happy", "h")])
 def test_a_hugging_face_tokenizer_is_asked_for_the_bare_label(io, label, first):
     """Neither the blank before a word nor a special token comes first."""
-    entry = LabelTokenizerHelper(io.tokenizer).report()["labels"][label]
+    entry = LabelTokenizerHelper(io.tokenizer, LABELS).report()["labels"][label]
     assert entry["tokens"][0] == first
     assert entry["id_used"] == io.tokenizer.convert_tokens_to_ids(first)

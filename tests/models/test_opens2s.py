@@ -10,12 +10,12 @@ import torch
 from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from errors import BAD_USAGE
-from models.checkpoint import checkpoint_hash
-from models.devices import pick_device, pick_dtype
-from models.folder import checkpoint_folder
-from models.opens2s import AudioAdapter, OpenS2S, audio_length, load_model
-from models.opens2s_io import whole_windows
+from voicepatch.errors import BAD_USAGE
+from voicepatch.models.checkpoint import checkpoint_hash
+from voicepatch.models.devices import pick_device, pick_dtype
+from voicepatch.models.folder import checkpoint_folder
+from voicepatch.models.opens2s import AudioAdapter, OpenS2S, audio_length, load_model
+from voicepatch.models.opens2s_io import whole_windows
 
 WINDOW = 3000
 NEEDED = ("audio_encoder_model.", "audio_adapter.", "llm_model.")

@@ -1,5 +1,6 @@
 """Any sound becomes the same 16 kHz, and the decoder reads it in one known span of one known prompt."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,21 @@ import soundfile
 import torch
 import transformers
 
-from models.opens2s_io import AUDIO, OpenS2SIO, OpenS2SLM, check_fits, expand_ids, find_audio_span, whole_windows
-from models.sound import read_audio
-from models.speech_lm import PLACEHOLDER_ID, PROMPT, join
-from models.tokens import settled
+from voicepatch.audio.decode import read_audio
+from voicepatch.models.opens2s_io import (
+    AUDIO,
+    OpenS2SIO,
+    OpenS2SLM,
+    check_fits,
+    expand_ids,
+    find_audio_span,
+    whole_windows,
+)
+from voicepatch.models.speech_lm import PLACEHOLDER_ID, join
+from voicepatch.models.tokens import settled
+from voicepatch.types.task import default_task
+
+LABELS, QUESTION = default_task().labels, default_task().question
 
 # --- sound files
 
@@ -163,10 +175,11 @@ def test_the_placeholder_is_never_a_token(io):
 
 
 def test_another_prompt_takes_the_place_of_the_first_and_nothing_else_changes(io):
-    other = "Which emotion?"
-    assert io.prompt_text(other) == io.prompt_text().replace(PROMPT, other)
-    ids = io.input_ids(other)
-    assert io.tokenizer.decode(ids[ids.index(-200) + 1 :]) == io.prompt_text(other).split(AUDIO)[1]
+    other = copy(io)
+    other.question = "Which emotion?"
+    assert other.prompt_text() == io.prompt_text().replace(QUESTION, other.question)
+    ids = other.input_ids()
+    assert io.tokenizer.decode(ids[ids.index(-200) + 1 :]) == other.prompt_text().split(AUDIO)[1]
 
 
 @pytest.mark.parametrize("token", ["<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>"])
@@ -174,12 +187,12 @@ def test_a_tokenizer_without_a_token_of_opens2s_is_refused(tokenizer_folder, ref
     every = ("<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>")
     folder = tokenizer_folder(special=[other for other in every if other != token])
     with refused(f"lacks {token};"):
-        OpenS2SIO.from_checkpoint(folder)
+        OpenS2SIO.from_checkpoint(folder, QUESTION)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(tokenizer_folder, refused):
     with refused("chat_template.jinja"):
-        OpenS2SIO.from_checkpoint(tokenizer_folder(chat_template=None))
+        OpenS2SIO.from_checkpoint(tokenizer_folder(chat_template=None), QUESTION)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "audio/preprocessor_config.json"])
@@ -188,7 +201,7 @@ def test_a_folder_without_a_readable_tokenizer_or_extractor_is_named(tokenizer_f
     folder = tokenizer_folder()
     (folder / name).unlink() if content is None else (folder / name).write_text(content)
     with refused(name if "/" in name else "tokenizer"):
-        OpenS2SIO.from_checkpoint(folder)
+        OpenS2SIO.from_checkpoint(folder, QUESTION)
 
 
 @pytest.fixture
@@ -205,7 +218,7 @@ def test_reading_a_tokenizer_warns_of_nothing_and_leaves_the_log_level(tokenizer
     transformers.AutoTokenizer.from_pretrained(folder)
     assert "regex" in caplog.text, "nothing to keep off the screen: this test has lost its object"
     caplog.clear()
-    OpenS2SIO.from_checkpoint(folder)
+    OpenS2SIO.from_checkpoint(folder, QUESTION)
     assert caplog.text == ""
     assert transformers.logging.get_verbosity() == transformers.logging.WARNING
 
@@ -276,7 +289,7 @@ def small(model, io, monkeypatch):
     """A function that gives the golden model another prompt, of its own 128 ids."""
 
     def with_prompt(before, after):
-        speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt), io.extractor)
+        speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION]), io.extractor)
         speech.prompt = replace(speech.prompt, before=before, after=after)
         return speech
 
@@ -313,7 +326,7 @@ def test_a_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):
     """With a table large enough for the tokenizer; the rows beyond the model's own are made up."""
     table = torch.nn.Embedding.from_pretrained(torch.arange(400.0)[:, None].expand(400, 48).contiguous())
     monkeypatch.setitem(model.llm_model.model._modules, "embed_tokens", table)  # setattr would lose the model's own
-    speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt), io.extractor)
+    speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION]), io.extractor)
     clip = join(speech, speech.encode(speech.features(noise(32_000))))
     assert clip.n_audio == speech.n_audio(32_000) == 13
     assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*whole_windows(io.extractor, noise(32_000))))
@@ -327,7 +340,7 @@ def test_an_extractor_that_does_not_fit_the_encoder_is_refused(model, io, refuse
     monkeypatch.setattr(
         model.llm_model.config, "vocab_size", 400
     )  # the golden model knows fewer ids than the tokenizer
-    check_fits(model, io.extractor, *settled(Path(), io.tokenizer, io.prompt))
+    check_fits(model, io.extractor, settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION])[0])
     monkeypatch.setattr(io.extractor, setting, value)
     with refused("preprocessor_config.json", "one checkpoint"):
-        check_fits(model, io.extractor, *settled(Path(), io.tokenizer, io.prompt))
+        check_fits(model, io.extractor, settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION])[0])

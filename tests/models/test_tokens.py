@@ -9,14 +9,17 @@ import msgspec
 import pytest
 import transformers
 
-from commandline.options import DEMO_MODEL
-from models.bounded import bounded
-from models.checkpoint import checkpoint_hash
-from models.labels import LABELS, LabelTokenizerHelper
-from models.opens2s_io import OpenS2SIO, read_turn
-from models.speech_lm import PROMPT
-from models.tokens import DATE, settled
-from runs.document_types import Prompt
+from voicepatch.models.bounded import bounded
+from voicepatch.models.checkpoint import checkpoint_hash
+from voicepatch.models.labels import LabelTokenizerHelper
+from voicepatch.models.opens2s_io import OpenS2SIO, read_turn
+from voicepatch.models.tokens import DATE, settled
+from voicepatch.paths import DEMO_MODEL
+from voicepatch.store.documents import Prompt
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
+QUESTION = default_task().question
 
 TEMPLATE = json.loads((DEMO_MODEL / "tokenizer_config.json").read_text())["chat_template"]
 OTHER = "{{ 'Some tools. ' }}" + TEMPLATE
@@ -34,7 +37,7 @@ def change(path, **values):
 
 def turn(folder):
     """The demo's turn as a command reads it: `(tokens, prompt)`."""
-    return bounded(read_turn, folder)
+    return bounded(read_turn, folder, QUESTION, LABELS)
 
 
 # --- several templates
@@ -62,7 +65,7 @@ def test_of_several_templates_the_default_one_writes_the_turn_as_in_transformers
     assert turn(demo) == (tokens, prompt)
     theirs = transformers.AutoTokenizer.from_pretrained(demo)
     assert sorted(theirs.chat_template) == ["default", "rag", "tool_use"]
-    question = "<|im_audio_start|><|im_audio|><|im_audio_end|>" + PROMPT
+    question = "<|im_audio_start|><|im_audio|><|im_audio_end|>" + QUESTION
     messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": question}]
     text = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, enable_thinking=False)
     assert prompt.text == text + "<|im_tts_start|>" and "Some tools" not in text
@@ -93,10 +96,10 @@ def test_what_dropout_was_trained_with_draws_no_tokens(demo, dropout):
     content["model"]["dropout"] = dropout
     (demo / "tokenizer.json").write_text(json.dumps(content))
     theirs = transformers.AutoTokenizer.from_pretrained(demo)
-    drawn = {tuple(theirs.encode(PROMPT, add_special_tokens=False)) for _ in range(20)}
-    assert tuple(tokens.encode(PROMPT)) not in drawn or len(drawn) > 1, "nothing to switch off: no object"
+    drawn = {tuple(theirs.encode(QUESTION, add_special_tokens=False)) for _ in range(20)}
+    assert tuple(tokens.encode(QUESTION)) not in drawn or len(drawn) > 1, "nothing to switch off: no object"
     assert turn(demo) == (tokens, prompt)
-    assert LabelTokenizerHelper(turn(demo)[0]).token_ids == LabelTokenizerHelper(tokens).token_ids
+    assert LabelTokenizerHelper(turn(demo)[0], LABELS).token_ids == LabelTokenizerHelper(tokens, LABELS).token_ids
 
 
 @pytest.mark.parametrize("drawn", ["{{ ['a', 'b'] | random }}", "{{ lipsum(n=1) }}", "{{ range(2) | random }}"])
@@ -108,10 +111,10 @@ def test_a_template_that_draws_at_random_is_refused(demo, refused, drawn):
 
 def test_a_tokenizer_that_draws_at_random_is_refused(demo, refused):
     """Whatever it is that draws: here a dropout that nobody has switched off."""
-    io = OpenS2SIO.from_checkpoint(demo)
+    io = OpenS2SIO.from_checkpoint(demo, QUESTION)
     io.tokenizer.backend_tokenizer.model.dropout = 0.3
     with refused(demo, "another prompt each time"):
-        settled(demo, io.tokenizer, io.prompt)
+        settled(demo, io.tokenizer, io.prompt, [*LABELS, QUESTION])
 
 
 class Later(datetime.datetime):
@@ -137,13 +140,13 @@ def test_a_template_that_asks_for_the_date_gets_the_same_each_day_and_it_is_reco
 
 
 def test_a_run_records_the_date_where_a_template_asks_for_it(demo):
-    from engine.subject import load_subject
-    from runs.place import Local
+    from voicepatch.engine.subject import load_subject
+    from voicepatch.runs.executor import LocalExecutor
 
     shutil.copy(DEMO_MODEL / "model.safetensors", demo)
-    before = Local(load_subject(demo, device="cpu")).identity()["prompt"]
+    before = LocalExecutor(load_subject(demo, device="cpu")).identity()["prompt"]
     change(demo / "tokenizer_config.json", chat_template=CLOCK)
-    found = Local(load_subject(demo, device="cpu")).identity()["prompt"]
+    found = LocalExecutor(load_subject(demo, device="cpu")).identity()["prompt"]
     assert "date" not in before and found["date"] == "2024-12-19" and found["text"] != before["text"]
     for prompt in (before, found):  # as the reader of a run's files takes them
         assert msgspec.to_builtins(msgspec.convert(prompt, Prompt)) == prompt
@@ -169,7 +172,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja"])
 def test_a_template_without_end_is_named_in_one_line(demo, refused, monkeypatch, name, file):
-    monkeypatch.setattr("models.bounded.SECONDS", 1)
+    monkeypatch.setattr("voicepatch.models.bounded.SECONDS", 1)
     template, words = HOSTILE[name]
     if file == "chat_template.jinja":
         (demo / file).write_text(template + TEMPLATE)
@@ -186,7 +189,7 @@ def growth(times, content):
 
 @pytest.mark.parametrize("normaliser", [growth(60, "ee"), growth(3, "e" * 4000)], ids=["in steps", "at once"])
 def test_a_normaliser_without_end_is_named_in_one_line(demo, refused, monkeypatch, capfd, normaliser):
-    monkeypatch.setattr("models.bounded.SECONDS", 1)
+    monkeypatch.setattr("voicepatch.models.bounded.SECONDS", 1)
     change(demo / "tokenizer.json", normalizer=normaliser)
     with refused(demo / "tokenizer.json", "use the checkpoint's own file"):
         turn(demo)
@@ -196,7 +199,7 @@ def test_a_normaliser_without_end_is_named_in_one_line(demo, refused, monkeypatc
 def test_nothing_of_a_tokenizer_is_left_but_ids_and_names(demo):
     tokens, prompt = turn(demo)
     theirs = transformers.AutoTokenizer.from_pretrained(demo)
-    for text in (*LABELS, PROMPT):
+    for text in (*LABELS, QUESTION):
         assert tokens.encode(text) == theirs.encode(text, add_special_tokens=False)
     ids = [*prompt.before, *prompt.after]
     assert tokens.convert_ids_to_tokens([*ids, -200]) == [*theirs.convert_ids_to_tokens(ids), "<-200>"]

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import BAD_USAGE, UserError
-from models.labels import LABELS
 from pairs import KINDS, Clip, build_pairs, pair_row, pairs_from_rows
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 
 def clip(clip_id, text=0, prosody="neutral", speaker=None, language=None):

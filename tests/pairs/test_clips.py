@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from errors import UserError
 from pairs import build_pairs, dataset_hash, dataset_identity, load_dataset, pairs_possible
-from pairs.clips import file_hash, label_spellings, spelling_lines
+from voicepatch.errors import UserError
+from voicepatch.file_hashes import file_hash
+from voicepatch.types.dataset import label_spellings, spelling_lines
 
 HEADER = "clip_id,path,text_id,text,semantic_label,prosody_label,speaker"
 ROWS = (
@@ -398,9 +399,9 @@ def test_an_unknown_folder_is_ignored_unless_it_holds_audio(corpus):
     (corpus / ".git").mkdir()
     dataset = load_dataset(corpus)
     assert len(dataset.clips) == 10
-    assert dataset.warnings == ("folder docs is ignored: no emotion has this name, and it holds no audio",)
+    assert dataset.warnings == ("folder docs is ignored: no label has this name, and it holds no audio",)
     sound(corpus / "Disgust" / "001.wav")
-    refused(corpus, "Disgust", "not an emotion of neutral")
+    refused(corpus, "Disgust", "no label of task emotion", "neutral, happy")
 
 
 def test_two_files_or_folders_for_one_clip_are_refused(corpus):
@@ -428,7 +429,7 @@ def test_a_mistake_in_text_jsonl_is_refused_by_its_row(corpus):
 
 def test_a_folder_whose_texts_name_no_file_is_refused(corpus):
     jsonl(corpus / "text.jsonl", {"text_id": 1, "text": "It is noon.", "semantic_label": "neutral"})
-    refused(corpus, "no clips", "happy/1.wav")
+    refused(corpus, "no clips", "neutral/1.wav")
 
 
 def test_a_name_that_no_directory_can_have_is_replaced(corpus):

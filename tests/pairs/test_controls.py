@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
-from models.labels import LABELS
 from pairs import Clip, build_pairs
 from pairs.controls import with_itself, with_random_donor, with_same_labels, without_conflict
+from voicepatch.errors import UserError
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 CLIPS = [
     Clip(

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from errors import UserError
 from pairs import dataset_hash, dataset_identity, load_dataset
 from tests.pairs.corpora import names
+from voicepatch.errors import UserError
 
 
 @pytest.fixture

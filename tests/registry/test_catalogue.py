@@ -2,33 +2,28 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
-from errors import BAD_INPUT, BAD_USAGE, UserError
-from registry import catalogue as module
-from registry.catalogue import add_plugin, catalogue, find, load_intervention
-from registry.intervention import ALL
-from registry.sources import FOLDER
+from voicepatch.errors import BAD_INPUT, BAD_USAGE, UserError
+from voicepatch.paths import ROOT
+from voicepatch.registry.catalogue import add_plugin, catalogue, find, load_intervention
+from voicepatch.registry.intervention import Declared
+from voicepatch.registry.options import ALL, Option
 
+FOLDER = ROOT / "interventions"
 IDEA = '''\
-from registry.intervention import intervention
+from voicepatch.registry.intervention import intervention
 
 
-@intervention(control=True, silent=True, over={"head": "n_heads"})
+@intervention(control=True, may_be_noop=True, range_of={"head": "n_heads"})
 def my_idea(lm, pair, layer, head, k=3, *, mode="mean"):
     """One line.
 
     k: how many
     """
 '''
-
-
-@pytest.fixture(autouse=True)
-def no_plugins_left():
-    yield
-    module._plugins.clear()
-    catalogue.cache_clear()
 
 
 @pytest.fixture
@@ -49,9 +44,7 @@ def refused(path, status=BAD_INPUT):
 
 
 def test_every_file_of_the_folder_is_there_and_none_is_imported():
-    code = (
-        "import sys; from registry.catalogue import catalogue; print(*catalogue()); assert 'torch' not in sys.modules"
-    )
+    code = "import sys; from interventions import catalogue; print(*catalogue()); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     files = {path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if path.stem != "__init__"}
@@ -62,8 +55,12 @@ def test_an_entry_is_what_the_file_says(plugin):
     path = plugin(IDEA)
     add_plugin(path)
     entry = catalogue()["my-idea"]
-    assert (entry.control, entry.silent, entry.over) == (True, True, {"head": "n_heads"})
-    assert entry.options == {"head": ALL, "k": 3, "mode": "mean"}
+    assert (entry.control, entry.may_be_noop, entry.main) == (True, True, False)
+    assert entry.options == {
+        "head": Option("head", int, ALL, minimum=0, range_of="n_heads", stored="head"),
+        "k": Option("k", int, 3, help="how many", stored="k"),
+        "mode": Option("mode", str, "mean", stored="mode"),
+    }
     assert entry.summary == "One line." and entry.where == f"{path}:5"
 
 
@@ -77,8 +74,7 @@ def test_both_spellings_name_it(plugin):
 def test_the_file_and_the_imported_experiment_have_the_same_options(plugin):
     add_plugin(plugin(IDEA))
     imported, entry = load_intervention("my-idea"), catalogue()["my-idea"]
-    assert imported.options == entry.options and imported.doc == entry.doc
-    assert (imported.control, imported.silent, imported.over) == (entry.control, entry.silent, entry.over)
+    assert all(getattr(imported, field.name) == getattr(entry, field.name) for field in fields(Declared))
 
 
 def test_a_plugin_does_not_take_the_name_of_another_experiment(plugin):
@@ -115,22 +111,22 @@ def test_a_plugin_may_be_named_twice_or_be_a_file_of_the_folder(plugin):
         ("lm, pair, layer, k=len", "the default of k must be a plain value"),
         ("lm, pair, layer, k=(1, 2)", "one plain value as its default"),
         ("lm, pair, layer, k=None", "one plain value as its default"),
-        ("lm, pair, layer, k=1e999", "one plain value as its default"),
-        ("lm, pair, layer, alpha=2", "its default must be a number in (0, 1]"),
-        ("lm, pair, layer, alpha='much'", "its default must be a number in (0, 1]"),
+        ("lm, pair, layer, k=1e999", "the option k of f: its default inf is not finite"),
+        ("lm, pair, layer, alpha=2", "the option alpha of f: its default 2.0 is not in (0, 1]"),
+        ("lm, pair, layer, alpha='much'", "the option alpha of f: its default 'much' is not a number"),
         ("lm, pair, layer, eligible=1", "eligible of f has the name of a column of the records"),
         ("lm, pair, layer, patch_alpha=1", "patch_alpha of f has the name of a column"),
         ("lm, pair, layer, recovery_n=1", "recovery_n of f has the name of a column"),
         ("lm, pair, layer, length=1", "length of f has the name of a column"),
-        ("lm, pair, layer, k: int = 1.5", "k of f is annotated as int; its values are not, as 1.5"),
-        ("lm, pair, layer, k: int = True", "k of f is annotated as int; its values are not, as True"),
-        ("lm, pair, layer, k: 'str' = 1", "k of f is annotated as str; its values are not, as 1"),
-        ("lm, pair, layer, k: float = '1'", "k of f is annotated as float; its values are not, as '1'"),
-        ("lm, pair, layer, k: bool = 0", "k of f is annotated as bool; its values are not, as 0"),
-        ("lm, pair, layer, k: Literal['a', 'b'] = 'c'", "default 'c', which is none of its choices a, b"),
+        ("lm, pair, layer, k: int = 1.5", "k of f is annotated as int, which 1.5 is not"),
+        ("lm, pair, layer, k: int = True", "k of f is annotated as int, which True is not"),
+        ("lm, pair, layer, k: 'str' = 1", "k of f is annotated as str, which 1 is not"),
+        ("lm, pair, layer, k: float = '1'", "k of f is annotated as float, which '1' is not"),
+        ("lm, pair, layer, k: bool = 0", "k of f is annotated as bool, which 0 is not"),
+        ("lm, pair, layer, k: Literal['a', 'b'] = 'c'", "default 'c' is not one of a, b"),
         ("lm, pair, layer, k: Literal['a', 1] = 'a'", "k of f has choices of several types"),
-        ("lm, pair, layer, k: Literal['a,b'] = 'a,b'", "k of f has a choice with a comma"),
-        ("lm, pair, layer, k='a\\0'", "k of f has the default 'a\\x00'; write it without control characters"),
+        ("lm, pair, layer, k: Literal['a,b'] = 'a,b'", "k of f has a choice that contains a comma"),
+        ("lm, pair, layer, k='a\\0'", "k of f: its default 'a\\x00' contains a control character"),
     ],
 )
 def test_parameters_that_are_no_options_are_refused_with_file_and_line(plugin, signature, expected):
@@ -142,13 +138,18 @@ def test_parameters_that_are_no_options_are_refused_with_file_and_line(plugin, s
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("controls=True", "@intervention takes control, pairs, over, silent, least, not controls"),
-        ("**more", "not None"),
+        ("controls=True", "minimum, not controls"),
+        ("**more", "**= must be a plain value, written out, not more"),
         ("control=yes", "control= must be a plain value, written out, not yes"),
-        ("over=OVER", "over= must be a plain value, written out, not OVER"),
-        ("over={'head': 'n_heads'}", "it has 'head': 'n_heads'"),
-        ("over={'k': 16}", "it has 'k': 16"),
-        ("over={'k': 'n_heads'}", "k of f is in over=, so it runs over all its values, but has a default; drop"),
+        ("control=1", "control= must be of type bool, not 1"),
+        ("judged_by='recovery'", "judged_by= must be flip_to_target_rate or flip_from_base_rate, not 'recovery'"),
+        ("recipients='mine'", "recipients= must be main or own, not 'mine'"),
+        ("minimum={'k': 2}", "the option k of f: its default 1 must be at least 2"),
+        ("minimum={'j': 2}", "f has no option j with a number as its default"),
+        ("range_of=OVER", "range_of= must be a plain value, written out, not OVER"),
+        ("range_of={'head': 'n_heads'}", "it has 'head': 'n_heads'"),
+        ("range_of={'k': 16}", "it has 'k': 16"),
+        ("range_of={'k': 'n_heads'}", "k of f is in range_of=, so it takes all its values, but has a default; remove"),
     ],
 )
 def test_a_decorator_that_cannot_be_read_is_refused_with_file_and_line(plugin, words, expected):
@@ -165,5 +166,5 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(plugin):
 
 
 def test_an_unknown_name_is_answered_with_those_that_there_are():
-    with pytest.raises(UserError, match="'nothing'; there are .*patch"):
+    with pytest.raises(UserError, match="there is no intervention 'nothing'; there are .*patch"):
         load_intervention("nothing")

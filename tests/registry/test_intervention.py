@@ -7,15 +7,16 @@ from typing import Literal
 
 import pytest
 
-from errors import UserError
-from registry import intervention as module
-from registry import sources
-from registry.catalogue import _import_file
-from registry.intervention import ALL, intervention
+from voicepatch.errors import UserError
+from voicepatch.registry import intervention as module
+from voicepatch.registry import sources
+from voicepatch.registry.intervention import intervention
+from voicepatch.registry.options import ALL
+from voicepatch.registry.plugins import run_file
 
 PATCH = '''\
 """The file's docstring."""
-from registry.intervention import intervention
+from voicepatch.registry.intervention import intervention
 
 @intervention
 def patch(lm, pair, layer, alpha=1.0):
@@ -23,7 +24,7 @@ def patch(lm, pair, layer, alpha=1.0):
     return alpha  # a comment
 '''
 SELF = """\
-from registry.intervention import intervention
+from voicepatch.registry.intervention import intervention
 from interventions.patch import patch
 
 @intervention
@@ -33,13 +34,18 @@ def self(lm, pair, layer, alpha=1.0):
 
 
 def test_a_decorated_function_is_an_experiment_that_can_be_called():
-    @intervention(over={"head": "n_heads"}, silent=True)
+    @intervention(range_of={"head": "n_heads"}, may_be_noop=True)
     def one_head(lm, pair, layer, head, alpha=0.5):
         """One line."""
         return lm, pair, layer, head, alpha
 
-    assert (one_head.name, one_head.doc, one_head.control, one_head.silent) == ("one-head", "One line.", False, True)
-    assert one_head.options == {"head": ALL, "alpha": 0.5}
+    assert (one_head.name, one_head.doc, one_head.control, one_head.may_be_noop) == (
+        "one-head",
+        "One line.",
+        False,
+        True,
+    )
+    assert {option.name: option.default for option in one_head.options.values()} == {"head": ALL, "alpha": 0.5}
     assert one_head("lm", "pair", 3, head=7) == ("lm", "pair", 3, 7, 0.5)
 
 
@@ -54,10 +60,10 @@ def test_choices_are_those_of_the_annotation_however_it_is_written():
     @intervention
     def first(lm, pair, layer, where: Literal["start", "end"] = "start", k: "Literal[1, 3]" = 3, scale: float = 1): ...
 
-    assert first.choices == {"where": ("start", "end"), "k": (1, 3)}
-    assert first.options == {"where": "start", "k": 3, "scale": 1.0} and type(first.options["scale"]) is float
+    assert [option.choices for option in first.options.values()] == [("start", "end"), (1, 3), ()]
+    assert [repr(option.default) for option in first.options.values()] == ["'start'", "3", "1.0"]
 
-    with pytest.raises(UserError, match="the option where of wrong has the default 'End', which is none of"):
+    with pytest.raises(UserError, match="the option where of wrong: its default 'End' is not one of start, end"):
 
         @intervention
         def wrong(lm, pair, layer, where: Literal["start", "end"] = "End"): ...
@@ -65,12 +71,12 @@ def test_choices_are_those_of_the_annotation_however_it_is_written():
     @intervention
     def other(lm, pair, layer, where: "Nowhere" = "any", more: list[str] | None = 1): ...  # noqa: F821
 
-    assert other.choices == {}
+    assert not any(option.choices for option in other.options.values())
 
 
 @pytest.mark.parametrize("thing", [partial(print), print, 3, lambda lm, pair, layer: 0, type("Some", (), {})()])
 def test_what_is_no_function_is_no_experiment(thing):
-    with pytest.raises(UserError, match="@intervention stands before a function"):
+    with pytest.raises(UserError, match="@intervention must stand before a function"):
         intervention(thing)
 
 
@@ -82,16 +88,14 @@ def test_all_is_one_and_reads_all():
 @pytest.fixture
 def hashed(tmp_path, monkeypatch):
     """The hash of an experiment whose file, and whose neighbours in the folder, hold these texts."""
-    monkeypatch.setattr(sources, "FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "_folders", {tmp_path: "interventions"})
 
     def code_hash(text, **neighbours):
         for name, source in neighbours.items():
             (tmp_path / f"{name}.py").write_text(source)
         path = tmp_path / "idea.py"
         path.write_text(text.replace("from interventions.patch import patch", "patch = 0  #IMPORT"))
-        experiment = next(
-            value for value in vars(_import_file(path)).values() if isinstance(value, module.Intervention)
-        )
+        experiment = next(value for value in vars(run_file(path)).values() if isinstance(value, module.Intervention))
         path.write_text(text)
         return experiment.code_hash()
 

@@ -4,10 +4,9 @@ import sys
 
 import pytest
 
-from errors import UserError
-from registry import catalogue as module
-from registry.catalogue import add_plugin, catalogue, load_intervention
-from registry.sources import own_files
+from voicepatch.errors import UserError
+from voicepatch.registry.catalogue import add_plugin, catalogue, load_intervention, reset_plugins
+from voicepatch.registry.sources import own_files
 
 IDEA = """\
 import functools
@@ -36,8 +35,6 @@ def my_idea(lm, pair, layer, scale=1.0):
 def nothing_left(monkeypatch):
     before, modules = list(sys.path), set(sys.modules)
     yield
-    module._plugins.clear()
-    catalogue.cache_clear()
     sys.path[:] = before
     for name in set(sys.modules) - modules:
         del sys.modules[name]
@@ -59,9 +56,8 @@ def write(tmp_path):
 
 
 def loaded(folder):
-    if folder / "idea.py" not in module._plugins:
-        module._plugins.append(folder / "idea.py")
     catalogue.cache_clear()
+    add_plugin(folder / "idea.py")
     return load_intervention("my-idea")
 
 
@@ -123,8 +119,7 @@ def test_relative_imports_of_a_package_are_followed(write):
 def test_two_plugins_do_not_get_each_others_helper(write):
     loaded(write())
     other = write("other", idea=IDEA.replace("my_idea", "second"), helper="value = 7\n")
-    module._plugins.append(other / "idea.py")
-    catalogue.cache_clear()
+    add_plugin(other / "idea.py")
     with pytest.raises(UserError) as caught:
         load_intervention("second")
     assert f"{other / 'idea.py'}: importing helper gives {other.parent / 'plugin' / 'helper.py'}" in str(caught.value)
@@ -133,12 +128,12 @@ def test_two_plugins_do_not_get_each_others_helper(write):
 
 def test_a_package_that_lies_in_the_folders_of_two_plugins_is_refused(write):
     loaded(write())
-    module._plugins.clear()
+    reset_plugins()
     line = refused(write("other", helper="value = parts = 1\n", idea=IDEA.replace("import helper", "helper = int")))
     assert "importing parts gives" in line and "/plugin/parts and not" in line
 
 
-@pytest.mark.parametrize("name", ["json", "torch", "models", "files", "time"])
+@pytest.mark.parametrize("name", ["json", "torch", "pairs", "voicepatch", "time"])
 def test_a_helper_with_the_name_of_another_module_is_refused_and_never_shadows_it(write, name):
     before = getattr(__import__(name), "__file__", "a built-in module")
     line = refused(write(idea=IDEA.replace("helper", name), **{name: "value = 2\n"}))
@@ -172,7 +167,7 @@ DECORATED = IDEA.replace("@intervention\n", "@intervention\n@twice\n")
 def test_the_code_under_another_decorator_is_the_functions(write):
     folder = write(idea=DECORATED)
     one = loaded(folder)
-    assert one("lm", "pair", 0, scale=5) == 60 and one.options == {"scale": 1.0}
+    assert one("lm", "pair", 0, scale=5) == 60 and one.options["scale"].default == 1.0
     assert one.function.__code__.co_filename == str(folder / "idea.py")
     code = one.code_hash()
     assert code != loaded(write(idea=DECORATED.replace("* scale", "* scale * 2"))).code_hash()
@@ -205,11 +200,14 @@ def test_the_code_of_a_decorator_of_the_folder_counts(write):
         ),
         (
             DECORATED.replace("return run", "return functools.partial(run)"),
-            "@intervention stands before a function",
+            "@intervention must stand before a function",
         ),
-        (DECORATED.replace("return run", "return lambda lm, pair, layer: 0"), "@intervention stands before a function"),
-        (DECORATED.replace("return run", "return print"), "@intervention stands before a function"),
-        (f"{IDEA}\n\nmy_idea = my_idea.run\n", "my_idea is no experiment once the file is imported"),
+        (
+            DECORATED.replace("return run", "return lambda lm, pair, layer: 0"),
+            "@intervention must stand before a function",
+        ),
+        (DECORATED.replace("return run", "return print"), "@intervention must stand before a function"),
+        (f"{IDEA}\n\nmy_idea = my_idea.run\n", "my_idea is not an experiment after the file is imported"),
     ],
     ids=["above", "no wraps", "no wraps, same parameters", "partial", "lambda", "builtin", "replaced"],
 )

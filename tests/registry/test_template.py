@@ -4,18 +4,10 @@ import ast
 
 import pytest
 
-from errors import UserError
-from registry import catalogue as module
-from registry.catalogue import add_plugin, catalogue
-from registry.sources import FOLDER
-from registry.template import write_template
-
-
-@pytest.fixture(autouse=True)
-def no_plugins_left():
-    yield
-    module._plugins.clear()
-    catalogue.cache_clear()
+from voicepatch.errors import UserError
+from voicepatch.paths import ROOT
+from voicepatch.registry.catalogue import add_plugin, catalogue
+from voicepatch.registry.template import write_template
 
 
 def body(path):
@@ -28,13 +20,13 @@ def body(path):
 def test_it_is_an_experiment_under_the_name_that_is_shown(tmp_path, name):
     path = write_template(name, tmp_path)
     add_plugin(path)
-    assert path.name == "my_idea.py" and catalogue()["my-idea"].options == {"alpha": 1.0}
+    assert path.name == "my_idea.py" and catalogue()["my-idea"].options["alpha"].default == 1.0
     assert "python cli.py my-idea" in catalogue()["my-idea"].summary
 
 
 def test_it_is_patch_with_a_place_to_change_the_value(tmp_path):
     written = body(write_template("my-idea", tmp_path))
-    assert written.replace(", value, ", ", donor, ") == body(FOLDER / "patch.py")
+    assert written.replace(", value, ", ", donor, ") == body(ROOT / "interventions" / "patch.py")
 
 
 @pytest.mark.parametrize("name", ["patch", "no_conflict", "torch", "class", "_x", "not a name", "a/b", ""])

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
-from models.labels import LABELS
 from pairs import KINDS, Clip, build_pairs, load_dataset
 from pairs.controls import with_random_donor
+from voicepatch.errors import UserError
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 HEADER = "clip_id,path,text_id,text,semantic_label,prosody_label"
 GOOD = {

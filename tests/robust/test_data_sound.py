@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from errors import UserError
-from models import sound as module
-from models import sound_container
-from models.sound import SAMPLE_RATE, is_silent, read_audio
+from voicepatch.audio import container
+from voicepatch.audio import decode as module
+from voicepatch.audio.decode import SAMPLE_RATE, is_silent, read_audio
+from voicepatch.errors import UserError
 
 CONTAINERS = {  # name: format, subtype, rate
     "pcm.wav": ("WAV", "PCM_16", 16_000),
@@ -180,7 +180,7 @@ def test_an_mp3_whose_length_is_an_estimate_that_is_too_long_is_read(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[content.index(content[:2], 100) :])
     assert soundfile.info(path).frames > 1.5 * len(sound)
-    assert len(read_audio(path)) == pytest.approx(len(sound), abs=2 * sound_container.MP3_FRAME)
+    assert len(read_audio(path)) == pytest.approx(len(sound), abs=2 * container.MP3_FRAME)
 
 
 def test_tags_before_and_after_an_mp3_do_not_matter(write):
@@ -214,7 +214,7 @@ def test_two_sounds_in_one_file_are_read_both_or_refused(write, name, between):
     assert "goes on after 2.0" in text or "not a readable sound file" in text  # ADPCM fills its last block
     if name.endswith(("flac", "ogg", "opus", "mp3")):
         left = int(text.split("of sound: ")[1].split()[0])
-        assert left == pytest.approx(len(BETWEEN[between] + content), abs=sound_container.STEP)
+        assert left == pytest.approx(len(BETWEEN[between] + content), abs=container.STEP)
 
 
 @pytest.mark.parametrize("second", ["pcm.wav", "16.flac", "vorbis.ogg", "opus.opus", "mpeg.mp3"])
@@ -259,7 +259,7 @@ def test_a_last_frame_of_an_mp3_that_holds_only_padding_is_no_second_sound(tmp_p
     content = path.read_bytes()
     with path.open("rb", buffering=0) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
         assert len(sound.read()) == 9_240
-        assert sound_container.STEP < len(content) - file.tell() < 200, (
+        assert container.STEP < len(content) - file.tell() < 200, (
             "the decoder leaves no frame: this test lost its object"
         )
     path.write_bytes(content + end)

@@ -14,22 +14,23 @@ import struct
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from commandline.config_file import load_config
-from commandline.options import DEMO_MODEL
-from errors import BAD_INPUT, BAD_USAGE, UserError
-from models.bounded import bounded
-from models.checkpoint import checkpoint_hash, read_tensors, stored_tensors
-from models.families import OPENS2S
-from models.folder import read_json
-from models.labels import LabelTokenizerHelper
-from models.mel import make_extractor
-from models.opens2s import load_model
-from models.opens2s_io import read_turn
+from voicepatch.commandline.config_file import read_settings_file
+from voicepatch.errors import BAD_INPUT, BAD_USAGE, UserError
+from voicepatch.models.bounded import bounded
+from voicepatch.models.checkpoint import checkpoint_hash, read_tensors, stored_tensors
+from voicepatch.models.families import family_of
+from voicepatch.models.folder import read_json
+from voicepatch.models.labels import LabelTokenizerHelper
+from voicepatch.models.mel import make_extractor
+from voicepatch.models.opens2s import load_model
+from voicepatch.models.opens2s_io import read_turn
+from voicepatch.paths import DEMO_MODEL
+from voicepatch.registry.catalogue import catalogue
+from voicepatch.types.task import default_task
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "opens2s-tiny"
 SECONDS_A_CASE = 5
@@ -178,7 +179,9 @@ def test_no_weights_file_stops_the_reader(tmp_path):
         content = spoil_weights(rng, whole)
         path.write_bytes(content)
         with read_or_refused(content):
-            tensors = read_tensors(stored_tensors(tmp_path, OPENS2S), torch.device("cpu"), torch.float32)
+            tensors = read_tensors(
+                stored_tensors(tmp_path, family_of({"llm_config": {}})), torch.device("cpu"), torch.float32
+            )
             assert all(tensor.flatten().isfinite().all() for tensor in tensors.values())
             read += 1
     assert 50 < read < 1400  # both ends are met
@@ -211,7 +214,7 @@ def test_no_index_stops_the_reader(tmp_path):
         content = spoil_json(rng, whole)
         (tmp_path / "model.safetensors.index.json").write_bytes(content)
         with read_or_refused(content):
-            read_tensors(stored_tensors(tmp_path, OPENS2S), torch.device("cpu"), torch.float32)
+            read_tensors(stored_tensors(tmp_path, family_of({"llm_config": {}})), torch.device("cpu"), torch.float32)
             checkpoint_hash(tmp_path)
 
 
@@ -251,7 +254,9 @@ def test_no_tokenizer_stops_the_program(tmp_path, name, n_cases, capfd):
         content = spoil_json(rng, whole)
         (tmp_path / name).write_bytes(content)
         with read_or_refused(content):
-            LabelTokenizerHelper(bounded(read_turn, tmp_path)[0])
+            LabelTokenizerHelper(
+                bounded(read_turn, tmp_path, default_task().question, default_task().labels)[0], default_task().labels
+            )
 
 
 # --- settings
@@ -288,6 +293,4 @@ def test_no_settings_file_stops_the_command_line(tmp_path):
             content = spoil_bytes(rng, content)
         path.write_bytes(content)
         with read_or_refused(content, BAD_USAGE):
-            context = click.Context(click.Command("patch"))
-            load_config(context, None, path)
-            json.dumps(context.default_map)
+            json.dumps(read_settings_file(path, "prosody", [catalogue()["patch"]]), default=str)

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from errors import UserError
-from models.labels import LABELS
 from pairs import KINDS, build_pairs, dataset_identity, load_dataset, pair_row
+from voicepatch.errors import UserError
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 COLUMNS = ("clip_id", "path", "text_id", "text", "semantic_label", "prosody_label", "speaker", "language", "text_type")
 # Words that make a manifest, so that chance finds its way past the header, and letters that break things.

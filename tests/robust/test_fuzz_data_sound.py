@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from errors import UserError
-from models.limits import MAX_SECONDS
-from models.sound import MAX_LEVEL, MIN_SAMPLES, SAMPLE_RATE, read_audio
+from voicepatch.audio.decode import MAX_LEVEL, MIN_SAMPLES, SAMPLE_RATE, read_audio
+from voicepatch.audio.limits import MAX_SECONDS
+from voicepatch.errors import UserError
 
 SEEDS = {  # name: format, subtype, rate, channels
     "a.wav": ("WAV", "PCM_16", 16_000, 1),

@@ -124,7 +124,7 @@ cli.cli(["patch", "--kind", "prosody", "--out", sys.argv[1]])
 
 PAIR = """
 import signal, sys, time
-from runs.interrupt import after_this_pair, stoppable
+from voicepatch.runs.interrupt import after_this_pair, stoppable
 signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[1] == "ignored" else signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
 try:

@@ -12,22 +12,23 @@ import psutil
 import pytest
 import torch
 
-from commandline.options import DEMO_MODEL
-from engine import clips as store_module
-from engine.clips import ClipStore
-from engine.engine import Engine
-from engine.subject import Subject
 from interventions import load_intervention, load_subject, run_table
-from models.families import OPENS2S
 from pairs import Clip, Pair, build_pairs
-from pairs.sounds import DecodedSound
-from runs.directory import RunDir
-from runs.experiment import run_experiment
-from runs.lock import only_user
-from runs.pair_loop import run_pairs
-from runs.place import Local
-from runs.settings import Settings
 from tests.engine.decoders import make_clip, make_llm
+from voicepatch.audio.cache import DecodedSound
+from voicepatch.engine import clips as store_module
+from voicepatch.engine.clips import ClipStore
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.subject import Subject
+from voicepatch.models.families import family_of
+from voicepatch.paths import DEMO_MODEL
+from voicepatch.runs.executor import LocalExecutor
+from voicepatch.runs.experiment import run_experiment
+from voicepatch.runs.pair_loop import run_pairs
+from voicepatch.store.directory import RunDir
+from voicepatch.store.lock import only_user
+from voicepatch.types.settings import Settings
+from voicepatch.types.task import default_task
 
 N_RUNS = 10
 WARM = 2  # runs after which every cache has been filled
@@ -107,7 +108,12 @@ def test_ten_runs_with_their_checks_and_files_leave_nothing_behind(demo, demo_da
         run = RunDir(tmp_path / str(number))
         with only_user(run.path):
             run_experiment(
-                Local(demo), demo_data, run, load_intervention("patch"), sample, Settings("prosody", layers=(0,))
+                LocalExecutor(demo),
+                demo_data,
+                run,
+                load_intervention("patch"),
+                sample,
+                Settings("prosody", layers=(0,)),
             )
         counts.append(alive_after_a_run())
     assert_nothing_has_grown(counts[WARM], counts[-1])
@@ -147,7 +153,8 @@ def subject(monkeypatch):
     monkeypatch.setattr(store_module, "join", lambda model, frames: make_clip(len(frames), seed=int(frames[0])))
     model = StandIn()
     lm, labels = Engine(model.llm), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
-    return Subject("", "", OPENS2S, model, labels, lm, ClipStore(model, lm, labels.token_ids))
+    store = ClipStore(model, lm, labels.token_ids)
+    return Subject("", "", family_of({"llm_config": {}}), model, default_task(), labels, lm, store)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +185,7 @@ def test_a_run_of_many_pairs_holds_no_more_at_its_end_than_at_its_beginning(subj
         if number % 30 == 29:
             counts.append(alive(store))
     first, last = counts[: len(counts) // 2], counts[len(counts) // 2 :]
-    for what, some in {"tensors": store_module.N_AHEAD, "objects": 2 * NOISE, "files": 0, "threads": 0}.items():
+    for what, some in {"tensors": store_module.N_PREFETCHED, "objects": 2 * NOISE, "files": 0, "threads": 0}.items():
         assert max(count[what] for count in last) <= max(count[what] for count in first) + some, what
     counts.clear()
     assert_nothing_has_grown(before, alive_after_a_run(store))

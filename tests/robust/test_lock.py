@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import files
-from analysis.results import Results
 from cli import cli
-from errors import UserError
-from runs.lock import LOCK, NOTE, only_user
 from tests.analysis.made_run import make_run
+from voicepatch import files
+from voicepatch.analysis.results import Results
+from voicepatch.errors import UserError
+from voicepatch.store.lock import LOCK, NOTE, only_user
 
 ROOT = Path(__file__).resolve().parents[2]
-HOLD = "import sys; from pathlib import Path; from runs.lock import only_user\n"
+HOLD = "import sys; from pathlib import Path; from voicepatch.store.lock import only_user\n"
 HOLD += "with only_user(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
 
 
@@ -89,17 +89,12 @@ def test_what_another_machine_is_writing_stays_for_an_hour(tmp_path, hours, stay
 
 
 def test_a_report_of_what_is_being_written_says_so(other, tmp_path):
-    """The note is there and no experiment: a run starts, or its only experiment is being replaced."""
+    """The note is there and no experiment: a run starts."""
     with pytest.raises(UserError, match=f"holds no experiment yet; process {other.pid} on .* is writing there"):
         Results(tmp_path / "run")
     other.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     other.wait()
     with pytest.raises(UserError, match="holds no experiment; name a run directory"):
-        Results(tmp_path / "run")
-    (tmp_path / "run" / "replacing-prosody").mkdir()
-    with pytest.raises(
-        UserError, match="experiment prosody was being replaced when that was interrupted; run the same"
-    ):
         Results(tmp_path / "run")
 
 
@@ -171,7 +166,7 @@ def test_every_command_that_writes_a_run_is_refused_before_it_loads_anything(oth
 
 def test_a_report_is_made_beside_a_run_that_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "commandline.showing.summary", lambda *_: None
+        "voicepatch.commandline.showing.summary", lambda *_: None
     )  # figures are read as they are; none are drawn for this
     run = make_run(tmp_path / "made")
     with only_user(run):
@@ -192,8 +187,8 @@ def test_a_report_that_was_overtaken_by_the_end_of_the_run_is_made_again(tmp_pat
         seen.append(json.loads(config.read_text(encoding="utf-8"))["experiments"]["prosody"]["finished"])
         config.write_text(json.dumps(ended), encoding="utf-8")
 
-    monkeypatch.setattr("commandline.showing.summary", lambda *_: None)
-    monkeypatch.setattr("commandline.showing.report", end_meanwhile)
+    monkeypatch.setattr("voicepatch.commandline.showing.summary", lambda *_: None)
+    monkeypatch.setattr("voicepatch.commandline.showing.report", end_meanwhile)
     assert CliRunner().invoke(cli, ["report", str(run)]).exit_code == 0
     assert seen == [False, True]
 
@@ -201,6 +196,6 @@ def test_a_report_that_was_overtaken_by_the_end_of_the_run_is_made_again(tmp_pat
 def test_none_of_it_needs_what_only_posix_has():
     without = "import sys\nfor name in ('fcntl', 'resource', 'pwd', 'termios'): sys.modules[name] = None\n"
     without += "import signal; del signal.SIGHUP\n" if hasattr(signal, "SIGHUP") else ""
-    without += "import cli, files, runs.interrupt as i, runs.directory, analysis.report\n"
+    without += "import cli, voicepatch.runs.interrupt as i, voicepatch.store.directory, voicepatch.report\n"
     without += "with i.stoppable(), i.after_this_pair(): pass"
     subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=True)

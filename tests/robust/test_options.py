@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli import cli
-from commandline.config_file import CONFIG_KEYS
-from commandline.options import ROOT
-from errors import BAD_INPUT, BAD_USAGE
+from voicepatch.commandline.config_file import ALL_LAYERS, PLUGINS, SETTING_KEYS
+from voicepatch.errors import BAD_INPUT, BAD_USAGE
+from voicepatch.paths import ROOT
 
 FEW = ("--max-pairs", "2", "--device", "cpu")
 
@@ -94,7 +94,7 @@ def test_a_value_that_an_option_does_not_take_is_refused(tmp_path, monkeypatch, 
     ],
 )
 def test_a_path_that_is_empty_or_none_is_refused_before_anything_is_loaded(monkeypatch, words):
-    monkeypatch.setattr("commandline.running.run_each", lambda *_: pytest.fail("it was run"))
+    monkeypatch.setattr("voicepatch.commandline.running.run_each", lambda *_: pytest.fail("it was run"))
     line = refused(*words)
     assert "--help" in line or "--plugin" in line
 
@@ -123,7 +123,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_its_declaration(words, word)
         (("--layers", "0-99"), BAD_USAGE, "--layers 10,11,12,... (90 layers): the model has layers 0-9"),
         (("--device", "toaster"), BAD_USAGE, "--device"),
         (("--align", "stretch"), BAD_USAGE, "stretch"),
-        (("--max-pairs", "1e3"), BAD_USAGE, "is not a valid integer"),
+        (("--max-pairs", "1e3"), BAD_USAGE, "is not a whole number"),
         (("--model", "nowhere"), BAD_INPUT, "--model nowhere: no such folder"),
         (("--model", "."), BAD_INPUT, "config.json: missing"),
     ],
@@ -220,7 +220,9 @@ def test_an_output_that_takes_no_more_is_said_in_one_line(tmp_path):
 
 # --- the settings file
 
+KEYS = SETTING_KEYS | {ALL_LAYERS: "layers", PLUGINS: "plugin", "patch_alpha": "alpha", "alpha": "alpha"}
 WRONG = {
+    "plugins": ["5", "{a: 1}", "[1]", "true"],
     "layers_to_patch": ["{}", "1.5", "true", "[]", "[[1]]", "[1.5]", "[true]", "[-1]", "5-2", "2020-01-01"],
     "layers": ["{a: 1}", "x"],
     "patch_all_layers": ["yes please", "1", "[true]"],
@@ -236,7 +238,7 @@ WRONG = {
     **dict.fromkeys(("max_rows", "store_mb", "max_seconds"), ["x", "-1", "1.5", "true"]),
     "workers": ["some", "-1", "1.5", "true", "[2]", "99999"],
     **dict.fromkeys(
-        ("model", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
+        ("model", "task", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
         ["[x]", "5", "true", "{}"],
     ),
     **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), ["maybe", "1", "[true]"]),
@@ -244,7 +246,7 @@ WRONG = {
 
 
 def test_every_key_of_the_settings_file_has_wrong_values_here():
-    assert set(WRONG) == set(CONFIG_KEYS)
+    assert set(WRONG) == set(KEYS)
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
@@ -252,8 +254,7 @@ def test_a_setting_of_the_wrong_type_is_named(tmp_path, key, value):
     config = tmp_path / "config.yaml"
     config.write_text(f"{key}: {value}\n")
     line = refused("patch", "--kind", "prosody", "--config", config, "--out", tmp_path / "run")
-    names = {key, CONFIG_KEYS[key], f"--{CONFIG_KEYS[key].replace('_', '-')}"}
-    assert any(name in line for name in names), line
+    assert f"{config}: {key}" in line, line
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
@@ -273,7 +274,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for 
         ("alpha: 1\npatch_alpha: 0.5", "alpha and patch_alpha"),
         ("layers: [1]\nlayers_to_patch: [2]", "keep one"),
         ("seed: 1\npair_sampling_seed: 2", "keep one"),
-        ("max_pairs: 1\nmax_pairs_prosody: 2", "contradict"),
+        ("max_pairs: 1\nmax_pairs_prosody: 2", "keep one"),
         ("max_pair: 1", "did you mean max_pairs"),
         ("1: 2", "unknown key 1"),
         ('"a\\nb": 2', "unknown key"),

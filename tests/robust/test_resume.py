@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from commandline.options import DEMO_MODEL
-from errors import UserError
-from runs import place, settings
-from runs.directory import RunDir
+from voicepatch.errors import UserError
+from voicepatch.paths import DEMO_MODEL, ROOT
+from voicepatch.runs import executor, recorded
+from voicepatch.store.directory import RunDir
 
 FEW = ("patch", "--kind", "prosody", "--max-pairs", "3", "--device", "cpu")
 LAYERS = ("--layers", "0-1")
@@ -64,20 +64,20 @@ def test_another_setting_is_refused_by_name_and_changes_no_file(made, setting):
 
 
 def test_another_version_of_a_library_that_computes_is_refused(made, monkeypatch):
-    real = settings.version
-    monkeypatch.setattr(settings, "version", lambda name: "0.0" if name == "torch" else real(name))
+    real = recorded.version
+    monkeypatch.setattr(recorded, "version", lambda name: "0.0" if name == "torch" else real(name))
     assert f"versions.torch was {real('torch')}, is 0.0" in call(made, status=2)
 
 
 def test_another_tolerance_of_the_engines_is_refused(made, monkeypatch):
-    monkeypatch.setattr(settings, "NOISE", dict.fromkeys(settings.NOISE, 0.5))
+    monkeypatch.setattr(recorded, "NOISE", dict.fromkeys(recorded.NOISE, 0.5))
     assert "engine_tolerance was 0.001, is 0.5" in call(made, status=2)
 
 
 def test_other_code_of_an_intervention_is_refused_but_not_another_comment(few_checks, no_figures, tmp_path):
     plugin = tmp_path / "mine.py"
     text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
-    text = text.replace("def patch(", "def mine(")
+    text = text.replace("def patch(", "def mine(").replace("@intervention(main=True)", "@intervention")
     plugin.write_text(text, encoding="utf-8")
     words = ["mine", "--plugin", str(plugin), *FEW[3:], *LAYERS, "--out", str(tmp_path / "run")]
     assert CliRunner().invoke(cli, words).exit_code == 0
@@ -94,7 +94,7 @@ def test_another_file_that_an_experiment_imports_or_an_option_names_is_refused(f
     text = text.replace("def patch(lm, pair, layer, ", 'def with_helper(lm, pair, layer, directions="none", ')
     text = text.replace("    with lm.trace(pair.b):", "    from own_helper import same\n\n    with lm.trace(pair.b):")
     text = text.replace("span], donor, alpha)", "span], same(donor), alpha)")
-    text = text.replace("@intervention", "@intervention\n@torch.no_grad()")
+    text = text.replace("@intervention(main=True)", "@intervention\n@torch.no_grad()")
     assert text.count("same(") == 1 and "no_grad" in text
     plugin.write_text(text, encoding="utf-8")
     helper.write_text("def same(x):\n    return x\n", encoding="utf-8")
@@ -130,8 +130,22 @@ def test_another_model_of_the_same_name_is_refused(made, tmp_path):
 
 
 def test_another_prompt_is_refused(made, monkeypatch):
-    monkeypatch.setattr(place, "PROMPT", "And now?")
-    assert "another prompt (user was What is the emotion" in call(made, status=1)
+    identity = executor.LocalExecutor.identity
+
+    def with_another_system_turn(self):
+        return identity(self) | {"prompt": identity(self)["prompt"] | {"system": "Be brief."}}
+
+    monkeypatch.setattr(executor.LocalExecutor, "identity", with_another_system_turn)
+    assert "another prompt (system was You are" in call(made, status=1)
+
+
+def test_another_task_is_refused_before_the_model_is_loaded(made, tmp_path):
+    task = tmp_path / "emotion.yaml"
+    task.write_text(
+        (ROOT / "tasks" / "emotion.yaml").read_text(encoding="utf-8").replace("is the emotion", "emotion is")
+    )
+    line = call(made, "--task", task, "--model", DEMO_MODEL, status=1)
+    assert "another task (question was What is the emotion" in line and "loading" not in line
 
 
 @pytest.mark.parametrize("words", [["--store-mb", "0"], ["--max-rows", "1"], ["--overwrite"]], ids=lambda w: w[0])
@@ -148,8 +162,8 @@ def test_what_changes_no_result_lets_it_go_on(made, tmp_path, words):
 
 def test_what_draws_the_figures_may_be_another_version(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "run")
-    real = settings.version
-    monkeypatch.setattr(settings, "version", lambda name: "0.0" if name in ("altair", "pandas") else real(name))
+    real = recorded.version
+    monkeypatch.setattr(recorded, "version", lambda name: "0.0" if name in ("altair", "pandas") else real(name))
     call(tmp_path / "run")
 
 
@@ -187,5 +201,5 @@ def test_a_configuration_that_leads_elsewhere_is_refused(tmp_path):
     run = RunDir(tmp_path / "run")
     run.path.mkdir()
     (run.path / "patching_config.json").write_text('{"experiments": {"../../evil": {}}}', encoding="utf-8")
-    with pytest.raises(UserError, match="cannot be part of a file's name"):
+    with pytest.raises(UserError, match="is damaged"):
         run.config()

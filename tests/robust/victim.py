@@ -97,23 +97,21 @@ def finished(out):
 def serve():
     from tqdm import tqdm
 
-    import analysis.report
-    import analysis.summary  # noqa: F401
     import cli
-    import engine.subject
-    import runs.checks
-    import runs.gates
-    from commandline.options import DEMO_DATA, DEMO_MODEL
+    import voicepatch.report.summary  # noqa: F401
     from pairs import build_pairs, load_dataset
+    from voicepatch.engine import subject as subject_module
+    from voicepatch.paths import DEMO_DATA, DEMO_MODEL
+    from voicepatch.runs import checks, preflight
 
     tqdm.set_lock(threading.RLock())  # its own is shared by all forked processes: a killed one may hold it for ever
-    subject = engine.subject.load_subject(DEMO_MODEL, device="cpu")
+    subject = subject_module.load_subject(DEMO_MODEL, device="cpu")
     for pair in build_pairs(load_dataset(DEMO_DATA).clips, "prosody", MOST_PAIRS).pairs:
         for clip in (pair.a, pair.b):
             subject.clips.frames(clip)
-    engine.subject.load_subject = lambda *_, **__: subject
+    subject_module.load_subject = lambda *_, **__: subject
     # The checks are gone through, but what they compute is not what is tried here.
-    runs.gates.N_CHECK_CLIPS = runs.checks.N_ENGINE_PAIRS = 1
+    preflight.N_CHECK_CLIPS = checks.N_ENGINE_PAIRS = 1
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
@@ -135,7 +133,7 @@ def child(cli, job):
     os.dup2(output, 1)
     os.dup2(output, 2)
     if not job["figures"]:
-        from commandline import showing
+        from voicepatch.commandline import showing
 
         showing.summary = showing.report = lambda *_: None
     if job["limit"]:

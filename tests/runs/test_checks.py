@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine import engine as engine_module
-from engine import fused
-from engine.engine import Engine, Readouts
-from engine.sites import Tracked
 from interventions import intervention, load_intervention
-from models.speech_lm import ClipInput
 from pairs import build_pairs
-from runs import checks
-from runs.job import make_job
+from voicepatch.engine import engine as engine_module
+from voicepatch.engine import fused
+from voicepatch.engine.engine import Engine, Readouts
+from voicepatch.engine.sites import Tracked
+from voicepatch.models.speech_lm import ClipInput
+from voicepatch.runs import checks
+from voicepatch.runs.job import make_job
 
 
 def with_engine(subject, name):
@@ -93,7 +93,7 @@ def test_a_prompt_that_differs_between_clips_fails_the_ceiling(demo, clips, monk
 
 
 def test_not_a_number_is_as_far_as_can_be_from_any_number():
-    assert checks._distance(torch.tensor([torch.nan, 0.0]), torch.zeros(2)) > 1e38
+    assert checks.largest_difference(torch.tensor([torch.nan, 0.0]), torch.zeros(2)) > 1e38
 
 
 class TestEngineCheck:

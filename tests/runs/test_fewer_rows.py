@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from commandline.options import DEMO_MODEL
-from errors import UserError
 from interventions import load_intervention, load_subject
 from pairs import PairSample, build_pairs
-from runs.directory import RunDir
-from runs.experiment import run_experiment
-from runs.pair_loop import run_pairs
-from runs.place import Local
-from runs.settings import Settings
+from voicepatch.errors import UserError
+from voicepatch.paths import DEMO_MODEL
+from voicepatch.runs.executor import LocalExecutor
+from voicepatch.runs.experiment import run_experiment
+from voicepatch.runs.pair_loop import run_pairs
+from voicepatch.store.directory import RunDir
+from voicepatch.types.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def pairs(demo_data):
 
 
 def records(subject, pairs, said):
-    return list(run_pairs(subject, load_intervention("noise"), pairs, say=said.append))
+    return list(run_pairs(subject, load_intervention("noise"), pairs, log=said.append))
 
 
 def tight(subject, rows, error):
@@ -58,7 +58,7 @@ def test_the_checks_before_a_run_are_done_in_parts_too(demo_data, pairs, tmp_pat
     report = build_pairs(demo_data.clips, "prosody", 3).report
     sample, settings = PairSample(pairs, report), Settings("prosody", max_pairs=3)
     run_experiment(
-        Local(subject), demo_data, RunDir(tmp_path), load_intervention("patch"), sample, settings, said.append
+        LocalExecutor(subject), demo_data, RunDir(tmp_path), load_intervention("patch"), sample, settings, said.append
     )
     assert (
         any("--max-rows 2" in line for line in said) and RunDir(tmp_path).config()["experiments"]["prosody"]["finished"]

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from errors import UserError
 from interventions import intervention, load_intervention
-from models.labels import LABELS
 from pairs import PairSample, build_pairs
-from runs.pair_loop import run_pairs
-from runs.sweep import option_values
+from voicepatch.errors import UserError
+from voicepatch.runs.pair_loop import run_pairs
+from voicepatch.runs.sweep import option_values
+from voicepatch.types.task import default_task
+
+LABELS = default_task().labels
 
 FIELDS = [
     *("pair_id", "clip_a", "clip_b", "layer", "target", "pred_base", "pred_patch", "eligible"),
@@ -100,12 +102,12 @@ def test_an_option_without_values_takes_all_that_the_model_has(demo, pairs):
     [
         ({"head": 99}, "--head 99: the model has 0-"),
         ({"head": (1, 1)}, "each value once"),
-        ({"alpha": 0}, "a dose is in"),
+        ({"alpha": 0}, r"--alpha 0: is not in \(0, 1\]"),
         ({"k": 3}, "takes no such option"),
-        ({"head": "0"}, "--head 0: is no whole number"),
-        ({"head": 0.5}, "--head 0.5: is no whole number"),
-        ({"head": True}, "--head True: is no whole number"),
-        ({"alpha": "1"}, "--alpha 1: is no number"),
+        ({"head": "0"}, "--head 0: is not a whole number"),
+        ({"head": 0.5}, "--head 0.5: is not a whole number"),
+        ({"head": True}, "--head True: is not a whole number"),
+        ({"alpha": "1"}, "--alpha 1: is not a number"),
     ],
 )
 def test_an_option_that_the_model_or_the_experiment_does_not_have_is_refused(demo, pairs, options, expected):
@@ -120,13 +122,13 @@ def test_a_value_that_an_experiment_does_not_take_is_refused_before_any_pair(dem
         raise AssertionError("it was run")
 
     for option, value, expected in (
-        ("where", "Start", "--where Start: is none of start, end"),
-        ("where", ("start", "End"), "--where End: is none of start, end"),
-        ("scale", "much", "--scale much: is no number"),
-        ("name", "a\0b", "--name a\\x00b: has a control character"),
-        ("name", "\ud800", "--name \\ud800: has a control character"),
-        ("name", 1, "--name 1: is no text"),
-        ("on", 1, "--on 1: is no True or False"),
+        ("where", "Start", "--where Start: is not one of start, end"),
+        ("where", ("start", "End"), "--where End: is not one of start, end"),
+        ("scale", "much", "--scale much: is not a number"),
+        ("name", "a\0b", "--name a\\x00b: contains a control character"),
+        ("name", "\ud800", "--name \\ud800: contains a control character"),
+        ("name", 1, "--name 1: is not text"),
+        ("on", 1, "--on 1: is not True or False"),
     ):
         with pytest.raises(UserError) as caught:
             next(run_pairs(demo, idea, pairs[:1], options={option: value}))
@@ -152,7 +154,7 @@ def test_a_function_that_another_decorator_was_put_over_is_told_so(demo, pairs):
 def test_what_runs_as_it_is_written_is_said_once(demo, pairs):
     said = []
     window = load_intervention("window")
-    list(run_pairs(demo, window, pairs[:2], layers=[3], options={"alpha": 0.5}, say=said.append))
+    list(run_pairs(demo, window, pairs[:2], layers=[3], options={"alpha": 0.5}, log=said.append))
     (line,) = said
     assert line.startswith("window runs as it is written, a trace a layer, which is slower: interventions/window.py:")
 
@@ -175,10 +177,10 @@ def test_resampled_pairs_of_equal_length_give_the_records_of_cut_ones(demo, demo
 
 
 def test_a_notebook_needs_four_calls_for_a_table(demo):
-    from analysis.metrics import layer_metrics
-    from commandline.options import DEMO_DATA, DEMO_MODEL
     from interventions import load_intervention, load_subject, run_table
     from pairs import build_pairs, load_dataset
+    from voicepatch.analysis.layer_metrics import layer_metrics
+    from voicepatch.paths import DEMO_DATA, DEMO_MODEL
 
     subject = load_subject(DEMO_MODEL)
     data = load_dataset(DEMO_DATA)

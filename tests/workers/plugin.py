@@ -4,9 +4,9 @@ import os
 import signal
 import time
 
-from errors import UserError
 from interventions.patch import patch
-from registry.intervention import intervention
+from voicepatch.errors import UserError
+from voicepatch.registry.intervention import intervention
 
 
 @intervention
@@ -23,7 +23,7 @@ def slow(lm, pair, layer):
     """It takes its time in workers, so that a short list is not done before something happens to them."""
     time.sleep(float(os.environ.get("TEST_PAUSE", 0)))
     if os.environ.get("TEST_SHIPPED"):  # set for the nodes of a cluster: they must not read the code where it lies here
-        import engine
+        import voicepatch.engine as engine
 
         if "runtime_resources" not in engine.__file__:
             raise UserError(f"the code is read from {engine.__file__}")

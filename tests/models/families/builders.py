@@ -17,8 +17,6 @@ import transformers as hf
 from safetensors.torch import save_file
 from torch import nn
 
-from models.granite_speech import log_mel_pairs
-from models.speech_lm import ClipInput
 from tests.models.families.tiny import (
     HIDDEN,
     N_LAYERS,
@@ -28,6 +26,8 @@ from tests.models.families.tiny import (
     write_model,
     write_tokenizer,
 )
+from voicepatch.models.granite_speech import log_mel_pairs
+from voicepatch.models.speech_lm import ClipInput
 
 IM = ("<|im_start|>", "<|im_end|>")
 RATE = {"sampling_rate": 16_000, "return_tensors": "pt", "return_attention_mask": True}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.pair_input import align
-from models.speech_lm import join, load_speech_lm
 from tests.models.families.builders import BUILDERS
+from voicepatch.engine.pair_input import align
+from voicepatch.models.speech_lm import join, load_speech_lm
 
 
 def sound(seconds, seed):

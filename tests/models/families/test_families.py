@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from engine.engine import Engine
-from engine.textbook import hooked
-from registry.catalogue import load_intervention
 from tests.models.families.conftest import sound
 from tests.models.families.tiny import N_LAYERS
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.textbook import hooked
+from voicepatch.registry.catalogue import load_intervention
 
 SECONDS = (0.025, 0.11, 0.5, 1, 3.3, 10, 29.99, 30, 30.5, 61)
 NOISE = 2e-5

@@ -10,14 +10,16 @@ from click.testing import CliRunner
 from transformers.audio_utils import mel_filter_bank
 
 from cli import cli
-from models.families import FAMILIES
-from models.granite_speech import log_mel_pairs
-from models.mel import read_extractor
-from models.speech_lm import PROMPT
-from models.tekken import Tekken
 from tests.models.families.builders import write_tekken
 from tests.models.families.conftest import sound
 from tests.models.families.tiny import N_LAYERS
+from voicepatch.models.family import declared_families
+from voicepatch.models.granite_speech import log_mel_pairs
+from voicepatch.models.mel import read_extractor
+from voicepatch.models.tekken import Tekken
+from voicepatch.types.task import default_task
+
+QUESTION = default_task().question
 
 
 @pytest.mark.parametrize("seconds", [0.025, 0.5, 1.01])
@@ -95,9 +97,9 @@ def call(*args, status=0):
 @pytest.mark.parametrize("name", ["Voxtral", "Qwen2-Audio"])
 def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(made, clips, tmp_path, monkeypatch, name):
     monkeypatch.setattr(
-        "commandline.showing.summary", lambda *args: None
+        "voicepatch.commandline.showing.summary", lambda *args: None
     )  # figures of two pairs are no concern of this test
-    monkeypatch.setattr("commandline.showing.report", lambda *args: None)
+    monkeypatch.setattr("voicepatch.commandline.showing.report", lambda *args: None)
     speech, run = made(name).speech, tmp_path / "run"
     options = ("patch", "--kind", "prosody", "--model", made(name).tiny.folder, "--data", clips, "--device", "cpu")
     output = call(*options, "--out", run)
@@ -114,7 +116,7 @@ def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(ma
     call(*options, "--out", run)
     assert records.read_text() == whole
 
-    spoken = {"system": speech.prompt.system, "user": PROMPT, "text": speech.prompt.text}
+    spoken = {"system": speech.prompt.system, "user": QUESTION, "text": speech.prompt.text}
     assert settings["prompt"] == spoken | ({"span": speech.prompt.span} if speech.prompt.span else {})
     spans = json.loads((run / "sanity_check_audio_span.json").read_text())
     assert spans["passed"] and "directly beside it" in spans["held_against"]
@@ -123,7 +125,7 @@ def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(ma
 
 def test_the_families_are_listed_with_their_licences():
     output = call("models")
-    for family in FAMILIES:
+    for family in declared_families():
         assert all(word in output for word in (family.name, family.licence, *family.hub_ids))
 
 

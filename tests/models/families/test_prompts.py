@@ -5,18 +5,20 @@ import shutil
 
 import pytest
 
-from models.speech_lm import PROMPT
 from tests.models.families.builders import BUILDERS
 from tests.models.families.conftest import load
 from tests.models.families.tiny import write_tokenizer
+from voicepatch.types.task import default_task
+
+QUESTION = default_task().question
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_the_question_is_asked_verbatim_around_one_sound(made, name):
     speech = made(name).speech
     prompt, decode = speech.prompt, speech.tokenizer.convert_ids_to_tokens
-    assert prompt.text.count(PROMPT) == 1 and (prompt.system or "") in prompt.text
-    question = speech.tokenizer.encode(PROMPT, add_special_tokens=False)
+    assert prompt.text.count(QUESTION) == 1 and (prompt.system or "") in prompt.text
+    question = speech.tokenizer.encode(QUESTION, add_special_tokens=False)
     starts = [i for i in range(len(prompt.after)) if prompt.after[i : i + len(question)] == question]
     assert len(starts) == 1
     for token, there in zip(prompt.borders, (prompt.before[-1:], prompt.after[:1]), strict=True):
@@ -37,7 +39,7 @@ def test_the_folders_own_template_writes_the_turn(copy, file):
     (folder / file).write_text(template if file.endswith("jinja") else json.dumps({"chat_template": template}))
     assert load(folder).prompt.text == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nListen: "
-        f"<|audio_bos|><|AUDIO|><|audio_eos|>{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+        f"<|audio_bos|><|AUDIO|><|audio_eos|>{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -134,7 +136,7 @@ def test_dropout_moves_no_familys_turn(copy, made, name):
 
 @pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
 def test_a_template_without_end_is_named_for_every_file_that_may_hold_it(copy, refused, monkeypatch, file):
-    monkeypatch.setattr("models.bounded.SECONDS", 1)
+    monkeypatch.setattr("voicepatch.models.bounded.SECONDS", 1)
     folder, endless = copy("Qwen2-Audio"), "{% for i in range(10**5) %}" * 4 + "{% endfor %}" * 4 + saying("x")
     path = folder / file
     config = json.loads(path.read_text()) if path.exists() else {}
@@ -144,7 +146,7 @@ def test_a_template_without_end_is_named_for_every_file_that_may_hold_it(copy, r
 
 
 def test_a_pattern_without_end_in_mistrals_file_is_named(copy, refused, monkeypatch):
-    monkeypatch.setattr("models.bounded.SECONDS", 1)
+    monkeypatch.setattr("voicepatch.models.bounded.SECONDS", 1)
     path = copy("Voxtral") / "tekken.json"
     content = json.loads(path.read_text())
     content["config"]["pattern"] = r"(.|..|...)+(?!.|$)|\w+"

@@ -5,17 +5,19 @@ from itertools import product
 
 import pytest
 
-from pairs.corpora import CORPORA, recognise
+from pairs.corpora import recognise
+from pairs.corpora.corpus import declared_corpora
 from pairs.corpora.read import read_corpus
 from tests.pairs.corpora import names
+from voicepatch.types.task import default_task
 
-BY_NAME = {corpus.name: corpus for corpus in CORPORA}
+BY_NAME = {corpus.name: corpus for corpus in declared_corpora()}
 FIT = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def read(tree):
     corpus = recognise(tree)
-    return (*read_corpus(tree, corpus), corpus)
+    return (*read_corpus(tree, corpus, default_task()), corpus)
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
 from pairs import dataset_hash, dataset_identity, load_dataset
-from pairs.corpora import CORPORA, recognise
+from pairs.corpora import recognise
+from pairs.corpora.corpus import declared_corpora
 from pairs.corpora.read import read_corpus
 from pairs.corpora.tree import walk
 from tests.pairs.corpora import names
+from voicepatch.errors import UserError
+from voicepatch.types.task import default_task
 
 ACTOR = [path for path in names.ravdess() if path.startswith("Actor_07/")]
 
 
 def read(paths, **sizes):
     tree = names.tree(paths, **sizes)
-    return read_corpus(tree, recognise(tree))
+    return read_corpus(tree, recognise(tree), default_task())
 
 
 def refused(path, *words):
@@ -114,7 +116,7 @@ def test_no_name_is_that_of_two_corpora():
     samples += ["0011_000351.wav", "03a01Wa.wav"]
     for sample in samples:
         stem = sample.rpartition("/")[2][:-4]
-        assert sum(bool(corpus.pattern.fullmatch(stem)) for corpus in CORPORA) == 1, sample
+        assert sum(bool(corpus.pattern.fullmatch(stem)) for corpus in declared_corpora()) == 1, sample
 
 
 # --- on disk

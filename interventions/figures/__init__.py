@@ -1,0 +1,1 @@
+"""Figures and tables of single experiments, a module for each."""

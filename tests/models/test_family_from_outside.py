@@ -1,0 +1,335 @@
+"""A family from outside: declared in a file of the user's, or a model that is passed to `load_subject`."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cli import cli
+from pairs import build_pairs
+from tests.models.toy_speech import CONFIG, write_toy
+from voicepatch.engine.subject import load_subject
+from voicepatch.errors import BAD_USAGE, CHECK_FAILED, UserError
+from voicepatch.models.families import family_of
+from voicepatch.models.family import families, family
+from voicepatch.registry.catalogue import add_plugin, load_intervention, reset_plugins
+from voicepatch.registry.plugins import import_file
+from voicepatch.runs.executor import LocalExecutor
+from voicepatch.runs.model_contract import model_check
+from voicepatch.runs.pair_loop import run_table
+from voicepatch.runs.preflight import run_checks
+from voicepatch.store.directory import RunDir
+from voicepatch.types.task import Task, default_task
+
+
+@pytest.fixture(autouse=True)
+def with_gradients():
+    """Models are made and run as outside of tests."""
+    with torch.inference_mode(False):
+        yield
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """The documentation's plugin, imported, and its checkpoint."""
+    plugin, checkpoint = write_toy(tmp_path)
+    add_plugin(plugin)
+    yield import_file(plugin), checkpoint
+    reset_plugins()
+
+
+@pytest.fixture
+def forgotten():
+    """What a test declares in this file is forgotten after it."""
+    known = dict(families._found)
+    yield
+    families._found = known
+
+
+def test_the_familys_checkpoint_is_recognised_and_measured(toy, demo_data):
+    _, checkpoint = toy
+    subject = load_subject(checkpoint, device="cpu")
+    assert (subject.family.name, subject.family.frames_per_second) == ("Toy", 25)
+    identity = LocalExecutor(subject).identity()
+    assert identity["model"] == {
+        "name": "toy",
+        "sha256": subject.sha256,
+        "n_layers": 4,
+        "hidden_size": 32,
+        "family": "Toy",
+        "frames_per_second": 25,
+    }
+    pairs = build_pairs(demo_data.clips, "prosody", max_pairs=2, seed=42).pairs
+    table = run_table(subject, load_intervention("patch"), pairs)
+    assert len(table) == 2 * 4
+    last = table[table["layer"] == 3]
+    assert (last["delta_logit_target"] == 0).all()  # the last layer changes nothing behind the span
+    assert (table[table["layer"] == 0]["delta_logit_target"] != 0).all()
+
+
+def test_a_model_that_is_loaded_already_is_measured_alike(toy, demo_data):
+    module, checkpoint = toy
+    loaded, passed = load_subject(checkpoint, device="cpu"), load_subject(model=module.Toy(CONFIG))
+    clip = demo_data.clips[0]
+    assert torch.equal(loaded.clips.unpatched(clip).logits, passed.clips.unpatched(clip).logits)
+    assert passed.name == passed.family.name == "Toy" and passed.family.frames_per_second is None
+    assert LocalExecutor(passed).identity()["model"]["frames_per_second"] is None
+    assert model_check(passed, demo_data.clips[:2])["passed"]
+    other = module.Toy(CONFIG)
+    other.encoder.weight.data[0, 0] += 1
+    assert load_subject(model=other).sha256 != passed.sha256 == load_subject(model=module.Toy(CONFIG)).sha256
+
+
+def test_every_file_of_the_checkpoint_and_the_code_is_hashed(toy):
+    module, checkpoint = toy
+
+    def sha256():
+        return load_subject(checkpoint, device="cpu").sha256
+
+    first = sha256()
+    (checkpoint / "weights.bin").write_bytes(b"1")
+    second = sha256()
+    (checkpoint / "weights.bin").write_bytes(b"2")
+    third = sha256()
+    path = checkpoint.parent / "toy.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\nX = 1\n", encoding="utf-8")
+    assert len({first, second, third, sha256()}) == 4
+
+
+def refused(call, *words, status):
+    with pytest.raises(UserError) as error:
+        call()
+    assert error.value.status == status
+    assert not [word for word in words if word not in str(error.value)], str(error.value)
+
+
+def test_what_is_no_model_is_refused_by_its_file(toy, monkeypatch):
+    module, checkpoint = toy
+    monkeypatch.delattr(module.Toy, "n_audio")
+    refused(lambda: load_subject(checkpoint), "toy.py", "n_audio", status=1)
+    refused(lambda: load_subject(model=module.Toy(CONFIG)), "toy.py", "n_audio", status=1)
+    refused(lambda: load_subject(), "load_subject", status=BAD_USAGE)
+    (checkpoint / "config.json").write_text(json.dumps({"model_type": "toy_speech"}))
+    refused(lambda: load_subject(checkpoint), "toy.py", "KeyError", "decoder", status=1)
+
+
+def test_a_declaration_that_cannot_be_used_is_refused_by_its_line(toy, forgotten):
+    def load(folder, device, dtype):
+        """Qwen2-Audio: another one."""
+
+    def nameless(folder, device, dtype):
+        pass
+
+    me = "test_family_from_outside.py"
+    refused(lambda: family(model_type="new")(load), me, "Qwen2-Audio", "families/qwen2_audio.py", status=BAD_USAGE)
+    refused(lambda: family(model_type="new", hears="30 s")(load), me, "hears=", status=BAD_USAGE)
+    refused(lambda: family()(load), me, "recognises=", status=BAD_USAGE)
+    refused(lambda: family(model_type="new")(nameless), me, "docstring", status=BAD_USAGE)
+
+
+def test_of_families_that_recognise_one_config_none_is_used(toy, forgotten):
+    @family(model_type="toy_speech", recognises=lambda config: "llm_config" in config)
+    def load(folder, device, dtype):
+        """Other: another one."""
+
+    me = "test_family_from_outside.py"
+    refused(lambda: family_of({"model_type": "toy_speech"}), "Toy", "toy.py", "Other", me, status=1)
+    refused(lambda: family_of({"llm_config": {}}), "OpenS2S", "families/opens2s.py", "Other", me, status=1)
+
+
+def test_a_family_may_be_declared_in_a_notebook_and_again(forgotten):
+    for engines in (("stepwise",), ("sweep",)):
+
+        def load(folder, device, dtype):
+            """Mine: a family of a cell."""
+
+        family(model_type="mine", engines=engines)(load)
+        assert family_of({"model_type": "mine"}).engines == engines
+
+
+# --- the contract
+
+
+def sound(toy):
+    """Nothing is broken."""
+
+
+def reference(toy):
+    toy.reference = lambda waveform: torch.ones(128)
+
+
+def causality(toy):
+    """Each block adds a little of what the next position has."""
+    for block in toy.llm.model.layers:
+        block.register_forward_hook(lambda block, inputs, output: output + 0.1 * output.roll(-1, 1))
+
+
+def embeddings(toy):
+    """A block adds the embeddings once more, past the residual stream."""
+    kept = {}
+
+    def keep(module, args, kwargs):
+        kept["embeds"] = kwargs["inputs_embeds"].clone()
+
+    toy.llm.model.register_forward_pre_hook(keep, with_kwargs=True)
+    toy.llm.model.layers[2].register_forward_hook(lambda block, inputs, output: output + kept["embeds"])
+
+
+def engine(toy):
+    """Positions begin at 0 again behind recorded keys and values."""
+
+    def restart(module, args, kwargs):
+        n = kwargs["inputs_embeds"].shape[1]
+        return args, kwargs | {"position_ids": torch.arange(n)[None]}
+
+    toy.llm.model.register_forward_pre_hook(restart, with_kwargs=True)
+
+
+def span(toy):
+    """The second of the frames is a token of text."""
+    encode = toy.encode
+    toy.encode = lambda features: torch.cat([encode(features)[:1], toy.embed([3]), encode(features)[2:]])
+
+
+@pytest.mark.parametrize("broken", [sound, reference, causality, embeddings, engine, span])
+def test_a_family_that_breaks_one_rule_fails_that_check_alone(toy, demo_data, tmp_path, broken):
+    module, _ = toy
+    model = module.Toy(CONFIG)
+    broken(model)
+    # Recorded keys and values are not exact either where a decoder looks ahead or reads the embeddings again.
+    how = "stepwise" if broken in (causality, embeddings) else "auto"
+    subject = load_subject(model=model, engine=how)
+    report = model_check(subject, demo_data.clips[:2])
+    failed = [check["name"] for check in report["checks"] if not check["passed"]]
+    assert failed == ([] if broken is sound else [broken.__name__])
+    assert report["passed"] == (not failed)
+
+    run = RunDir(tmp_path / "run")
+    if not failed:
+        run_checks(subject, demo_data, run, 42, range(4), lambda line: None)
+    else:
+        check = lambda: run_checks(subject, demo_data, run, 42, range(4), lambda line: None)  # noqa: E731
+        refused(check, "toy.py", "sanity_check_model.json", status=CHECK_FAILED)
+    assert json.loads((run.path / "sanity_check_model.json").read_text())["passed"] == (not failed)
+
+
+def test_text_in_the_span_is_accepted_where_the_family_says_so(toy, demo_data):
+    module, _ = toy
+    model = module.Toy(CONFIG)
+    span(model)
+    model.prompt = module.Prompt(**vars(model.prompt) | {"span": "a separator after the first frame"})
+    report = model_check(load_subject(model=model), demo_data.clips[:2])
+    assert report["passed"] and "a separator after the first frame" in report["checks"][-1]["text"]
+
+
+def test_the_models_own_reference_is_compared_with(toy, demo_data):
+    module, _ = toy
+    model = module.Toy(CONFIG)
+
+    def own(waveform):
+        frames = model.encode(model.features(waveform))
+        text = [model.embed(ids) for ids in (model.prompt.before, model.prompt.after)]
+        return model.llm(inputs_embeds=torch.cat([text[0], frames, text[1]])[None]).logits[0, -1]
+
+    model.reference = own
+    check = model_check(load_subject(model=model), demo_data.clips[:2])["checks"][0]
+    assert check["passed"] and check["max_abs_logit_difference"] < 1e-5
+
+
+def test_auto_takes_the_fastest_engine_that_the_family_declares(toy, forgotten):
+    module, checkpoint = toy
+
+    for engines, expected in ((("stepwise", "sweep"), "sweep"), (("stepwise",), "stepwise")):
+        families.forget(checkpoint.parent / "toy.py")
+        family(model_type="toy_speech", engines=engines)(module.load)
+        assert load_subject(checkpoint).engine.name == expected
+    assert load_subject(checkpoint, engine="tail").engine.name == "tail"
+
+
+TWO = Task(name="two", question="Is this happy or sad?", labels=("happy", "sad"))
+
+
+def test_a_family_that_takes_the_question_is_asked_any_task(toy, tmp_path):
+    _, checkpoint = toy
+    plugin = tmp_path / "toy.py"
+    for old, new in (
+        ("QUESTION = default_task().question\n", ""),
+        ("def __init__(self, config):", "def __init__(self, config, QUESTION):"),
+        ("def load(folder, device, dtype):", "def load(folder, device, dtype, question):"),
+        ('["decoder"])', '["decoder"], question)'),
+    ):
+        text = plugin.read_text(encoding="utf-8")
+        assert old in text
+        plugin.write_text(text.replace(old, new), encoding="utf-8")
+    import_file(plugin)
+    subject = load_subject(checkpoint, device="cpu", task=TWO)
+    assert subject.model.prompt.text == f"Listen: <sound>{TWO.question}" and not subject.warnings
+    assert subject.labels.labels == TWO.labels
+    assert default_task().question in load_subject(checkpoint, device="cpu").model.prompt.text
+
+
+def test_a_family_that_does_not_take_the_question_is_refused_for_another_task(toy):
+    module, checkpoint = toy
+    refused(lambda: load_subject(checkpoint, task=TWO), "task two", "`question`", status=1)
+    refused(lambda: load_subject(model=module.Toy(CONFIG), task=TWO), "task two", status=1)
+
+
+def test_a_prompt_without_the_default_question_is_a_warning_that_the_run_stores(toy, monkeypatch):
+    module, checkpoint = toy
+    monkeypatch.setattr(module, "QUESTION", "happy.")
+    subject = load_subject(checkpoint, device="cpu")
+    assert "does not hold the question of task emotion" in subject.warnings[0]
+    assert LocalExecutor(subject).identity()["prompt"]["warnings"] == list(subject.warnings)
+    monkeypatch.setattr(module, "QUESTION", TWO.question)
+    assert not load_subject(checkpoint, task=TWO).warnings  # it asks the task's question by itself
+
+
+# --- from the command line
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A function that runs a command with the documentation's plugin, and gives what it prints."""
+    plugin, checkpoint = write_toy(tmp_path)
+
+    def run(*words, status=0):
+        reset_plugins()
+        result = CliRunner().invoke(cli, [*map(str, words), "--plugin", str(plugin)])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    run.plugin, run.checkpoint = plugin, checkpoint
+    yield run
+    reset_plugins()
+
+
+def test_a_plugins_family_is_listed_checked_and_measured(call, tmp_path):
+    listed = call("models")
+    assert "Toy: a linear encoder and a small random Qwen3 decoder" in listed and str(call.plugin) in listed
+    assert "Qwen2-Audio" in listed
+
+    options = ("--model", call.checkpoint, "--device", "cpu", "--out", tmp_path / "run")
+    assert "all checks passed" in call("check", *options)
+    assert json.loads((tmp_path / "run" / "sanity_check_model.json").read_text())["passed"]
+    call("patch", "--kind", "prosody", "--max-pairs", 2, *options)
+    config = json.loads((tmp_path / "run" / "patching_config.json").read_text())
+    assert (config["model"]["family"], config["model"]["n_layers"]) == ("Toy", 4)
+    assert len((tmp_path / "run" / "patching_records_prosody.jsonl").read_text().splitlines()) == 2 * 4
+
+    call.plugin.write_text(call.plugin.read_text().replace("manual_seed(0)", "manual_seed(1)"))
+    line = call("patch", "--kind", "semantic", "--max-pairs", 2, *options, status=1).strip().splitlines()[-1]
+    assert line.startswith("error: ") and "model" in line  # another code is another model
+
+
+def test_a_check_that_fails_ends_with_status_3_and_the_familys_file(call, tmp_path):
+    text = call.plugin.read_text()
+    call.plugin.write_text(text.replace("return self.encoder(features)", "return self.embed(range(len(features)))"))
+    output = call("check", "--model", call.checkpoint, "--out", tmp_path / "run", status=CHECK_FAILED)
+    line = output.strip().splitlines()[-1]
+    assert line.startswith("error: check failed") and f"{call.plugin}:" in line and "embeddings of text" in line
+
+
+def test_a_checkpoint_of_a_plugins_family_needs_the_plugin(call, tmp_path):
+    result = CliRunner().invoke(cli, ["check", "--model", str(call.checkpoint), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 1 and "toy_speech" in result.output and "--plugin" in result.output

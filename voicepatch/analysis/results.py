@@ -1,0 +1,181 @@
+"""The experiments of a run that hold together, read once by the one reader, and what follows from their records.
+
+    results = Results(Path("results/RUN"))
+    prosody = results.experiment("prosody")     # UserError where its files do not hold together
+    prosody.metrics, prosody.hand_over
+
+Nothing here comes from a table that was written before: metrics and statistics are computed from the records.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from voicepatch.analysis.comparable import control_differences
+from voicepatch.analysis.contrasts import contrast_with_control
+from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.hand_over import hand_over
+from voicepatch.analysis.metrics import Metric
+from voicepatch.errors import UserError
+from voicepatch.store.experiment import read_experiment
+from voicepatch.store.lock import writer
+from voicepatch.store.reading import read_config, read_document
+from voicepatch.types.clip import Clip
+from voicepatch.types.task import task_of
+
+Made = TypeVar("Made")
+# What a run recorded of its data -> its clips by id, or none and the reason.
+ClipFinder = Callable[[dict[str, Any]], tuple[Mapping[str, Clip], str]]
+KINDS = ("prosody", "semantic")
+REPORTS = {
+    "tokens": "tokenization_report.json",
+    "spans": "sanity_check_audio_span.json",
+    "silent": "sanity_check_self_patch.json",
+    "engines": "sanity_check_engine.json",
+    "sounds": "sanity_check_sounds.json",
+    "construction": "pair_construction_report.json",
+}
+
+
+def no_clips(data: dict[str, Any]) -> tuple[Mapping[str, Clip], str]:
+    """The `ClipFinder` that looks for none."""
+    return {}, "The data were not looked for when this page was made, so it has no texts and no sound."
+
+
+class Results:
+    """A run directory; each experiment is read when it is first asked for, and kept.
+
+    `before` are earlier results of the same run, by the process that writes there; its finished experiments but `done`
+    are not read again. `metrics` are measured beside the built-in ones, and `find_clips` finds the run's clips.
+    `UserError` where the run's configuration, or a report of its checks, is damaged.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        before: "Results | None" = None,
+        done: str = "",
+        metrics: Sequence[Metric] = (),
+        find_clips: ClipFinder = no_clips,
+    ):
+        self.run, self.config = run, read_config(run)
+        self.further_metrics, self._find_clips = tuple(metrics), find_clips
+        if not self.config.get("experiments"):
+            raise _holds_nothing(run)
+        self.task = task_of(self.config["task"])
+        self.documents = {part: read_document(run / file) for part, file in REPORTS.items()}
+        self._read: dict[str, ExperimentResults | UserError] = {}
+        for name, one in (before._read if before else {}).items():
+            if name != done and isinstance(one, ExperimentResults) and one.finished:
+                self._read[name] = one
+        self._hand_over: dict[str, dict[str, Any]] = {}
+        self._contrasts: dict[str, pd.DataFrame] = {}
+        self._made: dict[tuple[Callable, tuple], Any] = {}
+
+    def once(self, make: "Callable[..., Made]", *of: Any) -> Made:
+        """What `make(results, *of)` gives, made once: figures, and the tables behind them."""
+        if (make, of) not in self._made:
+            self._made[make, of] = make(self, *of)
+        return self._made[make, of]
+
+    @cached_property
+    def clips(self) -> tuple[Mapping[str, Clip], str]:
+        """The clips that the run was made from, by id; or none, and a sentence that says why."""
+        return self._find_clips(self.config["data"])
+
+    @property
+    def names(self) -> list[str]:
+        """The experiments begun, in order."""
+        return list(self.config["experiments"])
+
+    def experiment(self, name: str) -> ExperimentResults:
+        """An experiment of the run; `UserError` where its files do not hold together."""
+        if name not in self._read:
+            try:
+                stored = read_experiment(self.run, self.config, name)
+                self._read[name] = ExperimentResults(stored, self.task.labels, self.further_metrics)
+            except UserError as error:
+                self._read[name] = error
+        found = self._read[name]
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    @property
+    def refused(self) -> dict[str, UserError]:
+        """The experiments whose files do not hold together, with the reason."""
+        refused = {}
+        for name in self.names:
+            try:
+                self.experiment(name)
+            except UserError as error:
+                refused[name] = error
+        return refused
+
+    @property
+    def believed(self) -> list[ExperimentResults]:
+        """The experiments whose files hold together, in the order in which they were begun."""
+        refused = self.refused
+        return [self.experiment(name) for name in self.names if name not in refused]
+
+    def main(self, kind: str) -> ExperimentResults | None:
+        """The main experiment of a kind of pair, where it is finished and one curve."""
+        mine = [one for one in self.believed if one.is_main and one.kind == kind and one.is_curve]
+        return mine[0] if mine else None
+
+    def controls(self, kind: str) -> tuple[list[ExperimentResults], dict[str, str]]:
+        """The finished controls of a kind that ran as its main experiment did; and the others, with what differs."""
+        main, alike, others = self.main(kind), [], {}
+        if main is None:
+            return [], {}
+        for one in self.believed:
+            if one.settings["control"] and one.kind == kind and one.finished and one.records is not None:
+                found = control_differences(main, one)
+                if found:
+                    others[one.name] = "; ".join(found)
+                else:
+                    alike.append(one)
+        return alike, others
+
+    def contrast(self, control: ExperimentResults) -> pd.DataFrame:
+        """Main experiment − one of `controls`, by layer; see `analysis.contrasts`."""
+        if control.name not in self._contrasts:
+            sides = self.main(control.kind).side, control.side
+            column = control.judged_by.removesuffix("_rate")
+            self._contrasts[control.name] = contrast_with_control(*sides, column, control.seed)
+        return self._contrasts[control.name]
+
+    def hand_over(self, kind: str) -> dict[str, Any] | None:
+        """The hand-over layers of a main experiment that is one curve; see `analysis.hand_over`."""
+        main = self.main(kind)
+        if main is not None and kind not in self._hand_over:
+            alike, _ = self.controls(kind)
+            suffix = next(((c.records, c.pairs) for c in alike if self._writes_suffix(c, main)), None)
+            self._hand_over[kind] = hand_over(main.records, main.pairs, suffix, main.seed)
+        return self._hand_over.get(kind)
+
+    def _writes_suffix(self, control: ExperimentResults, main: ExperimentResults) -> bool:
+        spans = self.documents["spans"]
+        if not spans:
+            return False
+        clip = spans["clips"][0]  # the question is the same for every clip, so the suffix is as long
+        return control.writes_suffix_of(main, clip["n_input_ids"] - clip["span_end"])
+
+
+def _holds_nothing(run: Path) -> UserError:
+    by = writer(run)
+    if by:
+        return UserError(f"{run}: holds no experiment yet; {by} is writing there, try again when it has begun")
+    return UserError(f"{run}: holds no experiment; name a run directory that `patch` or `control` made")
+
+
+def left_out(results: Results) -> list[str]:
+    """What was not joined with a main experiment since it ran in another way, a line each."""
+    lines = []
+    for kind in KINDS:
+        _, others = results.controls(kind)
+        lines += [f"{name} is in no figure or contrast with {kind}: {why}" for name, why in others.items()]
+    return lines

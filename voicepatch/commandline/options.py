@@ -1,0 +1,112 @@
+"""The options that commands share, made from the declarations of the settings.
+
+    @cli.command()
+    @experiment_options
+    def check(**options): ...            # every option that is not given is None
+
+Imports neither torch nor pandas, so that help comes at once.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import click
+
+from voicepatch.commandline.param_types import ParamType, option_type
+from voicepatch.commandline.program import debug_option
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.registry.catalogue import catalogue
+from voicepatch.registry.options import ALL, Option
+from voicepatch.registry.syntax import Entry
+from voicepatch.types.pair import KINDS
+from voicepatch.types.setting import Setting, path
+from voicepatch.types.settings import DECLARED, stored_name
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+PAIR_SETTINGS = ("model", "data", "task", "texts", "out", "max_pairs", "seed", "same_speaker", "both_directions")
+CHECK_SETTINGS = ("layers", "device", "dtype", "engine", "max_rows", "store_mb", "on_bad_clip", "max_seconds")
+RUN_SETTINGS = ("align", "max_failed", "overwrite", "pairs_in_report", "workers", "ray")
+
+
+def _stack(*options: Decorator) -> Decorator:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def setting_option(name: str, *flags: str, help: str = "", **more: Any) -> Decorator:
+    """The option of a setting; `help` and `flags` replace those that its declaration gives."""
+    setting = DECLARED[name]
+    switch = setting.type.metavar == ""
+    flag = f"{setting.flag}/{setting.off_flag}" if setting.off_flag else setting.flag
+    more = ({"is_flag": True} if switch else {"type": ParamType(setting.type)}) | more
+    return click.option(*(flags or [flag]), name, default=None, help=help or _help(setting), **more)
+
+
+def _help(setting: Setting) -> str:
+    default = setting.default_text or setting.default
+    if isinstance(default, bool):
+        default = (setting.flag if default else "").removeprefix("--")
+    return f"{setting.help}  [default: {default}]" if default not in ("", None) else setting.help
+
+
+def _settings(*names: str) -> Decorator:
+    return _stack(*map(setting_option, names))
+
+
+def intervention_options(entry: Entry) -> Decorator:
+    """A command-line option for each option of an intervention."""
+    return _stack(*map(_own_option, entry.options.values()))
+
+
+def _own_option(option: Option) -> Decorator:
+    default = str(option.default).lower() if option.default is ALL or option.type is bool else option.default
+    help = f"{option.help}  [default: {default}]".strip()
+    return click.option(option.flag, option.name, type=ParamType(option_type(option)), default=None, help=help)
+
+
+def main_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The main experiment's own options, for a command that runs controls."""
+    return _stack(*(intervention_options(entry) for entry in catalogue().values() if entry.main))(command)
+
+
+plugin_option = click.option(
+    "--plugin",
+    type=ParamType(path()),
+    multiple=True,
+    expose_value=False,
+    help="A Python file with further interventions.",
+)
+config_option = click.option(
+    "--config", type=ParamType(path()), help="YAML file with these settings; the command line wins."
+)
+kind_option = setting_option("kind", help=f"{DECLARED['kind'].help}  [required]")
+PAIR_KIND_HELP = "The main experiment whose recipients and targets are used.  [default: prosody]"
+pair_kind_option = setting_option("kind", "--pairs", help=PAIR_KIND_HELP)
+own_pair_kind_option = setting_option("kind", "--pairs", "--kind", help=PAIR_KIND_HELP)
+report_option = setting_option("pairs_in_report")
+
+pair_options = _stack(_settings(*PAIR_SETTINGS), config_option, plugin_option, debug_option)
+check_options = _stack(pair_options, _settings(*CHECK_SETTINGS))
+experiment_options = _stack(check_options, _settings(*RUN_SETTINGS))
+
+
+def check_plugin(entry: Entry, commands: Collection[str]) -> None:
+    """`UserError` where an intervention or an option of it has a name that the program uses itself."""
+    if entry.name in commands or entry.name == "all":
+        word = "a command of the program" if entry.name in commands else "every control, to `control --kind`"
+        raise UserError(f"{entry.where}: {entry.name} is {word}; rename the function", BAD_USAGE)
+    taken = sorted(set(entry.options) & PROGRAM_OPTIONS)
+    if taken:
+        raise UserError(f"{entry.where}: the program has an option {taken[0]} already; rename the parameter", BAD_USAGE)
+
+
+PROGRAM_OPTIONS = (
+    {*DECLARED, "pairs", "config", "plugin", "plugins", "debug", "help", "name", "patch_all_layers"}
+    | {one.off_flag.lstrip("-").replace("-", "_") for one in DECLARED.values() if one.off_flag}
+    | {stored_name(name, kind) for name in DECLARED for kind in KINDS}
+)

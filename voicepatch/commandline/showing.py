@@ -1,0 +1,71 @@
+"""What a command shows of its results: metrics and figures as they are written, and the report.
+
+showing.summary(results, "prosody")
+showing.report(results, pairs=500)
+showing.refused(results)                      # ends with status 1 where an experiment does not hold together
+"""
+
+from os.path import relpath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from voicepatch.commandline.program import starting
+from voicepatch.errors import BAD_INPUT
+
+if TYPE_CHECKING:
+    from voicepatch.analysis.results import Results
+
+
+def summary(results: "Results", name: str) -> None:
+    """Write an experiment's tables and figures, and show its metrics and where the figures are."""
+    with starting():
+        from voicepatch.report.summary import shown, summarise
+
+    click.echo(f"{name}: statistics and figures ...", err=True)
+    metrics, drawn = summarise(results, name)
+    click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
+    if metrics.attrs["gone"]:
+        click.echo(f"warning: {metrics.attrs['gone']}", err=True)
+    figures(drawn)
+
+
+def report(results: "Results", pairs: int | str | None = None) -> None:
+    """Write report.html with `pairs` pairs of each experiment.
+
+    The terminal shows where it is, what was left out of it, and how words and voice compare.
+    """
+    with starting():
+        from voicepatch.analysis.results import left_out
+        from voicepatch.analysis.words_and_voice import headline
+        from voicepatch.report import write_report
+
+    click.echo("report ...", err=True)
+    for line in headline(results):
+        click.echo(line)
+    for line in left_out(results):
+        click.echo(f"left out: {line}")
+    click.echo(f"report: {_shown(write_report(results, pairs))}")
+
+
+def refused(results: "Results") -> None:
+    """End with status 1 where experiments do not hold together, which are in no table and figure; a line for each."""
+    for error in results.refused.values():
+        click.echo(f"error: {error}", err=True)
+    if results.refused:
+        click.get_current_context().exit(BAD_INPUT)
+
+
+def figures(paths: list[Path]) -> None:
+    """Show where the figures are, or why there are none."""
+    from voicepatch.figures.figure_style import why_not_drawn
+
+    if why := why_not_drawn():
+        click.echo(f"warning: {why}", err=True)
+    for figure in paths:
+        click.echo(f"figure: {_shown(figure)}")
+
+
+def _shown(path: Path) -> str:
+    return relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

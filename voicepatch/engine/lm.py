@@ -1,0 +1,180 @@
+"""The decoder as an experiment sees it: what `lm` is in `def patch(lm, pair, layer)`.
+
+    with lm.trace(pair.b):
+        donor = lm.layers_output[layer][:, pair.b_span].save()
+    with lm.trace(pair.a):
+        lm.layers_output[layer][:, pair.a_span] = donor
+        logits = lm.logits.save()
+
+Two classes have this interface. `engine.written.WrittenLM` runs an experiment as it is written, in real nnsight traces;
+`engine.plan.PlannedLM` answers from recordings and notes what is written. The names are nnterp's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from voicepatch.engine.clip_copies import ClipCopies
+from voicepatch.engine.pair_input import PairInput
+from voicepatch.engine.sites import ATTENTION, BLOCK, MLP, Site, plain
+from voicepatch.engine.source_text import check_sources
+from voicepatch.errors import UserError
+from voicepatch.models.speech_lm import CausalLM, ClipInput
+
+
+class LM(ABC):
+    """The blocks of the decoder, to read and to write, and the readout.
+
+    Values are `[1, T, width]`: one clip, all positions of the expanded sequence, and the width of what is read. Inside
+    a trace they are used in the order in which the model computes them.
+    """
+
+    def __init__(self, llm: CausalLM):
+        config = llm.config
+        self._llm, self._blocks = llm, llm.model.layers
+        self.n_layers: int = config.num_hidden_layers
+        self.n_heads: int = config.num_attention_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.n_heads
+        self.layers_input = BlockValues(self, BLOCK, "input")
+        self.layers_output = BlockValues(self, BLOCK, "output")
+        self.attentions_output = BlockValues(self, ATTENTION, "output")
+        self.mlps_output = BlockValues(self, MLP, "output")
+        self.layers = Blocks(self)
+        self.clip_copies = ClipCopies()
+
+    @contextmanager
+    def copying_clips(self, pair: PairInput) -> Iterator[PairInput]:
+        """Within it, the experiment gets copies of the pair's clips."""
+        self.clip_copies = ClipCopies()
+        try:
+            yield self.clip_copies.pair(pair)
+        finally:
+            self.clip_copies = ClipCopies()
+
+    def trace(self, clip: ClipInput) -> Any:
+        """One forward over a clip; use it as `with lm.trace(clip):`."""
+        check_sources()
+        return self._trace(self.clip_copies.original(clip))
+
+    @abstractmethod
+    def _trace(self, clip: ClipInput) -> Any:
+        """A tracer of one forward."""
+
+    @property
+    @abstractmethod
+    def logits(self) -> torch.Tensor:
+        """The readout: logits at the last position, `[1, vocabulary]` in float32."""
+
+    def unembed(self, stream: torch.Tensor) -> torch.Tensor:
+        """The final norm and the head, applied to a residual stream `[1, n, hidden]` at its last position.
+
+        Gives logits `[1, vocabulary]` in float32, as `logits` does for the last block's output. `UserError` for a model
+        whose final norm is not `model.norm`, or whose head is not `lm_head`.
+        """
+        norm, head = getattr(self._llm.model, "norm", None), getattr(self._llm, "lm_head", None)
+        if not isinstance(norm, nn.Module) or not isinstance(head, nn.Module):
+            missing = "final norm (model.norm)" if not isinstance(norm, nn.Module) else "head (lm_head)"
+            raise UserError(f"{type(self._llm).__name__}: its {missing} is not found, so no stream can be read out")
+        # The modules' functions, not the modules: nnsight would take a call for the forward's own.
+        return head.forward(norm.forward(stream[:, -1:].as_subclass(torch.Tensor)))[:, -1].float()
+
+    @property
+    @abstractmethod
+    def model(self) -> Any:
+        """nnsight's envoy of the decoder, for modules outside the blocks, such as `lm.model.model.norm`."""
+
+    @abstractmethod
+    def read(self, site: Site) -> torch.Tensor:
+        """The value at a site."""
+
+    @abstractmethod
+    def write(self, site: Site, tensor: torch.Tensor) -> None:
+        """Replace the value at a site."""
+
+    @abstractmethod
+    def raw_output(self, site: Site) -> Any:
+        """What the module returns or takes: the value itself, or a tuple that begins with it."""
+
+    @abstractmethod
+    def raw_attribute(self, layer: int, path: str, name: str) -> Any:
+        """nnsight's envoy of a module, to access `name`, which is neither its input nor its output."""
+
+    def layer(self, number: int) -> int:
+        """A non-negative layer number; `IndexError` for a layer that the model does not have."""
+        try:
+            return range(self.n_layers)[number]
+        except IndexError:
+            raise IndexError(f"layer {number}: the model has layers 0-{self.n_layers - 1}") from None
+
+
+class BlockValues:
+    """The same value in each block: `lm.mlps_output[3]` is that of block 3, and can be assigned."""
+
+    def __init__(self, lm: LM, path: str, end: str):
+        self._lm, self._path, self._end = lm, path, end
+
+    def __len__(self) -> int:
+        return self._lm.n_layers
+
+    def __getitem__(self, layer: int) -> torch.Tensor:
+        return self._lm.read(self._site(layer))
+
+    def __setitem__(self, layer: int, value: torch.Tensor) -> None:
+        self._lm.write(self._site(layer), value)
+
+    def _site(self, layer: int) -> Site:
+        return Site(self._lm.layer(layer), self._path, self._end)
+
+
+class Blocks:
+    """`lm.layers[3]`: the envoy of a block."""
+
+    def __init__(self, lm: LM):
+        self._lm = lm
+
+    def __len__(self) -> int:
+        return self._lm.n_layers
+
+    def __getitem__(self, layer: int) -> "Module":
+        return Module(self._lm, self._lm.layer(layer), BLOCK)
+
+
+class Module:
+    """nnsight's envoy of a block or of a module in it: `.input`, `.output`, its modules, and whatever else it has.
+
+    As in nnsight, `.output` is what the module returns, which may be a tuple, and `.inputs` is `(args, kwargs)`.
+    """
+
+    def __init__(self, lm: LM, layer: int, path: str):
+        vars(self).update(_lm=lm, _layer=layer, _path=path)
+
+    def __getattr__(self, name: str) -> Any:
+        path = f"{self._path}.{name}" if self._path else name
+        try:
+            self._lm._blocks[self._layer].get_submodule(path)
+        except AttributeError:
+            return getattr(self._lm.raw_attribute(self._layer, self._path, name), name)
+        return Module(self._lm, self._layer, path)
+
+    def __getitem__(self, index: int) -> "Module":
+        return getattr(self, str(index))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "inputs":
+            setattr(self._lm.raw_attribute(self._layer, self._path, name), name, plain(value))
+        elif name in ("input", "output"):
+            self._lm.write(Site(self._layer, self._path, name), value)
+        else:
+            raise AttributeError(f"{name} of a module cannot be assigned; its input, inputs and output can")
+
+    @property
+    def input(self) -> Any:
+        return self._lm.raw_output(Site(self._layer, self._path, "input"))
+
+    @property
+    def output(self) -> Any:
+        return self._lm.raw_output(Site(self._layer, self._path, "output"))

@@ -1,0 +1,170 @@
+"""A pair of clips as an intervention gets it (SPEC section 4).
+
+pair = align(clip_a, clip_b)
+pair.a_span, pair.b_span                     # equally long; with "resample_linear" the whole spans
+pair.resampled(stream_of_b[:, pair.b_span])  # as many positions as pair.a_span, either way
+"""
+
+import copy
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import FunctionType, NoneType
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from voicepatch.engine.failures import Mistake
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.models.speech_lm import ClipInput
+from voicepatch.types.settings import ALIGNMENTS
+
+
+@dataclass(frozen=True, eq=False)
+class PairInput:
+    """A pair as an intervention gets it: recipient `a`, donor `b`, and the aligned positions in each.
+
+    `a_seconds` is how long A's sound is, where that is known. `target` is the label that A's answer should move to, and
+    `label_ids` holds the token id of each label. For an intervention that needs more: `rng` is seeded and of this pair
+    alone, and restarts with each call, so that all layers of a pair draw the same numbers. `target_clips()` gives some
+    clips with the target label, in A's voice. `kept` holds what `cached` keeps for them; with None it keeps nothing.
+    """
+
+    a: ClipInput
+    b: ClipInput
+    a_span: slice
+    b_span: slice
+    a_seconds: float | None = None
+    seed: str = ""
+    target_clips: Callable[[], list[ClipInput]] = list
+    target: str = ""
+    label_ids: Mapping[str, int] = field(default_factory=dict)
+    kept: dict[Any, Any] | None = None
+
+    @property
+    def n_patched(self) -> int:
+        """Aligned positions of A."""
+        return self.a_span.stop - self.a_span.start
+
+    def resampled(self, value: torch.Tensor) -> torch.Tensor:
+        """B's values at `b_span`, `[1, positions, …]`, as many as `a_span` has; the same tensor where they are that.
+
+        Else interpolated linearly along time in float32, the first and the last as they are. `ValueError` for values
+        of another number of positions than `b_span` has.
+        """
+        n_b = self.b_span.stop - self.b_span.start
+        if value.shape[1] != n_b:
+            raise ValueError(f"a value of {value.shape[1]} positions cannot be resampled: pair.b_span has {n_b}")
+        return value if n_b == self.n_patched else _interpolated(value, self.n_patched)
+
+    def part(self, number: int, of: int, seconds: float = 0.0) -> tuple[slice, slice]:
+        """Part `number` of `a_span` cut into `of` parts of equal length: its positions, and those counted in the span.
+
+        With `seconds`, a window of that length about the part's middle instead, moved so that it lies in the span, and
+        the whole span where it is longer. `UserError` for more parts than the span has positions.
+        """
+        n = self.n_patched
+        if not 0 <= number < of <= n:
+            raise UserError(
+                f"part {number} of {of}: a span of {n} audio positions can be cut into 1 to {n} parts", BAD_USAGE
+            )
+        start, stop = number * n // of, (number + 1) * n // of
+        if seconds:
+            if not self.a_seconds or not 0 < seconds < math.inf:
+                raise UserError(
+                    f"a window of {seconds:g} s: it must be longer than 0, and A's length be known", BAD_USAGE
+                )
+            width = min(n, max(1, round(seconds * self.a.n_audio / self.a_seconds)))
+            start = min(max(0, round(n * (number + 0.5) / of - width / 2)), n - width)
+            stop = start + width
+        return slice(self.a_span.start + start, self.a_span.start + stop), slice(start, stop)
+
+    def cached(self, make: Callable[..., Any], lm: Any = None, *arguments: Any) -> Any:
+        """What `make(lm, clips, *arguments)` gives for the clips of `target_clips()`, computed once and copied.
+
+        It is kept by the function's code and its arguments, for all pairs with this target and speaker. `Mistake` for
+        a function that uses variables of the function around it, or arguments that are not numbers or text, since
+        those could change unseen.
+        """
+        key = _key(make, lm, arguments)
+        if self.kept is None:
+            return make(lm, self.target_clips(), *arguments)
+        if key not in self.kept:
+            self.kept[key] = make(lm, self.target_clips(), *arguments)
+        return tree_map(_copied, self.kept[key])
+
+    @cached_property
+    def rng(self) -> random.Random:
+        return random.Random(self.seed)
+
+    def reset_rng(self) -> "PairInput":
+        """The same pair with its random generator restarted."""
+        return replace(self)
+
+
+def align(a: ClipInput, b: ClipInput, how: str = "truncate_to_min") -> PairInput:
+    """With `truncate_to_min`, the first `min(len_A, len_B)` audio positions of A receive the first as many of B.
+
+    With `resample_linear`, all of A's receive all of B's, interpolated to A's length (`PairInput.resampled`).
+    """
+    check_alignment(how)
+    if how == "resample_linear":
+        return PairInput(a, b, a.span, b.span)
+    length = min(a.n_audio, b.n_audio)
+    return PairInput(a, b, _first(a.span, length), _first(b.span, length))
+
+
+def check_alignment(how: str) -> None:
+    """Raise `UserError` for an alignment that cannot be run."""
+    if how not in ALIGNMENTS:
+        raise UserError(f"--align {how}: unknown; use {' or '.join(ALIGNMENTS)}", BAD_USAGE)
+
+
+def _key(make: Callable[..., Any], lm: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the value of `make(lm, clips, *arguments)` depends on beside the clips."""
+    how = "as in pair.cached(class_mean, lm, layer) with def class_mean(lm, clips, layer) outside the experiment"
+    if hasattr(make, "__wrapped__"):
+        raise Mistake(
+            f"pair.cached: {make.__name__} has a decorator, whose own variables cannot be seen; take it off, {how}"
+        )
+    if not isinstance(make, FunctionType):
+        raise Mistake(f"pair.cached takes a function, {how}, not {make!r}"[:300])
+    if make.__closure__:
+        seen = ", ".join(make.__code__.co_freevars)
+        raise Mistake(
+            f"pair.cached: {make.__name__} uses {seen} of the function around it; pass it as an argument, {how}"
+        )
+    if not hasattr(lm, "trace"):
+        raise Mistake(f"pair.cached takes lm behind the function, {how}")
+    given = (arguments, make.__defaults__ or (), tuple(sorted((make.__kwdefaults__ or {}).items())))
+    odd = [value for value in _leaves(given) if type(value) not in (bool, int, float, str, NoneType)]
+    if odd:
+        found = f"{make.__name__} has a {type(odd[0]).__name__} among its arguments or defaults"
+        raise Mistake(f"pair.cached: {found}, which must be numbers or text, {how}")
+    return make.__code__.co_filename, make.__code__, repr(given)  # repr tells 1 from 1.0 and from True
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for part in value for leaf in _leaves(part)] if type(value) is tuple else [value]
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+
+
+def _interpolated(value: torch.Tensor, n: int) -> torch.Tensor:
+    """`[1, m, …]` at n places spread evenly from its first position to its last; one place is the first."""
+    # Whole numbers, so that what falls on a position is that position's value exactly.
+    steps = torch.arange(n) * (value.shape[1] - 1)
+    low = steps // max(n - 1, 1)
+    way = (steps - low * max(n - 1, 1)) / max(n - 1, 1)
+    low, way = low.to(value.device), way.to(value.device).view(1, n, *[1] * (value.dim() - 2))
+    high = (low + 1).clamp_max(value.shape[1] - 1)
+    return torch.lerp(value[:, low].float(), value[:, high].float(), way).to(value.dtype)
+
+
+def _first(span: slice, length: int) -> slice:
+    return slice(span.start, span.start + length)

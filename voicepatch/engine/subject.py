@@ -1,0 +1,97 @@
+"""What is experimented on.
+
+    subject = load_subject("demo/opens2s-demo")
+    clip_input = subject.clips.get(clip)             # encoded on first use
+    subject.clips.unpatched(clip)                    # the answer nobody interfered with
+
+One model with its task, its answer tokens, and the clips that it has encoded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from voicepatch.engine.clips import ClipStore
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.threads import settle_threads
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.models.checkpoint import hashing, model_hash
+from voicepatch.models.families import family_of
+from voicepatch.models.family import EXACT, Family
+from voicepatch.models.folder import checkpoint_folder, read_config
+from voicepatch.models.labels import LabelTokenizerHelper
+from voicepatch.models.speech_lm import SpeechLM, family_of_model, load_speech_lm
+from voicepatch.types.task import Task, default_task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded model, ready for experiments that ask one task's question.
+
+    `warnings` are what a reader of its results must know, one line each.
+    """
+
+    name: str
+    sha256: str
+    family: Family
+    model: SpeechLM
+    task: Task
+    labels: LabelTokenizerHelper
+    engine: Engine
+    clips: ClipStore
+    warnings: tuple[str, ...] = ()
+
+
+def load_subject(
+    source: str | Path | None = None,
+    *,
+    model: SpeechLM | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    engine: str = "auto",
+    max_rows: int | None = None,
+    store_mb: int | None = None,
+    task: Task | None = None,
+) -> Subject:
+    """Load a checkpoint folder or hub id of any family, or take a `model` that is loaded already.
+
+    `task` holds the question and the labels; None is the emotion task. `engine` and `max_rows` are those of
+    `Engine`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`).
+    """
+    task = task or default_task()
+    if model is not None:
+        family = family_of_model(model)
+        name, sha256 = family.name, model_hash(model)
+    elif source is None:
+        raise UserError("load_subject needs a checkpoint folder, a hub id or model=", BAD_USAGE)
+    else:
+        folder = checkpoint_folder(source)
+        with hashing(folder) as hashed:
+            model = load_speech_lm(folder, device, dtype, task)
+            sha256 = hashed()
+        family = family_of(read_config(folder))
+        name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
+    warnings = _check_question(model.prompt.text, task)
+    labels = LabelTokenizerHelper(model.tokenizer, task.labels)
+    settle_threads(model.llm)
+    made = Engine(model.llm, _engine(engine, family), max_rows)
+    store = ClipStore(model, made, labels.token_ids, None if store_mb is None else store_mb << 20)
+    return Subject(name, sha256, family, model, task, labels, made, store, warnings)
+
+
+def _check_question(prompt: str, task: Task) -> tuple[str, ...]:
+    """A warning where the prompt lacks the default question; `UserError` where it lacks that of another task."""
+    if task.question in prompt:
+        return ()
+    if task == default_task():
+        return (f"the prompt of this model does not hold the question of task {task.name}, which is {task.question!r}",)
+    raise UserError(
+        f"task {task.name}: the prompt of this model does not hold its question; give the family's load a parameter "
+        "`question`, and put it into the prompt"
+    )
+
+
+def _engine(engine: str, family: Family) -> str:
+    """`auto` is the fastest engine that the family declares as exact; the engine decides where all of them are."""
+    if engine != "auto" or family.engines == EXACT:
+        return engine
+    return next(name for name in ("tail", "sweep", "stepwise") if name in (*family.engines, "stepwise"))

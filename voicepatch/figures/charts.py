@@ -1,0 +1,124 @@
+"""Which figures an experiment gets.
+
+    charts_of(results, "prosody")               # {"flip_rate_curve_prosody": alt.Chart, …}
+
+The figures are declared in `figures.curves` and `figures.maps`, and those of one experiment alone in its own module.
+"""
+
+import altair as alt
+import pandas as pd
+
+from voicepatch.analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, value_name
+from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.results import KINDS, Results
+from voicepatch.analysis.sites import site_name
+from voicepatch.analysis.tables import unpatched
+from voicepatch.analysis.words_and_voice import headline
+from voicepatch.figures import contrasts, curves, maps
+from voicepatch.figures.headings import count_of_pairs, dose_note, heading, model_and_data
+from voicepatch.figures.own import own_figures
+
+MOST_LINES = 6  # of a sweep; more values are drawn as a heat map
+Charts = dict[str, alt.TopLevelMixin]
+
+
+def charts_of(results: Results, name: str) -> Charts:
+    """File stem → figure, for one experiment of a run and for what it shows together with the others of the run."""
+    return results.once(_charts_of, name)
+
+
+def _charts_of(results: Results, name: str) -> Charts:
+    experiment = results.experiment(name)
+    charts: Charts = {} if experiment.settings["reads_only"] else _common(results, experiment)
+    return charts | own_figures(results, experiment).charts(results, experiment)
+
+
+def _common(results: Results, experiment: ExperimentResults) -> Charts:
+    title, subtitle = heading(results, experiment)
+    charts = (_of_sweep if experiment.swept else _of_one_curve)(experiment, title, subtitle)
+    if experiment.is_main and is_one_curve(experiment.swept):
+        charts |= _of_main(results, experiment, title, subtitle)
+    charts |= _with_controls(results, experiment.kind)
+    return charts | (_of_both_kinds(results) if experiment.is_main else {})
+
+
+def metric_columns(experiment: ExperimentResults) -> list[str]:
+    """The means that are drawn by layer: those of the program, and every metric from outside."""
+    outside = [metric.column for metric in experiment.further_metrics]
+    has_recovery = experiment.is_main and not experiment.swept and experiment.metrics["recovery_n"].max() > 0
+    return [curves.DELTA_LOGIT, *([curves.RECOVERY] if has_recovery else []), *outside]
+
+
+def _of_one_curve(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
+    metrics, name = experiment.metrics, experiment.name
+    charts: Charts = {f"flip_rate_curve_{name}": curves.flip_rate_curve(metrics, title, subtitle)}
+    for column in metric_columns(experiment):
+        stem = curves.metric_declaration(column).stem
+        charts[f"{stem}_{name}"] = curves.metric_curve(metrics, column, title, subtitle)
+    return charts
+
+
+def _of_sweep(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
+    metrics, swept, name = experiment.metrics, experiment.swept, experiment.name
+    rate = experiment.judged_by
+    few = combinations(metrics, swept).nunique() <= MOST_LINES
+    charts: Charts = {}
+    for column in [rate, *metric_columns(experiment)]:
+        stem = "flip_rate_curve" if column == rate else curves.metric_declaration(column).stem
+        if few:
+            charts[f"{stem}_{name}"] = curves.swept_curves(metrics, swept, column, title, subtitle)
+            continue
+        caption, notes = curves.metric_declaration(column).caption, subtitle
+        if column == rate:
+            caption = "Flip rates by patched layer"
+            own_rates = (f"{line} {metrics[of].mean():.0%}" for line, of in curves.REFERENCES.items())
+            notes = [*subtitle, "; ".join(own_rates), *curves.no_upper_bound(metrics)]
+        charts[f"{stem}_{name}"] = maps.swept_heat_map(metrics, swept, column, title, notes, caption)
+    if swept == [DOSE]:
+        notes = [*subtitle, f"written: {site_name(metrics)}"]
+        charts[f"dose_response_{name}"] = curves.dose_response(metrics, rate, title, notes)
+    return charts
+
+
+def _of_main(results: Results, experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
+    name, pairs, labels = experiment.name, experiment.pairs, results.task.labels
+    records, written = at_highest_dose(experiment.records), f"written: {site_name(experiment.metrics)}"
+    labels_a = pairs.set_index("pair_id")[f"{experiment.kind}_label_a"]
+    clips = unpatched(records, pairs)
+    factors = [f"{kind}_label" for kind in reversed(KINDS) if clips[f"{kind}_label"].notna().any()]
+    answers = f"Unpatched answers of the {len(clips)} clips of the {name} pairs"
+    return {
+        f"pair_heat_map_{name}": maps.pair_heat_map(records, title, subtitle),
+        f"label_matrix_{name}": maps.label_matrices(records, labels_a, labels, title, [*subtitle, written]),
+        f"unpatched_confusion_{name}": maps.confusion(
+            clips, factors, labels, answers, [model_and_data(results.config)]
+        ),
+    }
+
+
+def _with_controls(results: Results, kind: str) -> Charts:
+    """The curves of the main experiment and of the controls that ran with the same settings; none without both."""
+    main, (controls, _) = results.main(kind), results.controls(kind)
+    if main is None or not controls:
+        return {}
+    tables = []
+    for one in (main, *sorted(controls, key=lambda control: control.name)):
+        rate = one.judged_by
+        name = f"{one.settings['intervention']}: {rate} ({count_of_pairs(one.curve)})"
+        tables.append(curves.series(one.curve, rate, name, "n_pairs"))
+    title = f"{kind.capitalize()} pairs: the main experiment and its controls"
+    notes = [model_and_data(results.config), *dose_note(main)]
+    return {f"controls_{kind}": curves.control_curves(pd.concat(tables), main.curve, title, notes)}
+
+
+def _of_both_kinds(results: Results) -> Charts:
+    mains = {kind: main for kind in KINDS if (main := results.main(kind))}
+    if len(mains) < len(KINDS):
+        return {}
+    doses = {kind: main.curve[DOSE].iloc[0] for kind, main in mains.items()}
+    notes = [*headline(results), model_and_data(results.config)]
+    if set(doses.values()) != {1}:
+        notes.append(", ".join(f"{kind} pairs at {value_name(DOSE, dose)}" for kind, dose in doses.items()))
+    tables = {kind: main.curve for kind, main in mains.items()}
+    both = curves.kind_curves(tables, "Prosody and semantic pairs", notes)
+    return {"prosody_and_semantic": both} | contrasts.charts(results, [model_and_data(results.config)])

@@ -1,0 +1,65 @@
+"""The words above an experiment's figures.
+
+title, subtitle = heading(results, experiment)
+"""
+
+import inspect
+from typing import Any
+
+import pandas as pd
+
+from voicepatch.analysis.cells import DOSE, value_name
+from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.results import Results
+from voicepatch.text import escape
+
+
+def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[str]]:
+    """The title of an experiment's figures, and lines on its pairs, model and data."""
+    settings, metrics = experiment.settings, experiment.metrics
+    intervention = "" if experiment.is_main else f", {settings['intervention']}"
+    n_listed, n_failed = len(experiment.pairs), len(experiment.failed)
+    n_open = n_listed - experiment.n_measured - n_failed
+    missing = [f"{n_failed} gave no record"] * (n_failed > 0) + [f"{n_open} are not measured yet"] * (n_open > 0)
+    of = f" of {n_listed} ({', '.join(missing)})" if missing else ""
+    eligible = f"{int(metrics['eligible_count'].max())} of them eligible (A unpatched does not give the target)"
+    dose = "".join(f", {note}" for note in dose_note(experiment) if metrics[DOSE].nunique() == 1)
+    return f"{experiment.kind.capitalize()} pairs{intervention}: {description(settings)}", [
+        f"{count_of_pairs(metrics)} pair{'s' if metrics['n_pairs'].max() > 1 else ''}{of}, {eligible}{dose}"
+        + ("" if experiment.finished else "; not finished"),
+        model_and_data(results.config),
+        *no_interval(experiment),
+    ]
+
+
+def description(settings: dict[str, Any]) -> str:
+    """What an experiment does, in one sentence, from its recorded settings."""
+    words = inspect.cleandoc(settings["describes"]).split("\n\n")[0].split()
+    return " ".join(map(escape, words)) or f'intervention "{escape(settings["intervention"])}"'
+
+
+def model_and_data(config: dict[str, Any]) -> str:
+    """The names of a run's model and data."""
+    return f"model {escape(config['model']['name'])}, data {escape(config['data']['name'])}"
+
+
+def count_of_pairs(metrics: pd.DataFrame) -> str:
+    """The number of pairs behind a curve: "n = 12", or "n = 10 to 12 by layer,"."""
+    fewest, most = int(metrics["n_pairs"].min()), int(metrics["n_pairs"].max())
+    return f"n = {most}" if fewest == most else f"n = {fewest} to {most} by layer,"
+
+
+def dose_note(experiment: ExperimentResults) -> list[str]:
+    """The dose of an experiment's curve, where it is not 1."""
+    dose = experiment.records[DOSE].max()
+    return [] if dose == 1 else [value_name(DOSE, dose)]
+
+
+def no_interval(experiment: ExperimentResults) -> list[str]:
+    """The reason why an experiment has no intervals, where it has none."""
+    if experiment.metrics["flip_to_target_rate_low"].notna().any():
+        return []
+    pairs = experiment.measured_pairs
+    n_texts = len({*pairs["text_id_a"], *pairs["text_id_b"]})
+    texts = f"{n_texts} text{'s' if n_texts > 1 else ''}"
+    return [f"no 95 % interval: whole texts are resampled for it, and these pairs have {texts}"]

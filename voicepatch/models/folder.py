@@ -1,0 +1,182 @@
+"""A checkpoint's folder: where it is, what its configuration says, and which of its files hold weights. No torch here.
+
+    folder = checkpoint_folder("CASIA-LM/OpenS2S")    # or "path/to/OpenS2S"
+    n_layers_of(read_config(folder))
+    weight_paths(folder, family)
+
+So a mistaken `--model` is found at once. A checkpoint comes from elsewhere, so it is read as data only: JSON and
+safetensors, never a pickle, and nothing it names outside its own folder.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.models.families import family_of
+from voicepatch.models.family import Family, declared_families
+
+MAX_JSON_BYTES = 64 * 2**20  # the index of the real model holds 0.1 MB, its tokenizer 11
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+DECODERS = (("llm_config",), ("text_config",), ("thinker_config", "text_config"))  # where families describe theirs
+
+
+def checkpoint_folder(source: str | Path) -> Path:
+    """The local folder of a checkpoint; a hub id is fetched, without the speech decoder, as far as it is needed."""
+    folder = Path(source)
+    name = str(source)
+    try:
+        if folder.is_dir():
+            return folder
+        is_file = folder.exists()
+    except OSError as error:
+        raise UserError(f"--model {name}: cannot be read ({error.strerror}); name a checkpoint folder") from None
+    if is_file:
+        raise UserError(f"--model {name}: is a file; name the checkpoint folder that holds config.json")
+    if not is_hub_id(name):
+        raise UserError(f"--model {name}: no such folder, and not a hub id of the form OWNER/NAME")
+    return _fetch(name)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is no folder may be one of the hub's, OWNER/NAME."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    # A `*` of these patterns matches slashes too, so `tts/` must be named to be left out.
+    small: dict[str, Any] = {"allow_patterns": ["*.json", "*.txt", "*.jinja"], "ignore_patterns": ["tts/*"]}
+    revisions = {hub_id: branch for family in declared_families() for hub_id, branch in family.revisions.items()}
+    branch: dict[str, Any] = {"revision": revisions[hub_id]} if hub_id in revisions else {}
+    try:
+        folder = Path(snapshot_download(hub_id, **small, **branch))
+        family = family_of(read_config(folder))
+        refuse_adapter(folder, family)
+        if family.input_files is None:
+            return Path(snapshot_download(hub_id, **branch))
+        adapter = [] if family.adapter is None else [str(Path(family.adapter) / ADAPTER_WEIGHTS)]
+        snapshot_download(hub_id, allow_patterns=[WEIGHTS, *adapter], **branch)
+        shards = [name for name in _weight_files(folder, family) if name != WEIGHTS]
+        if shards:
+            snapshot_download(hub_id, allow_patterns=shards, **branch)
+    except (HTTPError, HFValidationError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
+            "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and "
+            "preprocessor_config.json (OpenS2S: audio/preprocessor_config.json) into one folder and pass it: "
+            "--model FOLDER"
+        ) from None
+    return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's `config.json`; `UserError` names a LoRA adapter that lies there without its base model."""
+    if not (folder / "config.json").is_file():
+        refuse_adapter(folder, None)
+    return read_json(folder / "config.json")
+
+
+def n_layers_of(config: Mapping[str, Any]) -> int | None:
+    """The decoder layers that a configuration gives; None where it does not say, which is seen on loading."""
+    for path in DECODERS:
+        found: Any = config
+        for key in (*path, "num_hidden_layers"):
+            found = found.get(key) if isinstance(found, dict) else None
+        if type(found) is int and found > 0:
+            return found
+    return None
+
+
+def check_layers(layers: Sequence[int] | None, n_layers: int) -> None:
+    """`UserError` for layers that the model lacks, naming those alone, and for none at all."""
+    if layers is None:
+        return
+    beyond = [layer for layer in layers if not 0 <= layer < n_layers]
+    if beyond or not layers:
+        named = ",".join(map(str, beyond[:3])) + (f",... ({len(beyond)} layers)" if len(beyond) > 3 else "")
+        raise UserError(f"--layers {named}: the model has layers 0-{n_layers - 1}", BAD_USAGE)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a checkpoint; `UserError` for anything else, too large or too deep a file included."""
+    if not path.is_file():
+        raise UserError(f"{path}: missing; a checkpoint folder holds it, so fetch it")
+    try:
+        size = path.stat().st_size
+        content = json.loads(path.read_text(encoding="utf-8")) if size <= MAX_JSON_BYTES else None
+    # ValueError: no UTF-8, no JSON, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not readable JSON ({error}); fetch the file again") from None
+    if size > MAX_JSON_BYTES:
+        raise UserError(f"{path}: holds {size:,} bytes, too many for a configuration; fetch the file again")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: should hold a JSON object; fetch the file again")
+    return content
+
+
+def refuse_adapter(folder: Path, family: Family | None) -> None:
+    """Raise `UserError` for adapter files that are no part of the published checkpoint.
+
+    The base model alone would be another model. transformers looks for `adapter_config.json` in the checkpoint's own
+    folder and in no folder below it.
+    """
+    if family is not None and family.adapter == "":
+        return
+    found = sorted(path.name for name in ("adapter_config.json", "adapter_model*") for path in folder.glob(name))
+    if found:
+        raise UserError(
+            f"{folder / found[0]}: is a LoRA adapter, which is not loaded; merge it with peft (merge_and_unload(), "
+            "then save_pretrained()) and pass the merged folder, or remove the adapter's files to study the base model"
+        )
+
+
+def _weight_files(folder: Path, family: Family) -> list[str]:
+    """Names of the safetensors files to read; as in transformers, `model.safetensors` goes before an index."""
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS]
+    index = folder / INDEX
+    if not index.exists():
+        return []
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
+    names = sorted({weight_map[name] for name in weight_map if family.needs(name)})
+    for name in names:
+        if name in ("", "..") or Path(name).name != name or "\\" in name:
+            raise UserError(f"{index}: names a file outside the folder: {name!r}; fetch the file again")
+        if not name.endswith(".safetensors"):
+            raise UserError(f"{index}: names {name!r}, but weights are read from *.safetensors only")
+    return names
+
+
+def weight_paths(folder: Path, family: Family) -> list[Path]:
+    """The safetensors files to read: `model.safetensors`, or the shards of its index where there is no such file.
+
+    Raises `UserError` where there are none or one is missing, and for a LoRA adapter beside them. Pickles are never
+    read.
+    """
+    refuse_adapter(folder, family)
+    names = _weight_files(folder, family)
+    if not names:
+        pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""
+        raise UserError(
+            f"{folder}: no model.safetensors, and no model.safetensors.index.json with the model's tensors{pickled}"
+        )
+    for name in names:
+        try:
+            there = (folder / name).is_file()
+        except OSError:  # a name too long for the file system
+            there = False
+        if not there:
+            raise UserError(f"{folder / name}: missing, but model.safetensors.index.json names it; fetch it")
+    return [folder / name for name in names]
+
+
+def _has_pickle(folder: Path) -> bool:
+    return any(path.suffix in {".bin", ".pt", ".pth", ".ckpt"} for path in folder.iterdir())

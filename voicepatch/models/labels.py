@@ -1,0 +1,66 @@
+"""The labels of a task and the one token that each of them is read from.
+
+helper = LabelTokenizerHelper(tokenizer, task.labels)
+helper.token_ids                # one id a label, in the order of the labels
+helper.report()                 # what tokenization_report.json holds
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from voicepatch.errors import UserError
+
+
+class Tokenizer(Protocol):
+    """The two calls needed of a Hugging Face tokenizer."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]: ...
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]: ...
+
+
+class LabelTokenizerHelper:
+    """One token id a label: the first token of the label as the model would write it, without a leading space.
+
+    `token_ids` is a list of `len(labels)` ints in the order of `labels`. A label of several tokens is
+    approximated by its first one, which `report()` says (SPEC section 1).
+
+    Raises `UserError` when a label has no token or two labels share their first token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, labels: Sequence[str]):
+        self.labels = tuple(labels)
+        self._entries: dict[str, dict[str, Any]] = {}
+        for label in labels:
+            ids = list(tokenizer.encode(label, add_special_tokens=False))
+            if not ids:
+                raise UserError(f"label {label!r}: the tokenizer makes no token of it; use another label or tokenizer")
+            self._entries[label] = {
+                "text": label,
+                "token_ids": ids,
+                "tokens": list(tokenizer.convert_ids_to_tokens(ids)),
+                "id_used": ids[0],
+                "multi_token": len(ids) > 1,
+            }
+        self.token_ids = [self._entries[label]["id_used"] for label in labels]
+        collisions = self._collisions()
+        if collisions:
+            pair = " and ".join(repr(label) for label in collisions[0])
+            raise UserError(
+                f"labels {pair} start with the same token, so the restricted {len(labels)}-way answer cannot tell them "
+                "apart; use other labels in the task, or a tokenizer that separates them"
+            )
+
+    def _collisions(self) -> list[list[str]]:
+        by_id: dict[int, list[str]] = {}
+        for label, token_id in zip(self.labels, self.token_ids, strict=True):
+            by_id.setdefault(token_id, []).append(label)
+        return [labels for labels in by_id.values() if len(labels) > 1]
+
+    def report(self) -> dict[str, Any]:
+        """`tokenization_report.json`: for each label its text, ids, tokens, the id used, and `multi_token`."""
+        return {
+            "labels": self._entries,
+            "first_token_collision": {"found": bool(self._collisions()), "labels": self._collisions()},
+            "note": "A label with multi_token true is approximated by its first token.",
+        }

@@ -1,0 +1,183 @@
+"""What makes a function an experiment.
+
+    @intervention(range_of={"head": "n_heads"})
+    def heads(lm, pair, layer, head, alpha=1.0):
+        \"""One line: the help, and the sentence of the report.\"""
+        ...
+        return logits                    # [1, vocabulary]
+
+    heads.options["alpha"].default       # 1.0
+    heads(lm, pair, layer, head=3)       # calls the function; other experiments may do so
+
+The same rules hold for a file of `interventions/`, a plugin and a notebook cell.
+"""
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from voicepatch.errors import UserError
+from voicepatch.registry.options import Option, options_of
+from voicepatch.registry.sources import imported, parsed
+from voicepatch.types.clip import Clip
+from voicepatch.types.pair import Pair, PairSample
+
+# (the main experiment's pairs, all clips) -> the pairs that an experiment runs on
+PairMaker = Callable[[PairSample, Sequence[Clip]], Sequence[Pair]]
+VALUES = {
+    "judged_by": ("flip_to_target_rate", "flip_from_base_rate"),
+    "recipients": ("main", "own"),
+}
+# Recorded with each experiment of a run, so that reports need neither its file nor its name.
+RECORDED = (
+    "control",
+    "main",
+    "judged_by",
+    "recipients",
+    "must_change_nothing",
+    "reads_only",
+    "approximate",
+    "describes",
+    "figures",
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Declared:
+    """What the function and the keywords of `@intervention(...)` say of an experiment.
+
+    control: `control --kind all` runs it, and figures show it beside the main experiment
+    main: the main experiment; its NAME in files is the kind of its pairs
+    named_by_kind: its NAME in files ends with the kind of its pairs
+    judged_by: the rate that counts, `flip_to_target_rate` or `flip_from_base_rate`
+    recipients: `main`, the main experiment's in their order, or `own`, another sample
+    must_change_nothing: any change of an answer is an error of the instrument
+    may_be_noop: it may leave every value as it is; any other experiment that does is refused
+    reads_only: it writes nothing and reads the unpatched run
+    approximate: its logits are estimates
+    describes: the sentence of the report; by default the first paragraph of the docstring
+    figures: a module beside its file with figures and tables of its own, imported by `report` and `figures` alone
+    """
+
+    name: str
+    doc: str
+    options: Mapping[str, Option]
+    control: bool = False
+    main: bool = False
+    named_by_kind: bool = True
+    judged_by: str = "flip_to_target_rate"
+    recipients: str = "main"
+    must_change_nothing: bool = False
+    may_be_noop: bool = False
+    reads_only: bool = False
+    approximate: bool = False
+    describes: str = ""
+    figures: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first line."""
+        return self.doc.partition("\n")[0]
+
+    def recorded(self) -> dict[str, Any]:
+        """The properties that a run's configuration holds."""
+        return {name: getattr(self, name) for name in RECORDED}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Intervention(Declared):
+    """One experiment: `run(lm, pair, layer, **options)` gives the readout `[1, vocabulary]` of its last trace.
+
+    `pairs` makes its pairs from the main experiment's; None runs on these.
+    """
+
+    run: Callable[..., Any]
+    pairs: PairMaker | None = None
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.run(*args, **options)
+
+    @property
+    def function(self) -> FunctionType:
+        """The function under all decorators."""
+        return inspect.unwrap(self.run)
+
+    def code_hash(self) -> str:
+        """sha256 of the code that it runs, without comments and docstrings.
+
+        That is its file, or the function alone for one in a notebook, and all files of its folder and of
+        `interventions/` that are imported from there, directly or not.
+        """
+        path = Path(inspect.getsourcefile(self.function) or "").resolve()
+        is_file = path.is_file()
+        tree = parsed(path) if is_file else ast.parse(textwrap.dedent(inspect.getsource(self.function)))
+        trees = [tree, *(tree for _, tree in sorted(imported(path, tree).items()))]
+        code = "\n".join(ast.dump(_without_docstrings(tree)) for tree in trees)
+        return hashlib.sha256(code.encode(errors="surrogatepass")).hexdigest()
+
+
+KEYWORDS = {field.name: type(field.default) for field in fields(Declared) if field.default is not MISSING}
+KEYWORDS |= {"range_of": dict, "minimum": dict}
+
+
+def intervention(run: Callable[..., Any] | None = None, *, pairs: PairMaker | None = None, **keywords: Any) -> Any:
+    """Make a function an experiment; `UserError` where its parameters are not `lm, pair, layer` and then options.
+
+    `pairs(sample, clips)` turns the main experiment's pairs into its own. The other keywords are those of `Declared`,
+    `range_of={"head": "n_heads"}` for options that run over a number of the model or of another option, and
+    `minimum={"k": 1}` for the smallest value of an option. All are written as plain values, since files are parsed, not
+    imported, for `--help`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Intervention:
+        plain = inspect.unwrap(function)
+        if not inspect.isfunction(plain) or not plain.__name__.isidentifier():
+            what = " ".join(repr(plain).split())[:80]
+            raise UserError(f"@intervention must stand before a function, as in def f(lm, pair, layer), not {what}")
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except Exception:  # an annotation in quotes may name anything
+            signature = inspect.signature(function)
+        where = f"{plain.__code__.co_filename}:{plain.__code__.co_firstlineno}"
+        parameters = list(signature.parameters.values())
+        declared = declare(where, function.__name__, inspect.getdoc(function) or "", parameters, keywords)
+        return Intervention(run=function, pairs=pairs, **declared)
+
+    return decorate(run) if run else decorate
+
+
+def declare(
+    where: str, name: str, doc: str, parameters: Sequence[inspect.Parameter], keywords: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of `Declared` for a function; `UserError`, beginning with `where`, for an invalid keyword."""
+    for keyword, value in keywords.items():
+        if keyword not in KEYWORDS:
+            raise UserError(f"{where}: @intervention takes pairs, {', '.join(KEYWORDS)}, not {keyword}")
+        if not isinstance(value, KEYWORDS[keyword]):
+            raise UserError(f"{where}: {keyword}= must be of type {KEYWORDS[keyword].__name__}, not {value!r}")
+        if value not in VALUES.get(keyword, (value,)):
+            raise UserError(f"{where}: {keyword}= must be {' or '.join(VALUES[keyword])}, not {value!r}")
+    fields_given = dict(keywords)
+    ranges, minimum = fields_given.pop("range_of", {}), fields_given.pop("minimum", {})
+    if not fields_given.get("describes"):
+        fields_given["describes"] = " ".join(doc.partition("\n\n")[0].split())
+    options = options_of(where, name, doc, parameters, ranges, minimum)
+    return {"name": command_name(name), "doc": doc, "options": options, **fields_given}
+
+
+def command_name(name: str) -> str:
+    """An experiment's name on the command line, for either spelling: `my-idea` for `my_idea`."""
+    return name.replace("_", "-")
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree

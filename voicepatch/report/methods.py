@@ -1,0 +1,161 @@
+"""A paragraph for a paper, with the numbers of this run.
+
+methods(run, headline(results))
+"""
+
+import pandas as pd
+
+from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
+from voicepatch.figures.curves import FROM_BASE
+from voicepatch.report.experiments import Experiment, Run
+from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, list_of, what_it_did
+
+
+def methods(run: Run, headline: list[str]) -> str:
+    """A paragraph for a paper, from the configuration, the construction report and the metrics of this run.
+
+    `headline` is that of `analysis.words_and_voice`.
+    """
+    model, data = run.config["model"], run.config["data"]
+    several = [label for label, entry in run.tokens.get("labels", {}).items() if entry["multi_token"]]
+    measured = [experiment for experiment in run.others if experiment.records is not None]
+    versions = dict.fromkeys(
+        ", ".join(f"{name} {version}" for name, version in one.settings["versions"].items()) for one in run.experiments
+    )
+    sentences = [
+        f"We {'used activation patching in' if run.mains else 'studied'} {model['name']} ({model['n_layers']} decoder "
+        f"layers, hidden size {model['hidden_size']}, weights sha256 {model['sha256'][:12]}) on {data['name']} "
+        f"({data['n_clips']} clips, sha256 {data['sha256'][:12]}).",
+        f"Each clip was followed by the prompt “{run.config['prompt']['user']}”",
+        f"The answer was the label with the largest logit ({', '.join(run.labels)}) at the last position of the "
+        "prompt, each label read from its first token"
+        f"{f' ({list_of(several)} consist of several)' if several else ''}; nothing was generated.",
+        *_patching(run),
+        _engines(run),
+        hand_over_means(run),
+        *(line for experiment in run.mains for line in _of_main(run, experiment)),
+        *headline[:1],
+        *intervals(run),
+        *(line for experiment in measured for line in experiment.own.sentences),
+        *(f"{what_it_did(one)}: {_outcome(one)}." for one in measured if not one.settings["reads_only"]),
+        *_self_patch(run),
+        f"Software: {'; '.join(versions)}.",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _engines(run: Run) -> str:
+    """How the forward passes were run, with the experiments' names where they differ."""
+    ways: dict[str, list[str]] = {}
+    for one in run.experiments:
+        way = f"{one.engine}, {one.settings['dtype']} on {one.settings['device']}"
+        ways.setdefault(way, []).append(one.name)
+    named = [f"{way} ({list_of(names)})" for way, names in ways.items()] if len(ways) > 1 else list(ways)
+    return f"Forward passes: {'; '.join(named)}."
+
+
+def _patching(run: Run) -> list[str]:
+    if not run.mains:
+        return []
+    alphas = sorted({dose for experiment in run.mains for dose in experiment.doses})
+    sites = list(dict.fromkeys(experiment.site for experiment in run.mains if experiment.site))
+    cut = "A's first min(len A, len B) audio positions"
+    whole = "A's audio positions, B's values interpolated linearly along time to their number,"
+    where = {whole if is_resampled(experiment) else cut: experiment.kind for experiment in run.mains}
+    places = list(where) if len(where) == 1 else [f"{place} ({kind} pairs)" for place, kind in where.items()]
+    return [
+        f"For a recipient A and a donor B, the {list_of(sites) or 'residual stream'} of decoder layer l at "
+        f"{list_of(places)} was set to (1 − α)·A + α·B with α = {doses_of(alphas)}."
+    ]
+
+
+def _of_main(run: Run, experiment: Experiment) -> list[str]:
+    """How the pairs were sampled, and what came out."""
+    settings, kind = experiment.settings, experiment.kind
+    of = f" of {run.construction[kind]['pairs_possible']} possible" if kind in run.construction else ""
+    speaker = "A and B by the same speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
+    direction = "both directions run" if settings["both_directions"] else "direction drawn"
+    failed = f" Of these, {len(experiment.failed)} gave no record and are left out." if experiment.failed else ""
+    sampled = (
+        f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "
+        f"{speaker}, {direction}), {differs(run, kind)}.{failed}"
+    )
+    why = [f"{line[0].upper()}{line[1:]}." for line in experiment.no_interval]
+    if experiment.records is None or not experiment.is_one_curve:
+        return [sampled, *why]
+    start, end = experiment.metrics.iloc[0], experiment.metrics.iloc[-1]
+    eligible = int(start["eligible_count"])
+    sentences = [
+        sampled,
+        f"Unpatched, A gave the target in {start['base_is_target_rate']:.0%} of the {int(start['n_pairs'])} pairs "
+        f"measured (A's own rate) and B in {start['donor_is_target_rate']:.0%} (B's own rate); {eligible} pairs were "
+        "eligible, A's answer not being the target.",
+    ]
+    if eligible:
+        rates = [
+            f"{row['flip_to_target_rate_eligible']:.0%}{_interval(row)} when patched at layer {int(row['layer'])}"
+            for row in ([start, end] if len(experiment.metrics) > 1 else [start])
+        ]
+        sentences.append(f"The flip-to-target rate among eligible pairs was {list_of(rates)}.")
+    return [*sentences, *([hand_over(experiment)] if experiment.hand_over else []), *why]
+
+
+def _interval(row: pd.Series) -> str:
+    low, high = (row.get(f"flip_to_target_rate_eligible_{side}") for side in ("low", "high"))
+    return f" (95 % interval {low:.0%} to {high:.0%})" if pd.notna(low) else ""
+
+
+def hand_over(experiment: Experiment) -> str:
+    """The hand-over layer with its interval, as a sentence."""
+    found = experiment.hand_over
+    if found.get("layer") is None:
+        return f"There is no hand-over layer: {found['reason']}."
+    sentence, suffix = f"The hand-over layer is {_layer(found)}", found.get("suffix")
+    if suffix and suffix.get("layer") is not None:
+        sentence += f"; the rate of the suffix rises above the same middle at layer {_layer(suffix)}"
+    return f"{sentence}."
+
+
+def hand_over_means(run: Run) -> str:
+    """The definition of the hand-over layer, where an experiment has one."""
+    return next((e.hand_over["definition"] for e in run.experiments if e.hand_over), "")
+
+
+def _layer(found: dict[str, float | None]) -> str:
+    layer, interval = with_interval(found["layer"], found["low"], found["high"])
+    remark = interval or (f"no interval: {found['reason']}" if found.get("reason") else BOTH_OPEN)
+    return f"{layer} ({remark})"
+
+
+def _outcome(experiment: Experiment) -> str:
+    """How often A's answer became the target among eligible pairs, and how often it changed at all."""
+    metrics = experiment.metrics
+    top = metrics.loc[metrics[FROM_BASE].idxmax()]
+    rate, of = top[FROM_BASE], f"of {int(top['n_pairs'])} pairs"
+    changed = f"A's answer changed in {f'at most {rate:.0%} {of} ({experiment.cell(top)})' if rate else f'none {of}'}"
+    eligible = metrics["flip_to_target_rate_eligible"]
+    if experiment.settings["judged_by"] == FROM_BASE:
+        return changed
+    if eligible.isna().all():
+        return f"no pair was eligible; {changed}"
+    top = metrics.loc[eligible.idxmax()]
+    rate, of = top["flip_to_target_rate_eligible"], f"of the {int(top['eligible_count'])} eligible pairs"
+    if rate:
+        return f"{of} at most {rate:.0%} flipped to the target ({experiment.cell(top)}); {changed}"
+    return (
+        f"none {of} flipped to the target at any layer, so its flip-to-target rate counts only answers that were the "
+        f"target before (A's own rate, {top['base_is_target_rate']:.0%}); {changed}"
+    )
+
+
+def _self_patch(run: Run) -> list[str]:
+    found = run.silent
+    if not found:
+        return []
+    return [
+        f"Before measuring, patching {len(found['clips'])} clips with themselves left "
+        f"{found['prediction_agreement']:.0%} of {found['n_predictions']} answers unchanged (largest |Δlogit| "
+        f"{found['max_abs_delta_logit']:.2g}), patching the last layer changed the logits by "
+        f"{found['last_layer_max_abs_delta_logit']:.2g}, and replacing the span at the embeddings reproduced B's "
+        f"logits to {found['embeddings_max_abs_difference_from_donor']:.2g}."
+    ]

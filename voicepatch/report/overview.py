@@ -1,0 +1,153 @@
+"""What ran and what came out, in tables: results at a glance, settings, versions and the commands to repeat it.
+
+glance(run), settings(run), commands(run)
+"""
+
+import json
+import shlex
+
+import pandas as pd
+
+from voicepatch.analysis.cells import ranges, value_text
+from voicepatch.analysis.rounding import with_interval
+from voicepatch.report.experiments import Experiment, Run
+from voicepatch.report.table import Table, table_of
+
+# Settings that the page shows elsewhere.
+APART = ("versions", "finished", "control", "main", "doc", "describes")
+
+
+def glance(run: Run) -> Table:
+    """A row for each experiment: flip rates at its first and its last layer, and the highest at any cell."""
+    lines = pd.DataFrame(map(_line, run.experiments)).dropna(axis="columns", how="all")
+    if "written" in lines and lines["written"].nunique() == 1:
+        lines = lines.drop(columns="written")  # the results name it
+    return table_of("Every experiment of this run, over all of its pairs", lines)
+
+
+def _line(experiment: Experiment) -> dict[str, object]:
+    line = {"experiment": experiment.name, "what it does": experiment.what}
+    line["written"] = experiment.site or None
+    n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
+    if experiment.records is None:
+        return {**line, "pairs": f"none of {n_pairs}" if experiment.finished else "none yet"}
+    if experiment.settings["reads_only"]:  # it patches nothing, so nothing flips
+        return {**line, "pairs": f"{n_measured} clips"}
+    metrics = experiment.metrics
+    rate = metrics["flip_to_target_rate"]
+    best = metrics.loc[rate.idxmax()]
+    first, last = (metrics.iloc[0], metrics.iloc[-1]) if experiment.is_one_curve else (None, None)
+    return {
+        **line,
+        "pairs": str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}",
+        "eligible": str(metrics["eligible_count"].max()),
+        "A's own rate": f"{metrics['base_is_target_rate'].max():.0%}",
+        "flip_to_target_rate, first layer": _rate(experiment, first),
+        "highest": _rate(experiment, best),
+        "last layer": _rate(experiment, last),
+        "flip_from_base_rate, highest": f"{metrics['flip_from_base_rate'].max():.0%}",
+        "hand-over layer": _hand_over(experiment.hand_over or {}),
+    }
+
+
+def _rate(experiment: Experiment, row: pd.Series | None) -> str | None:
+    if row is None:
+        return None
+    cell = experiment.cell(row).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return f"{row['flip_to_target_rate']:.0%} ({cell})"
+
+
+def _hand_over(found: dict[str, float | None]) -> str | None:
+    if found.get("layer") is None:
+        return None
+    layer, interval = with_interval(found["layer"], found["low"], found["high"])
+    return f"{layer} ({interval})" if interval else layer
+
+
+def settings(run: Run) -> list[Table]:
+    """The identity of model, data and prompt; the settings that all experiments share; those in which they differ."""
+    identity = {
+        f"{part}: {key}": value
+        for part in ("model", "data", "prompt", "labels")
+        for key, value in run.config[part].items()
+        if key != "warnings"
+    }
+    each = {experiment.name: _flat(experiment) for experiment in run.experiments}
+    keys = list(dict.fromkeys(key for values in each.values() for key in values))
+    shared = {key: values[0] for key in keys if len(set(values := [each[name].get(key) for name in each])) == 1}
+    tables = [
+        _two_columns("Identity of the run", identity),
+        _two_columns("Settings of every experiment", {key: json.loads(value) for key, value in shared.items()}),
+    ]
+    differing = [key for key in keys if key not in shared]
+    if differing:
+        rows = [
+            {"experiment": name} | {key: _plain(json.loads(values[key])) for key in differing if key in values}
+            for name, values in each.items()
+        ]
+        tables.append(table_of("Settings in which experiments differ", pd.DataFrame(rows)))
+    return tables
+
+
+def _flat(experiment: Experiment) -> dict[str, str]:
+    """Settings as JSON, so that they can be compared; versions each on their own."""
+    own = {key: value for key, value in experiment.settings.items() if key not in APART}
+    own["engine"] += " (ran as written)" if experiment.as_written else ""
+    versions = {f"version of {name}": value for name, value in experiment.settings["versions"].items()}
+    return {key: json.dumps(value) for key, value in {**own, **versions}.items()}
+
+
+def _two_columns(caption: str, values: dict[str, object]) -> Table:
+    return table_of(caption, pd.DataFrame({"setting": list(values), "value": [_plain(v) for v in values.values()]}))
+
+
+def _plain(value: object) -> str:
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(part, int) and not isinstance(part, bool) for part in value)
+    ):
+        return ranges(value) if value == sorted(set(value)) else ", ".join(map(str, value))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def commands(run: Run) -> list[str]:
+    """The command lines that make these experiments again, in the order in which they were begun."""
+    begun = list(run.config["experiments"])
+    in_order = sorted(run.experiments, key=lambda experiment: begun.index(experiment.name))
+    return [shlex.join(_command(run, experiment)) for experiment in in_order]
+
+
+def _command(run: Run, experiment: Experiment) -> list[str]:
+    of, kind = experiment.settings, experiment.settings["kind"]
+    if experiment.is_main:
+        words = [of["intervention"], "--kind", kind]
+    elif of["options"]:
+        words = [of["intervention"], "--pairs", kind]
+        for name, value in of["options"].items():
+            values = ",".join(map(value_text, value)) if isinstance(value, list) else value_text(value)
+            words += [f"--{name.replace('_', '-')}", values]
+    else:
+        words = ["control", "--kind", of["intervention"], "--pairs", kind]
+    words += ["--plugin", of["plugin"]] if "plugin" in of else []
+    words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
+    words += ["--texts", run.config["data"]["texts"]] if "texts" in run.config["data"] else []
+    if not of["patch_all_layers"]:
+        words += ["--layers", ranges(of["layers_to_patch"])]
+    alpha = of["patch_alpha"]
+    if alpha != of.get("default_alpha", 1):  # an experiment without this option records 1
+        words += ["--alpha", ",".join(value_text(value) for value in (alpha if isinstance(alpha, list) else [alpha]))]
+    words += ["--align", of["align"], "--max-pairs", str(of[f"max_pairs_{kind}"])]
+    words += ["--seed", str(of["pair_sampling_seed"])]
+    words += [] if of["same_speaker"] else ["--any-speaker"]
+    words += ["--both-directions"] if of["both_directions"] else []
+    sounds = run.sounds.get(experiment.name, {})
+    words += ["--on-bad-clip", "skip"] if sounds.get("unreadable") else []
+    words += ["--max-seconds", str(sounds["max_seconds"])] if "max_seconds" in sounds else []
+    return ["python", "cli.py", *words, "--engine", of["engine"], "--device", of["device"], "--dtype", of["dtype"]]

@@ -1,0 +1,193 @@
+"""The sentences of the report, with the numbers of this run.
+
+question(run), terms(run), limits(run), simplifications(run)
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from voicepatch.analysis.cells import value_text
+from voicepatch.analysis.contrasts import ENOUGH_SPEAKERS
+from voicepatch.analysis.tables import lengths_apart
+from voicepatch.analysis.words_and_voice import n_named
+from voicepatch.figures.curves import NO_UPPER_BOUND
+from voicepatch.report.experiments import Experiment, Run
+
+LIMITS = (
+    "Patching shows until which layer B's states can override A's answer. It shows neither when the information leaves "
+    "the span nor until which layer A's own span is needed. The latter needs a knock-out of the attention to the span.",
+    "It shows that the representation at a layer has a causal effect, not that the information exists only there.",
+    "Semantic pairs also differ in their sound, even where the voice's label is the same (other words, tempo, timbre). "
+    "So the semantic curve is confounded by acoustics, the prosody curve much less.",
+    "A flip rate that starts high and decays with depth is what any causal model shows, since replacing the whole span "
+    "in an early layer replaces nearly all of the sound. The result is where it decays, and how it compares with the "
+    "controls.",
+    NO_UPPER_BOUND,
+)
+OFF_DISTRIBUTION = (
+    "A written state can lie outside what the model ever produces. Where an experiment has an alpha, a sweep of it "
+    "helps to judge that."
+)
+OF_A_CHANGE = (
+    "Where {names} changes A's answer, the changed place has a causal effect on the answer. That does not show what "
+    "was represented there."
+)
+RATES = (
+    "The target is B's label. flip_to_target_rate is the share of pairs whose answer in the changed run is the target, "
+    "flip_from_base_rate the share whose answer there is not A's unpatched one. Both are over all pairs; "
+    "flip_to_target_rate_eligible is over the eligible pairs, in which A unpatched does not give the target. B's own "
+    "rate (donor_is_target_rate) and A's own rate (base_is_target_rate) are the shares of pairs in which B and A, "
+    "unpatched, give the target."
+)
+
+
+def terms(run: Run) -> str:
+    """What A, B and the rates are, in a run of these experiments."""
+    changing = [experiment for experiment in run.experiments if experiment.writes]
+    if not changing:
+        return "No experiment of this run changes anything in the model: each answer is that of an unpatched clip."
+    donors = [experiment.name for experiment in changing if experiment.is_donor_patch]
+    made = "what is written into A's run is made from B's activations"
+    if len(donors) == len(changing):
+        who = f"A is the recipient, whose run is changed; B is the donor: {made}."
+    elif donors:
+        who = f"A is the clip whose run is changed. In {list_of(donors)}, B is the donor: {made}."
+    else:
+        who = "A is the clip whose run is changed; B is the other clip of the pair."
+    return f"{who} {RATES}"
+
+
+def limits(run: Run) -> list[str]:
+    """What the run does not show."""
+    changing = [experiment for experiment in run.experiments if experiment.writes]
+    others = [experiment.name for experiment in changing if not experiment.is_donor_patch]
+    lines = [*LIMITS] if len(others) < len(changing) else []
+    lines += [OF_A_CHANGE.format(names=list_of(others, "or"))] if others else []
+    lines += [OFF_DISTRIBUTION] if changing else []
+    return [*lines, *dict.fromkeys(line for experiment in run.experiments for line in experiment.own.limits)]
+
+
+def question(run: Run) -> str:
+    """What was studied, in one paragraph."""
+    model, prompt, data = run.config["model"], run.config["prompt"]["user"], run.config["data"]["name"]
+    counts = sorted({len(experiment.settings["layers_to_patch"]) for experiment in run.mains or run.experiments})
+    where = "all" if counts == [model["n_layers"]] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
+    layers = f"{where} {model['n_layers']} layers"
+    if not run.mains:
+        return (
+            f"{model['name']} receives a clip of {data} and the question “{prompt}” The run has no main experiment. At "
+            f"{layers} it has: {'; '.join(map(what_it_did, run.others))}."
+        )
+    pairs = [f"{counted(len(main.pairs), f'{main.kind} pair')} ({differs(run, main.kind)})" for main in run.mains]
+    sentences = [
+        f"{model['name']} receives clip A (the recipient) and the question “{prompt}” B's (the donor's) residual "
+        "stream over the audio span is written into A's run at one decoder layer: does A's answer become the target, "
+        "B's label?",
+        "Where it does, the states in the span at that layer have a causal effect on the answer: this is an "
+        "intervention, do(activation = B), not a correlation.",
+        f"This was done at {layers}, with {list_of(pairs)} from {data}.",
+    ]
+    if run.others:
+        sentences.append(f"Further experiments: {list_of([experiment.name for experiment in run.others])}.")
+    return " ".join(sentences)
+
+
+def differs(run: Run, kind: str) -> str:
+    """What the clips of a pair have in common, and which label is the target."""
+    voice, words = (column.replace("_", " ") for column in (run.task.voice, run.task.words or ""))
+    if kind == "prosody":
+        return f"the same words in another voice; the target is B's {voice}"
+    return f"another text in a voice with the same {voice}; the target is B's {words}"
+
+
+def what_it_did(experiment: Experiment) -> str:
+    """Its name, and in brackets its sentence, what it wrote where, and whether with B's activations."""
+    parts = [experiment.what.rstrip(".")]
+    if experiment.records is not None:
+        parts.append(f"written: {experiment.site}" if experiment.writes else "nothing is written")
+    parts += ["from B's activations"] if experiment.is_donor_patch and not experiment.is_main else []
+    return f"{experiment.name} ({'; '.join(parts)})"
+
+
+def simplifications(run: Run) -> list[str]:
+    """Every approximation that was made, with its extent."""
+    entries = run.tokens.get("labels", {})
+    several = [f"{label} ({' | '.join(entry['tokens'])})" for label, entry in entries.items() if entry["multi_token"]]
+    lines = [f"The answer is restricted to the {len(run.labels)} labels. Other answers of the model are not seen."]
+    if several:
+        lines.append(
+            f"Each label is read from one token. {list_of(several)} {'is' if len(several) == 1 else 'are'} several "
+            "tokens, of which the first is read."
+        )
+    for experiment in run.mains:
+        if experiment.records is not None:
+            lines += [_alignment(experiment), _mass(experiment)]
+    lines += [line for experiment in run.experiments for line in experiment.own.simplifications]
+    lines += [f"{e.name}: its logits are estimates." for e in run.experiments if e.settings["approximate"]]
+    lines += intervals(run)
+    for is_patch, mixed in ((True, "alpha · B"), (False, "alpha · what the experiment writes at alpha 1")):
+        some = [one for one in run.experiments if one.doses != [1] and one.is_donor_patch == is_patch]
+        doses = [f"{one.name} at alpha {doses_of(one.doses)}" for one in some]
+        lines += (
+            [f"At alpha below 1 the written value is (1 − alpha) · A + {mixed}: {list_of(doses)}."] if doses else []
+        )
+    return lines
+
+
+def intervals(run: Run) -> list[str]:
+    """How the 95 % intervals were made, where there are any."""
+    metrics = [experiment.metrics for experiment in run.experiments if experiment.metrics is not None]
+    if not any(table["flip_to_target_rate_low"].notna().any() for table in metrics):
+        return []
+    line = "95 % intervals come from resampling whole texts"
+    n = n_named(pd.concat([experiment.pairs for experiment in run.experiments]), "speaker")
+    if n:
+        line += "; speakers are not resampled, so the intervals hold for "
+        line += f"{'this' if n == 1 else 'these'} {counted(n, 'speaker')}"
+    if n >= ENOUGH_SPEAKERS and len({main.kind for main in run.mains}) > 1:
+        line += " (in the contrast of the two kinds of pairs they are resampled too)"
+    return [f"{line}."]
+
+
+def is_resampled(experiment: Experiment) -> bool:
+    return experiment.settings["align"] == "resample_linear"
+
+
+def _alignment(experiment: Experiment) -> str:
+    first = experiment.records.drop_duplicates("pair_id")
+    apart = lengths_apart(first).abs()
+    differ = f"In {(apart > 0).sum()} of {len(first)} pairs the lengths differ"
+    if is_resampled(experiment):
+        most = f", by up to {apart.max():.0%} of the longer one" if apart.any() else ""
+        return (
+            f"{experiment.name}: B's span is interpolated along time to A's length (resample_linear). This is an "
+            "approximation: the written value lies between two states of the model, which never produces it itself. "
+            f"{differ}{most}."
+        )
+    longer_a, longer_b = first["len_a"] > first["n_patched"], first["len_b"] > first["n_patched"]
+    return (
+        f"{experiment.name}: spans are aligned at their start ({experiment.settings['align']}). {differ}: "
+        f"{longer_a.sum()} recipients keep their own end, {longer_b.sum()} donors lose theirs."
+    )
+
+
+def _mass(experiment: Experiment) -> str:
+    base, patched = experiment.records["label_mass_base"], experiment.records["label_mass_patch"]
+    return (
+        f"{experiment.name}: of the model's probability over all tokens the labels hold {base.mean():.1%} on average "
+        f"before patching and {patched.mean():.1%} after it ({min(base.min(), patched.min()):.1%} at least)."
+    )
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n > 1 else ''}"
+
+
+def doses_of(alphas: list[float]) -> str:
+    return list_of([value_text(alpha) for alpha in alphas])
+
+
+def list_of(items: Iterable[str], last: str = "and") -> str:
+    *first, final = [*items] or [""]
+    return f"{', '.join(first)} {last} {final}" if first else final

@@ -1,0 +1,309 @@
+"""What each file of a run that is one JSON object holds, declared once, for writing and reading.
+
+    DOCUMENTS["sanity_check_sounds.json"]
+
+As in `types.record`, no other key may be there. A key of type `UnsetType` is there only where the run has such a thing.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from voicepatch.files import CONFIG
+from voicepatch.types.check import Check
+from voicepatch.types.record import Count, Dose, Keys, Kind, Size
+from voicepatch.types.task import Task
+
+Seed = Annotated[int, Meta(ge=0)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Model(Keys):
+    name: str
+    sha256: str
+    n_layers: AtLeastOne
+    hidden_size: AtLeastOne
+    family: str
+    frames_per_second: Size | None
+
+
+class Corpus(Keys):
+    name: str
+    edition: str
+    n_wavs: Count
+    n_clips: Count
+    left_out: dict[str, Count]
+    n_speakers: Count
+    n_texts: Count
+    pairs: dict[str, dict[str, Count]]
+
+
+class Data(Keys):
+    name: str
+    source: str
+    sha256: str
+    n_clips: Count
+    warnings: list[str]
+    texts: str | UnsetType = UNSET
+    corpus: Corpus | UnsetType = UNSET
+
+
+class Prompt(Keys):
+    system: str | None
+    user: str
+    text: str
+    span: str | UnsetType = UNSET
+    date: str | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+
+
+class RecordedTask(Task, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    sha256: str
+
+
+class LabelTokens(Keys):
+    order: list[str]
+    token_ids: list[Count]
+
+
+class Workers(Keys):
+    n: AtLeastOne
+    hosts: dict[str, Count]
+    devices: list[str]
+    ray: str
+
+
+class Experiment(Keys):
+    """One experiment in `patching_config.json`: what it ran with."""
+
+    intervention: Annotated[str, Meta(description="its name, as on the command line")]
+    control: Annotated[bool, Meta(description="whether it is a control")]
+    main: Annotated[bool, Meta(description="whether it is the main experiment, whose NAME is the kind of its pairs")]
+    judged_by: Annotated[
+        Literal["flip_to_target_rate", "flip_from_base_rate"], Meta(description="the rate that counts for it")
+    ]
+    recipients: Annotated[
+        Literal["main", "own"],
+        Meta(description="`main`: it has the main experiment's recipients in their order; `own`: another sample"),
+    ]
+    must_change_nothing: Annotated[bool, Meta(description="whether any change is an error of the instrument")]
+    reads_only: Annotated[bool, Meta(description="whether it writes nothing and reads the unpatched run")]
+    approximate: Annotated[bool, Meta(description="whether its logits are estimates")]
+    describes: Annotated[str, Meta(description="the sentence that a report uses for it")]
+    figures: Annotated[str, Meta(description="the module of its own figures beside its file; empty where it has none")]
+    kind: Annotated[Kind, Meta(description="the kind of its pairs")]
+    patch_alpha: Annotated[
+        Dose | Annotated[list[Dose], Meta(min_length=1)], Meta(description="the dose, or all of a sweep")
+    ]
+    options: Annotated[dict[str, Any], Meta(description="its other options, each a value, or a list of those swept")]
+    align: Annotated[str, Meta(description="how spans of unequal length are aligned")]
+    pair_sampling_seed: Annotated[Seed, Meta(description="the seed of everything that is drawn")]
+    same_speaker: Annotated[bool, Meta(description="whether A and B of a pair have one speaker")]
+    both_directions: Annotated[bool, Meta(description="whether each pair runs both ways")]
+    layers_to_patch: Annotated[
+        list[Count], Meta(min_length=1, description="the layers, each of which every pair has records of")
+    ]
+    patch_all_layers: Annotated[bool, Meta(description="whether these are all that the model has")]
+    engine: Annotated[str, Meta(description="how the traces are run")]
+    device: Annotated[str, Meta(description="the kind of device")]
+    dtype: Annotated[str, Meta(description="the type of the model's numbers")]
+    on_bad_clip: Annotated[str, Meta(description="whether a clip that cannot be read stops the run")]
+    max_seconds: Annotated[
+        AtLeastOne, Meta(description="the length from which a clip counts as one that cannot be read")
+    ]
+    max_failed: Annotated[Share, Meta(description="the share of pairs that may have non-finite numbers")]
+    versions: Annotated[dict[str, str], Meta(description="of the program (`voicepatch`), Python and the libraries")]
+    program_sha256: Annotated[str, Meta(description="of the program's own code")]
+    finished: Annotated[bool, Meta(description="whether every pair has its records or is listed as failed")]
+    doc: Annotated[str | None, Meta(description="its docstring")]
+    code_sha256: Annotated[str, Meta(description="of its code and what that imports beside it, without comments")]
+    swept: Annotated[list[str], Meta(description="the columns of a record, besides `layer`, with several values")]
+    threads: Annotated[AtLeastOne, Meta(description="processor threads")]
+    use_cache: Annotated[bool, Meta(description="of the model's forward; always false")]
+    engine_tolerance: Annotated[
+        Size, Meta(description="logits that count as noise between two computations, where logits are 10")
+    ]
+    near_tie_margin: Annotated[
+        Size, Meta(description="logits between the best two labels below which noise may decide")
+    ]
+    default_alpha: Annotated[
+        Dose | UnsetType, Meta(description="the dose that it has by default, where that is not 1")
+    ] = UNSET
+    option_files: Annotated[
+        dict[str, str] | UnsetType, Meta(description="the sha256 of each file that a text option names")
+    ] = UNSET
+    plugin: Annotated[str | UnsetType, Meta(description="the file of `--plugin` that it is in")] = UNSET
+    max_pairs_prosody: Annotated[
+        AtLeastOne | UnsetType, Meta(description="the most prosody pairs, where it has those")
+    ] = UNSET
+    max_pairs_semantic: Annotated[AtLeastOne | UnsetType, Meta(description="the same of semantic pairs")] = UNSET
+    n_pairs: Annotated[Count | UnsetType, Meta(description="pairs in the list, once it is finished")] = UNSET
+    n_failed: Annotated[Count | UnsetType, Meta(description="those listed as failed, once it is finished")] = UNSET
+    workers: Annotated[
+        Workers | UnsetType,
+        Meta(description="where workers computed it: how many on which hosts and devices, and Ray's version"),
+    ] = UNSET
+
+
+class Config(Keys):
+    """`patching_config.json`."""
+
+    model: Model
+    data: Data
+    task: RecordedTask
+    prompt: Prompt
+    labels: LabelTokens
+    experiments: dict[str, Experiment]
+
+
+class TokenEntry(Keys):
+    text: str
+    token_ids: list[Count]
+    tokens: list[str]
+    id_used: Count
+    multi_token: bool
+
+
+class Collision(Keys):
+    found: bool
+    labels: list[list[str]]
+
+
+class Tokenization(Keys):
+    labels: dict[str, TokenEntry]
+    first_token_collision: Collision
+    note: str
+
+
+class GroupCount(Keys):
+    possible: Count
+    sampled: Count
+
+
+class SkippedGroup(Keys):
+    group: str
+    n_clips: Count
+    reason: str
+
+
+class Construction(Keys):
+    kind: Kind
+    seed: Seed
+    max_pairs: AtLeastOne
+    same_speaker: bool
+    both_directions: bool
+    n_clips: Count
+    pairs_possible: Count
+    pairs_sampled: Count
+    per_group: dict[str, GroupCount]
+    per_transition: dict[str, Count]
+    groups_skipped: list[SkippedGroup]
+    warnings: list[str]
+    label_spellings: dict[str, dict[str, dict[str, Count]]]
+    data_warnings: list[str]
+
+
+class BadClip(Keys):
+    clip_id: str
+    reason: str
+
+
+class SpanRow(Keys):
+    clip_id: str
+    seconds: Size
+    n_input_ids: Count
+    span_start: Count
+    span_end: Count
+    n_audio: Count
+    n_audio_expected: Count
+    tokens_before: list[str]
+    ids_in_span: list[int]
+    tokens_after: list[str]
+    ok: bool
+
+
+class Spans(Keys):
+    passed: bool
+    checks: list[Check]
+    clips: Annotated[list[SpanRow], Meta(min_length=1)]
+    left_out: list[BadClip]
+    held_against: str
+    span: str | UnsetType = UNSET
+
+
+class SelfPatch(Keys):
+    passed: bool
+    checks: list[Check]
+    clips: list[str]
+    layers: list[Count]
+    n_predictions: Count
+    prediction_agreement: Share
+    max_abs_delta_logit: Size
+    tolerance: Size
+    last_layer_max_abs_delta_logit: Size
+    embeddings_max_abs_difference_from_donor: Size
+    largest_logit: Size
+
+
+class ModelCheck(Keys):
+    passed: bool
+    family: str
+    clips: list[str]
+    tolerance: Size
+    largest_logit: Size
+    checks: list[dict[str, Any]]
+
+
+class DifferingAnswer(Keys):
+    pair_id: str
+    row: Count
+    stepwise_margin: Size
+
+
+class EngineCheck(Keys):
+    passed: bool
+    checks: list[Check]
+    engine: str
+    reference: str
+    pairs: list[str]
+    layers: list[Count]
+    n_predictions: Count
+    n_differing_predictions: Count
+    differing_predictions: list[DifferingAnswer]
+    max_abs_logit_difference: Size
+    tolerance: Size
+    as_written: str | None
+    reads_donor: bool
+    max_abs_logit_difference_when_repeated: Size
+    largest_logit: Size
+
+
+class SoundCheck(Keys):
+    passed: bool
+    checks: list[Check]
+    n_clips: Count
+    unreadable: list[BadClip]
+    silent: list[str]
+    seconds_heard: Size | UnsetType = UNSET
+    cut: list[str] | UnsetType = UNSET
+    max_seconds: AtLeastOne | UnsetType = UNSET
+
+
+class InUse(Keys):
+    pid: Count
+    host: str
+    since: str
+
+
+DOCUMENTS: dict[str, Any] = {
+    CONFIG: Config,
+    "tokenization_report.json": Tokenization,
+    "pair_construction_report.json": dict[Kind, Construction],
+    "sanity_check_audio_span.json": Spans,
+    "sanity_check_self_patch.json": SelfPatch,
+    "sanity_check_model.json": ModelCheck,
+    "sanity_check_engine.json": dict[str, EngineCheck],
+    "sanity_check_sounds.json": dict[str, SoundCheck],
+    "in_use.json": InUse,
+}

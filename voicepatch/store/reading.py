@@ -1,0 +1,173 @@
+"""Reads the files of a run: each is as declared, or is refused in one line that names file and line.
+
+    read_config(run)["experiments"]
+    read_document(run / "sanity_check_engine.json")      # {} where there is none
+    for number, row in read_rows(path, FailedPair, MOVE_AWAY): ...
+
+No other module opens a file of a run to read it. Needs neither torch nor pandas.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from voicepatch.errors import UserError
+from voicepatch.files import CONFIG, check_name, open_regular
+from voicepatch.program import VERSION
+from voicepatch.store.documents import DOCUMENTS
+from voicepatch.text import escape
+from voicepatch.types.task import task_of
+
+COMPLETE = "run the same command again to complete it"
+OVERWRITE = "run that experiment again with --overwrite"
+MOVE_AWAY = "move it away and run the same command again"
+BLOCK = 1 << 21  # bytes that are decoded at a time
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A file that is one JSON object, as its name declares it; `{}` where there is none."""
+    file = _opened(path, MOVE_AWAY)
+    if file is None:
+        return {}
+    with file:
+        content = file.read()
+    try:
+        _check_line_ends(content)
+        found = msgspec.json.decode(content)
+        if path.name == CONFIG:
+            _refuse_other_version(path, found)
+        msgspec.convert(found, DOCUMENTS[path.name])
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, _reason(error)) from None
+    return found
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """`patching_config.json` of a run, or `{}`; `UserError` where a name in it cannot be part of a file's name."""
+    path = run / CONFIG
+    config = read_document(path)
+    if not config:
+        return config
+    task = config["task"]
+    if task_of(task).sha256 != task["sha256"]:
+        raise _damaged(path, "the task does not have its sha256")
+    if config["labels"]["order"] != task["labels"]:
+        raise _damaged(path, f"labels.order is not {', '.join(task['labels'])}, the labels of the task")
+    for name in config["experiments"]:
+        check_name(name, path)
+    return config
+
+
+def read_rows(path: Path, declared: Any, way_out: str, complete: bool = True) -> Iterator[tuple[int, Any]]:
+    """The lines of a file as rows of a declaration, each with its number from 1; see `read_blocks`."""
+    number = 1
+    for rows in read_blocks(path, declared, way_out, complete):
+        yield from enumerate(rows, start=number)
+        number += len(rows)
+
+
+def read_blocks(path: Path, declared: Any, way_out: str, complete: bool = True) -> Iterator[list[Any]]:
+    """The lines of a file as rows of a declaration, about `BLOCK` bytes at a time; none where there is no file.
+
+    Of a file that is not complete, text after the last line end is ignored: it may be half a line. Raises `UserError`
+    at the first line that is not as declared, after the rows before it.
+    """
+    file, decode = _opened(path, way_out), msgspec.json.Decoder(declared).decode
+    if file is None:
+        return
+    number, rest = 0, b""
+    with file:
+        while content := file.read(BLOCK):
+            *lines, rest = (rest + content).split(b"\n")
+            try:
+                _check_line_ends(content)
+                rows, wrong = list(map(decode, lines)), ""
+            except (ValueError, RecursionError):
+                rows, wrong = _up_to_wrong_line(lines, decode)
+            yield rows
+            number += len(rows)
+            if wrong:
+                raise line_error(path, number + 1, wrong, way_out)
+    if rest and complete:
+        raise line_error(path, number + 1, "has no line end, so part of it may be missing", way_out)
+
+
+def _up_to_wrong_line(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any], str]:
+    """The rows before the first line that is wrong, and what is wrong with it; "" where that is in what follows."""
+    rows: list[Any] = []
+    for line in lines:
+        try:
+            _check_line_ends(line)
+            rows.append(decode(line))
+        except (ValueError, RecursionError) as error:
+            return rows, _reason(error)
+    return rows, ""
+
+
+def has_line(path: Path) -> bool:
+    """Whether a file has a complete line."""
+    return offset_of_line(path, 1) > 0
+
+
+def offset_of_line(path: Path, number: int) -> int:
+    """How many bytes of a file the first `number` lines take, of those that are complete."""
+    file = _opened(path, MOVE_AWAY)
+    if file is None:
+        return 0
+    with file:
+        return sum(len(line) for line in islice(file, number) if line.endswith(b"\n"))
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """The content of a file, a block at a time, to copy it."""
+    file = _opened(path, MOVE_AWAY)
+    if file is not None:
+        with file:
+            yield from iter(partial(file.read, BLOCK), b"")
+
+
+def line_error(path: Path, number: int, wrong: str, way_out: str) -> UserError:
+    """The error to raise for what is wrong in one line of a file."""
+    return UserError(f"{path}: line {number}: {wrong}; {way_out}")
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: is damaged ({why}); {MOVE_AWAY}")
+
+
+def _opened(path: Path, way_out: str) -> BinaryIO | None:
+    try:
+        return open_regular(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions, or {way_out}") from None
+
+
+def _refuse_other_version(path: Path, config: Any) -> None:
+    """`UserError` for a run of another version of the program, whatever else this version has against it."""
+    with suppress(TypeError, KeyError, AttributeError):  # then it is damaged
+        for name, settings in config["experiments"].items():
+            version = settings["versions"].get("voicepatch", "an earlier one")
+            if version != VERSION:
+                raise UserError(
+                    f"{path}: experiment {escape(name)} was run with another version of the program ({version}; "
+                    f"this is {VERSION}); use that version, or pass another --out"
+                )
+
+
+def _check_line_ends(content: bytes) -> None:
+    if b"\r" in content:  # within a text it is written as \r
+        raise ValueError("has CR line ends, where the program writes LF alone")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a text that is not as declared."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 (byte 0x{error.object[error.start]:02x})"
+    return "is nested too deeply" if isinstance(error, RecursionError) else str(error)

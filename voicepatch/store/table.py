@@ -1,0 +1,233 @@
+"""The records of an experiment as columns, checked as a whole.
+
+    columns, error = read_records(path, labels, settings, pairs)
+    columns["logits_patch"]                   # [rows, labels]; every other column is [rows]
+
+The pair list and the settings say which rows there are, and in which order: each pair, each combination of the swept
+values, each layer. The facts of a pair are those of the pair list, a clip has one length and the same unpatched logits
+everywhere, and answers, flips and differences follow from the logits.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from voicepatch.errors import UserError
+from voicepatch.store.columns import value_text
+from voicepatch.store.reading import COMPLETE, line_error, read_blocks
+from voicepatch.text import escape, short_repr
+from voicepatch.types.record import DOSE, LOGITS, OF_PAIR, PairRow, Record, record_type
+
+Columns = dict[str, np.ndarray]
+Fault = tuple[np.ndarray, Callable[[int], str]]  # which rows are wrong, and what is wrong with one of them
+
+SAME_IN_PAIR = ("logits_base", "logits_donor", "pred_base", "eligible", "len_a", "len_b")
+ROUNDING = 2e-6  # logits are written with six decimals
+TOLERANCE_AT = 10.0  # the size of logits up to which the engine's tolerance holds; for larger ones it grows with them
+_TYPES = {bool: np.bool_, int: np.int64, float: np.float64}
+
+
+def read_records(
+    path: Path,
+    labels: tuple[str, ...],
+    settings: Mapping[str, Any],
+    pairs: Sequence[PairRow],
+    complete: bool = True,
+) -> tuple[Columns, UserError | None]:
+    """The records of `pairs`, and the error to raise for the first line that is wrong, or None.
+
+    The columns hold whole pairs, all of them before that line. Of records that are not complete, rows may be missing at
+    the end.
+    """
+    cells, swept = _cells(settings), settings["swept"]
+    columns, error = _columns_of_file(path, record_type(labels, tuple(swept)), labels, complete)
+    n_rows, n_expected = len(columns.get("layer", ())), len(pairs) * len(cells)
+    n_known = min(n_rows, n_expected)
+    known = {name: values[:n_known] for name, values in columns.items()}
+    expected = _expected(settings, pairs, cells, n_known)
+    row, wrong = n_rows, ""
+    if n_known:
+        row, wrong = _first_fault([*_places(known, expected, swept), *_facts(known, expected, labels, settings, cells)])
+    if not wrong and n_rows > n_expected:
+        row, wrong = n_expected, "comes after the last record that the pair list has"
+    if not wrong and error is None and complete and n_rows < n_expected:
+        place = _place(_expected(settings, pairs, cells, n_rows + 1), n_rows, swept)
+        row, wrong = n_rows, f"is missing; {place} is expected"
+    if wrong:
+        error = line_error(path, row + 1, wrong, COMPLETE)
+    n_whole = min(row, n_known) // len(cells) * len(cells)
+    return {name: values[:n_whole] for name, values in (known | expected).items() if n_whole}, error
+
+
+def _cells(settings: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """The rows of each pair in their order: the values of the swept options, then the layer."""
+    values = [settings[DOSE] if name == DOSE else settings["options"][name] for name in settings["swept"]]
+    return list(product(*values, settings["layers_to_patch"]))
+
+
+def _expected(settings: Mapping[str, Any], pairs: Sequence[PairRow], cells: Sequence[tuple], n_rows: int) -> Columns:
+    """What the first `n_rows` rows hold of the pair list and the settings."""
+    pair, cell = np.divmod(np.arange(n_rows), len(cells))
+    of_pairs = {name: np.array([getattr(row, name) for row in pairs], object) for name in ("pair_id", *OF_PAIR)}
+    of_cells = dict(zip((*settings["swept"], "layer"), map(_array, zip(*cells, strict=True)), strict=True))
+    if DOSE not in of_cells:
+        of_cells[DOSE] = np.full(len(cells), settings[DOSE])
+    expected = {name: values[pair] for name, values in of_pairs.items()}
+    return expected | {name: values[cell] for name, values in of_cells.items()}
+
+
+def _first_fault(faults: Sequence[Fault]) -> tuple[int, str]:
+    """The first row that is wrong and what is wrong with it; the number of rows and "" where none is."""
+    found = [(int(rows.argmax()), what) for rows, what in faults if rows.any()]
+    row, what = min(found, key=lambda fault: fault[0], default=(len(faults[0][0]), None))
+    return row, what(row) if what else ""
+
+
+def _places(columns: Columns, expected: Columns, swept: Sequence[str]) -> Iterator[Fault]:
+    """Each row is of the pair and the cell that its line number gives, with the facts of the pair list."""
+    elsewhere = np.any([columns[name] != expected[name] for name in ("pair_id", "layer", DOSE, *swept)], axis=0)
+    yield (
+        elsewhere,
+        lambda row: f"is of {_place(columns, row, swept)}, where {_place(expected, row, swept)} is expected",
+    )
+    for name in OF_PAIR:
+        yield (
+            columns[name] != expected[name],
+            lambda row, name=name: (  # type: ignore[misc]
+                f"{name} is {escape(columns[name][row])}, where the pair list has {escape(expected[name][row])}"
+            ),
+        )
+
+
+def _place(columns: Columns, row: int, swept: Sequence[str]) -> str:
+    """A row's pair, layer and values, such as "pair p0, layer 1, head 3, alpha 0.5"."""
+    options = [name for name in swept if name != DOSE]
+    values = [columns[name].tolist()[row] for name in ("layer", *options, DOSE)]
+    texts = [value_text(value) if isinstance(value, float) else short_repr(value) for value in values]
+    named = [f"{name} {text}" for name, text in zip(("layer", *options, "alpha"), texts, strict=True)]
+    return ", ".join([f"pair {escape(columns['pair_id'][row])}", *named])
+
+
+def _facts(
+    columns: Columns, expected: Columns, labels: Sequence[str], settings: Mapping[str, Any], cells: Sequence[tuple]
+) -> Iterator[Fault]:
+    """What is A's and B's own is the same in all rows of a pair and of a clip, and the rest follows from the logits."""
+    n_rows = len(expected["layer"])
+    starts = np.arange(0, n_rows, len(cells))
+    first = np.repeat(starts, len(cells))[:n_rows]
+    for name in SAME_IN_PAIR:
+        differs = columns[name] != columns[name][first]
+        yield (
+            differs.any(1) if differs.ndim > 1 else differs,
+            lambda row, name=name: f"{name} differs from that of the pair's first row",  # type: ignore[misc]
+        )
+    yield from _same_in_clip(columns, expected, starts, 2 * settings["engine_tolerance"])
+    yield from _answers(columns, labels)
+
+
+def _same_in_clip(columns: Columns, expected: Columns, starts: np.ndarray, tolerance: float) -> Iterator[Fault]:
+    """A clip has one length and, within the tolerance, the same unpatched logits, as A and as B of any pair."""
+
+    def of_clips(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # A and B of the first pair, of the second pair, ...
+        return np.stack([a[starts], b[starts]], 1).reshape(2 * len(starts), *a.shape[1:])
+
+    names = of_clips(expected["clip_a"], expected["clip_b"])
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    _, first, clip = np.unique([numbers[name] for name in names], return_index=True, return_inverse=True)
+    first = first[clip]
+    lengths = of_clips(columns["len_a"], columns["len_b"])
+    logits = of_clips(columns["logits_base"], columns["logits_donor"])
+    tolerance = tolerance * np.maximum(1, np.abs(logits).max(1) / TOLERANCE_AT)
+    for what, differs in (
+        ("another number of audio positions", lengths != lengths[first]),
+        ("other unpatched logits", np.abs(logits - logits[first]).max(1) > tolerance),
+    ):
+        for side in (0, 1):
+            rows = np.zeros(len(expected["layer"]), bool)
+            rows[starts[differs[side::2]]] = True
+
+            def text(row: int, what: str = what, side: int = side) -> str:
+                number = 2 * int(np.searchsorted(starts, row)) + side
+                line = starts[first[number] // 2] + 1
+                return f"gives clip {escape(names[number])} {what} than line {line}"
+
+            yield rows, text
+
+
+def _answers(columns: Columns, labels: Sequence[str]) -> Iterator[Fault]:
+    """Answers, eligibility, flips and the difference of a record follow from its logits."""
+    number_of = {label: number for number, label in enumerate(labels)}
+    rows = np.arange(len(columns["target"]))
+    base, patch = columns["logits_base"], columns["logits_patch"]
+    target, pred_base, pred_patch = (
+        np.fromiter(map(number_of.__getitem__, columns[name]), np.intp, len(rows))
+        for name in ("target", "pred_base", "pred_patch")
+    )
+    for name, logits, answer in (("patch", patch, pred_patch), ("base", base, pred_base)):
+        yield (
+            logits[rows, answer] < logits.max(1),
+            lambda row, name=name: (  # type: ignore[misc]
+                f"pred_{name} is {columns[f'pred_{name}'][row]}, whose logit is not the largest of logits_{name}"
+            ),
+        )
+    for name, follows, one, other in (
+        ("eligible", pred_base != target, "pred_base", "target"),
+        ("flip_to_target", pred_patch == target, "pred_patch", "target"),
+        ("flip_from_base", pred_patch != pred_base, "pred_patch", "pred_base"),
+    ):
+        yield (
+            columns[name] != follows,
+            lambda row, name=name, one=one, other=other: (  # type: ignore[misc]
+                f"{name} contradicts {one} {columns[one][row]} and {other} {columns[other][row]}"
+            ),
+        )
+    difference = patch[rows, target] - base[rows, target]
+    yield (
+        np.abs(columns["delta_logit_target"] - difference) > ROUNDING,
+        lambda row: "delta_logit_target is not the difference of the target's logits",
+    )
+
+
+def _columns_of_file(
+    path: Path, declared: Any, labels: Sequence[str], complete: bool
+) -> tuple[Columns, UserError | None]:
+    """The rows up to the first that is not as declared, and the error of that one; no column where there is no row."""
+    blocks: list[Columns] = []
+    error = None
+    try:
+        for rows in read_blocks(path, declared, COMPLETE, complete):
+            blocks += [_columns(rows, labels)] if rows else []
+    except UserError as caught:
+        error = caught
+    names = list(blocks[0]) if blocks else []
+    return {name: np.concatenate([block.pop(name) for block in blocks]) for name in names}, error
+
+
+def _columns(rows: Sequence[Record], labels: Sequence[str]) -> Columns:
+    columns, names = {}, rows[0].__struct_fields__
+    for name, values in zip(names, zip(*map(msgspec.structs.astuple, rows), strict=True), strict=True):
+        if name in LOGITS:
+            numbers = chain.from_iterable(map(msgspec.structs.astuple, values))
+            columns[name] = np.fromiter(numbers, float, len(rows) * len(labels)).reshape(-1, len(labels))
+        else:
+            columns[name] = _array(values)
+    return columns
+
+
+def _array(values: Sequence[Any]) -> np.ndarray:
+    """Numbers as such, each text held once, and any other values as they are."""
+    types = set(map(type, values))
+    only = types.pop() if len(types) == 1 else object
+    if only in _TYPES:
+        try:
+            return np.array(values, _TYPES[only])
+        except OverflowError:  # a swept value may be of any size
+            pass
+    array = np.empty(len(values), object)
+    array[:] = list(map(sys.intern, values)) if only is str else values
+    return array

@@ -1,0 +1,1 @@
+"""The values that every room shares: clips, pairs and data sets."""
