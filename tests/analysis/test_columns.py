@@ -75,7 +75,7 @@ def test_an_option_with_the_name_of_any_other_column_of_any_table_changes_nothin
     results = swept("idea", values)
     expected = everything_of(results)
     candidates = {*names_there(results), "size", "sum"} - reserved()
-    assert {"n", "rate", "low"} <= candidates
+    assert {"n", "value", "low"} <= candidates
     # A map has a table of its own, with few columns.
     for name in sorted(candidates if values == LINES else {"n", "name", "value"}):
         assert everything_of(swept(name, values)) == expected.replace("idea", name), name

@@ -12,6 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
+from pairs.found_clips import find_clips
 from voicepatch import report
 from voicepatch.analysis.results import Results
 from voicepatch.paths import DEMO_DATA
@@ -41,7 +42,7 @@ def run(tmp_path_factory, call):
 
 @pytest.fixture(scope="session")
 def page(run):
-    return report.write_report(Results(run))
+    return report.write_report(Results(run, find_clips=find_clips))
 
 
 def rows(path):
@@ -267,7 +268,7 @@ def hostile(tmp_path_factory, call):
                 table.writerow([f"{words} {label}", name, f"{number} {words}", words, "sad", label, words])
     out = folder / "run"
     call("patch", "--kind", "prosody", "--data", folder / "manifest.csv", "--out", out, *FEW)
-    return report.write_report(Results(out))
+    return report.write_report(Results(out, find_clips=find_clips))
 
 
 def test_printed_before_scrolling_it_has_every_figure_and_folded_part(browser, page):
@@ -323,7 +324,7 @@ def test_without_its_data_the_page_says_so_and_goes_on(browser, run, tmp_path):
     config = json.loads((out / "patching_config.json").read_text())
     config["data"]["source"] = str(tmp_path / "gone")
     (out / "patching_config.json").write_text(json.dumps(config))
-    browser.open(report.write_report(Results(out)))
+    browser.open(report.write_report(Results(out, find_clips=find_clips)))
     assert "no sound" in text(browser, "#pairs .caution")
     assert not browser.driver.find_element(By.CSS_SELECTOR, "#clip-a audio").is_displayed()
     at(browser, "pair-next").click()
