@@ -209,15 +209,15 @@ def report(run_dir: Path, pairs_in_report: int | str | None) -> None:
     # A run that goes on may have finished meanwhile, with other records.
     while results is None or results.config != RunDir(run_dir).config():
         results = running.results_of(run_dir)
-        for one in results.believed:
+        for one in results.valid:
             n_pairs = len(one.pairs)
             if not one.finished:
                 click.echo(f"{one.name} is not finished: {one.n_measured} of {n_pairs} pairs are in")
             if one.records is not None:
                 showing.summary(results, one.name)
-        if results.believed:
+        if results.valid:
             showing.report(results, pairs_in_report)
-    showing.refused(results)
+    showing.exit_if_invalid(results)
 
 
 @cli.command()

@@ -120,7 +120,7 @@ def measure_records(manifest: Path, run: Path, n_records: int, kinds: Sequence[s
         for main in mains:
             _ = main.metrics
             results.hand_over(main.kind)
-        results.once(contrast_of)
+        results.cached(contrast_of)
     with timed(found, "figures"):
         for main in mains:
             summarise(results, main.name)

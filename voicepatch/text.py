@@ -49,3 +49,8 @@ def for_xml(text: str) -> str:
     Backslashes would not do: Vega reads some texts as expressions, in which \\x00 is the character again.
     """
     return _NOT_IN_XML.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd", text)
+
+
+def value_text(value: object) -> str:
+    """A value of an option as text, a number with as many digits as tell it from every other: 1, 0.5, 0.10000001."""
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)

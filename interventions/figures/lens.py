@@ -1,6 +1,6 @@
 """Figures of the logit lens: which label leads after each layer, with nothing patched.
 
-    results.once(leads_of, "lens-prosody")           # lens_lens-prosody.csv
+    results.cached(leads_of, "lens-prosody")           # lens_lens-prosody.csv
     charts(results, experiment)                      # {"lens_lens-prosody": alt.Chart}
 
 The main experiment's flip-to-target curve is in the same figure: what can be read is not what is used.
@@ -47,7 +47,7 @@ LIMIT = (
 def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.LayerChart]:
     """The clips whose labels differ, or all where there are none of those."""
     title, _ = heading(results, experiment)
-    table, main = results.once(leads_of, experiment.name), results.main(experiment.kind)
+    table, main = results.cached(leads_of, experiment.name), results.main(experiment.kind)
     table = table[table["clips"] == table["clips"].iloc[0]]
     curves = [series(table, column, name) for column, name in NAMES.items()]
     curves += [series(table, column, name) for column, (_, name) in FINAL.items()]
@@ -72,7 +72,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
 
 def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.DataFrame]:
     """How often each label leads, by layer."""
-    return {f"lens_{experiment.name}": results.once(leads_of, experiment.name)}
+    return {f"lens_{experiment.name}": results.cached(leads_of, experiment.name)}
 
 
 def sentences(results: Results, experiment: ExperimentResults) -> list[str]:

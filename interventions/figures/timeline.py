@@ -1,6 +1,6 @@
 """Figures of the map in time: how far B's stream over one part of the utterance changes the answer, by layer and part.
 
-    results.once(levels_of, "timeline-prosody")              # sound_level_timeline-prosody.csv
+    results.cached(levels_of, "timeline-prosody")              # sound_level_timeline-prosody.csv
     charts(results, experiment)                              # {"timeline_timeline-prosody": alt.Chart}
 
 Time is in per cent of the aligned span, since clips are not equally long.
@@ -45,7 +45,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
     notes = [f"the span is cut into {slices} parts, and one of them is B's"]
     if window:
         notes = [f"windows of {window:g} s around the middles of {slices} parts, and one of them is B's"]
-    levels = results.once(levels_of, experiment.name)
+    levels = results.cached(levels_of, experiment.name)
     if levels is None:
         notes.append("the level of the sounds is missing, because the data were not found")
     else:
@@ -61,7 +61,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
 
 def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.DataFrame]:
     """The level of the sounds over the aligned span, where the data are there."""
-    levels = results.once(levels_of, experiment.name) if _is_map(experiment) else None
+    levels = results.cached(levels_of, experiment.name) if _is_map(experiment) else None
     return {} if levels is None else {f"sound_level_{experiment.name}": levels}
 
 

@@ -22,7 +22,7 @@ ENGINES = ["tail", "sweep", "stepwise"]
 def pair():
     a, b = make_clip(6, seed=1), make_clip(9, seed=2)
     clips = [make_clip(4, seed=3), make_clip(7, seed=4)]
-    return replace(align(a, b), target_clips=lambda: list(clips), kept={}, target="sad", label_ids={"sad": 5})
+    return replace(align(a, b), target_clips=lambda: list(clips), cache={}, target="sad", label_ids={"sad": 5})
 
 
 def readouts(llm, engine, experiment, pair, layers=(LAYER,), options=({},)):
@@ -201,7 +201,7 @@ def without_basis_by_hooks(llm, a, span, clips, layer, k):
 def test_what_is_kept_is_that_of_its_layer_and_arguments(llm, engine):
     a, b = make_clip(6, seed=1), make_clip(6, seed=2)
     clips = [make_clip(4, seed=3), make_clip(7, seed=4)]
-    pair = replace(align(a, b), target_clips=lambda: clips, kept={})
+    pair = replace(align(a, b), target_clips=lambda: clips, cache={})
     options = [{"k": 1}, {"k": 3}]
     for _ in range(2):  # the second time, from what is kept
         found = iter(readouts(llm, engine, without_basis, pair, range(4), options)[1:])
@@ -209,7 +209,7 @@ def test_what_is_kept_is_that_of_its_layer_and_arguments(llm, engine):
             for layer in range(4):
                 expected = without_basis_by_hooks(llm, a, a.span, clips, layer, option["k"])
                 torch.testing.assert_close(next(found), expected, atol=1e-4, rtol=0)
-    assert len(pair.kept) == 4 * len({1, 2, 3, 4})
+    assert len(pair.cache) == 4 * len({1, 2, 3, 4})
 
 
 def test_in_a_table_of_the_demo_each_layer_has_its_own(demo, demo_data):

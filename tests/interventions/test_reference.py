@@ -37,7 +37,7 @@ PLUMBING = {
     "traces",
     "ending_early",
     "is_of_earlier_trace",
-    "kept",
+    "cache",
 }  # what the engine uses
 
 
@@ -98,7 +98,7 @@ def example(tmp_path):
 def pair():
     clips = [make_clip(4, seed=3), make_clip(7, seed=4)]
     aligned = align(make_clip(6, seed=1), make_clip(9, seed=2))
-    return replace(aligned, target_clips=lambda: clips, target="sad", label_ids={"happy": 9, "sad": 7}, kept={})
+    return replace(aligned, target_clips=lambda: clips, target="sad", label_ids={"happy": 9, "sad": 7}, cache={})
 
 
 def readout(llm, engine, experiment, pair, **options):

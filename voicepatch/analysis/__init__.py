@@ -1,1 +1,1 @@
-"""From records to knowledge: metrics a layer, figures and tables. Reads files of a run only; no torch in here."""
+"""From records to metrics and statistics. Reads the files of a run only; no torch in here."""

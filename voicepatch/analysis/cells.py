@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from voicepatch.store.columns import value_text
+from voicepatch.text import value_text
 
 DOSE = "patch_alpha"
 

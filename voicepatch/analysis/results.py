@@ -33,7 +33,7 @@ KINDS = ("prosody", "semantic")
 REPORTS = {
     "tokens": "tokenization_report.json",
     "spans": "sanity_check_audio_span.json",
-    "silent": "sanity_check_self_patch.json",
+    "self_patch": "sanity_check_self_patch.json",
     "engines": "sanity_check_engine.json",
     "sounds": "sanity_check_sounds.json",
     "construction": "pair_construction_report.json",
@@ -75,7 +75,7 @@ class Results:
         self._contrasts: dict[str, pd.DataFrame] = {}
         self._made: dict[tuple[Callable, tuple], Any] = {}
 
-    def once(self, make: "Callable[..., Made]", *of: Any) -> Made:
+    def cached(self, make: "Callable[..., Made]", *of: Any) -> Made:
         """What `make(results, *of)` gives, made once: figures, and the tables behind them."""
         if (make, of) not in self._made:
             self._made[make, of] = make(self, *of)
@@ -105,25 +105,25 @@ class Results:
         return found
 
     @property
-    def refused(self) -> dict[str, UserError]:
+    def invalid(self) -> dict[str, UserError]:
         """The experiments whose files do not hold together, with the reason."""
-        refused = {}
+        invalid = {}
         for name in self.names:
             try:
                 self.experiment(name)
             except UserError as error:
-                refused[name] = error
-        return refused
+                invalid[name] = error
+        return invalid
 
     @property
-    def believed(self) -> list[ExperimentResults]:
+    def valid(self) -> list[ExperimentResults]:
         """The experiments whose files hold together, in the order in which they were begun."""
-        refused = self.refused
-        return [self.experiment(name) for name in self.names if name not in refused]
+        invalid = self.invalid
+        return [self.experiment(name) for name in self.names if name not in invalid]
 
     def main(self, kind: str) -> ExperimentResults | None:
         """The main experiment of a kind of pair, where it is finished and one curve."""
-        mine = [one for one in self.believed if one.is_main and one.kind == kind and one.is_curve]
+        mine = [one for one in self.valid if one.is_main and one.kind == kind and one.is_curve]
         return mine[0] if mine else None
 
     def controls(self, kind: str) -> tuple[list[ExperimentResults], dict[str, str]]:
@@ -131,7 +131,7 @@ class Results:
         main, alike, others = self.main(kind), [], {}
         if main is None:
             return [], {}
-        for one in self.believed:
+        for one in self.valid:
             if one.settings["control"] and one.kind == kind and one.finished and one.records is not None:
                 found = control_differences(main, one)
                 if found:

@@ -1,6 +1,6 @@
 """The question of a run with both kinds of pairs: until which layer do B's words, and B's voice, override A's answer?
 
-    results.once(contrast_of)      # of prosody and semantic; the reason where there is none
+    results.cached(contrast_of)      # of prosody and semantic; the reason where there is none
     headline(results)              # ["B's words stop overriding A's answer 0.85 layers (95 % interval …) earlier …", …]
 
 The statistics are those of `analysis.contrasts`.
@@ -37,7 +37,7 @@ def contrast_of(results: Results) -> Contrast | str | None:
 
 def headline(results: Results) -> list[str]:
     """The answer in a sentence, and what it does not show; empty for a run that has not both kinds."""
-    found = results.once(contrast_of)
+    found = results.cached(contrast_of)
     if isinstance(found, Contrast):
         return [said(found.statistics, _pairs(results)), NOT_SHOWN]
     return [f"Words and voice are not contrasted: {found}."] if found else []

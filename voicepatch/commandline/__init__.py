@@ -1,1 +1,1 @@
-"""What stands behind `cli.py`: its options, the configuration file, and the group that shows errors."""
+"""What `cli.py` is made of: options, the settings file, and the group that turns an error into one line."""

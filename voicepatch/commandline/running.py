@@ -100,7 +100,7 @@ def run_each(names: Sequence[str], options: Mapping[str, Any]) -> None:
     results = results or results_of(run.path)
     showing.report(results, shared.pairs_in_report)
     outcome.report()
-    showing.refused(results)
+    showing.exit_if_invalid(results)
     if outcome.errors:
         click.get_current_context().exit(BAD_INPUT)
 

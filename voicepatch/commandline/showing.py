@@ -2,7 +2,7 @@
 
 showing.summary(results, "prosody")
 showing.report(results, pairs=500)
-showing.refused(results)                      # ends with status 1 where an experiment does not hold together
+showing.exit_if_invalid(results)                      # ends with status 1 where an experiment does not hold together
 """
 
 from os.path import relpath
@@ -49,11 +49,11 @@ def report(results: "Results", pairs: int | str | None = None) -> None:
     click.echo(f"report: {_shown(write_report(results, pairs))}")
 
 
-def refused(results: "Results") -> None:
+def exit_if_invalid(results: "Results") -> None:
     """End with status 1 where experiments do not hold together, which are in no table and figure; a line for each."""
-    for error in results.refused.values():
+    for error in results.invalid.values():
         click.echo(f"error: {error}", err=True)
-    if results.refused:
+    if results.invalid:
         click.get_current_context().exit(BAD_INPUT)
 
 

@@ -1,1 +1,1 @@
-"""How a trace is run: the face that experiments see, recordings, plan, fused run, and the clips that are held."""
+"""How a trace is run: the interface that experiments see, recordings, plan, fused run, and the clips in memory."""

@@ -30,7 +30,8 @@ class PairInput:
     `a_seconds` is how long A's sound is, where that is known. `target` is the label that A's answer should move to, and
     `label_ids` holds the token id of each label. For an intervention that needs more: `rng` is seeded and of this pair
     alone, and restarts with each call, so that all layers of a pair draw the same numbers. `target_clips()` gives some
-    clips with the target label, in A's voice. `kept` holds what `cached` keeps for them; with None it keeps nothing.
+    clips with the target label, in A's voice. `cache` holds the values of `cached`; None turns
+    caching off.
     """
 
     a: ClipInput
@@ -42,7 +43,7 @@ class PairInput:
     target_clips: Callable[[], list[ClipInput]] = list
     target: str = ""
     label_ids: Mapping[str, int] = field(default_factory=dict)
-    kept: dict[Any, Any] | None = None
+    cache: dict[Any, Any] | None = None
 
     @property
     def n_patched(self) -> int:
@@ -90,11 +91,11 @@ class PairInput:
         those could change unseen.
         """
         key = _key(make, lm, arguments)
-        if self.kept is None:
+        if self.cache is None:
             return make(lm, self.target_clips(), *arguments)
-        if key not in self.kept:
-            self.kept[key] = make(lm, self.target_clips(), *arguments)
-        return tree_map(_copied, self.kept[key])
+        if key not in self.cache:
+            self.cache[key] = make(lm, self.target_clips(), *arguments)
+        return tree_map(_copied, self.cache[key])
 
     @cached_property
     def rng(self) -> random.Random:

@@ -24,7 +24,7 @@ Charts = dict[str, alt.TopLevelMixin]
 
 def charts_of(results: Results, name: str) -> Charts:
     """File stem → figure, for one experiment of a run and for what it shows together with the others of the run."""
-    return results.once(_charts_of, name)
+    return results.cached(_charts_of, name)
 
 
 def _charts_of(results: Results, name: str) -> Charts:

@@ -18,7 +18,7 @@ STYLES = {NAMES[ALL]: (BLUE, SOLID), NAMES[ELIGIBLE]: (GREY, [5, 3])}
 
 def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:
     """The difference of the two curves by layer, by its file's stem; none where there is no contrast."""
-    found = results.once(contrast_of)
+    found = results.cached(contrast_of)
     if not isinstance(found, Contrast):
         return {}
     return {STEM: difference_by_layer(found.table, [*headline(results), *subtitle])}

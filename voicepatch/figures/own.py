@@ -78,7 +78,7 @@ class OwnFigures:
 
 def own_figures(results: Results, experiment: ExperimentResults) -> OwnFigures:
     """The module of an experiment of a run; an empty one where there are no records."""
-    return results.once(_own_figures, experiment.name)
+    return results.cached(_own_figures, experiment.name)
 
 
 def _own_figures(results: Results, name: str) -> OwnFigures:

@@ -1,1 +1,1 @@
-"""Which experiments there are, and what makes a function one. Imports neither torch nor the engine."""
+"""What is declared: experiments, metrics, families and corpora, built in or from plugins. Needs no torch."""

@@ -34,7 +34,7 @@ class Card:
 def cards(run: Run) -> list[Card]:
     """Every check of the run, first those that must pass before an experiment starts (SPEC section 7)."""
     return [
-        *(Card(f"{name} cannot be shown", "failed", reason(why, most=1200)) for name, why in run.refused.items()),
+        *(Card(f"{name} cannot be shown", "failed", reason(why, most=1200)) for name, why in run.invalid.items()),
         _spans(run),
         *_self_patch(run),
         _engine(run),
@@ -73,7 +73,7 @@ def _spans(run: Run) -> Card:
 
 
 def _self_patch(run: Run) -> list[Card]:
-    found = run.silent
+    found = run.self_patch
     if not found:
         return [_missing(SELF_PATCH, "sanity_check_self_patch.json")]
     noise, difference = found["tolerance"], found["max_abs_delta_logit"]

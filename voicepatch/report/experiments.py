@@ -154,7 +154,7 @@ class Experiment:
 class Run:
     """The files of a run directory; main experiments first, controls last.
 
-    `refused` are the experiments whose files are invalid, each with the reason; `left_out` are lines on the controls
+    `invalid` are the experiments whose files are invalid, each with the reason; `left_out` are lines on the controls
     that ran with other settings than their main experiment.
     """
 
@@ -162,12 +162,12 @@ class Run:
     task: Task
     tokens: dict[str, Any]
     spans: dict[str, Any]
-    silent: dict[str, Any]
+    self_patch: dict[str, Any]
     engines: dict[str, dict[str, Any]]
     sounds: dict[str, dict[str, Any]]
     construction: dict[str, Any]
     experiments: list[Experiment]
-    refused: dict[str, str]
+    invalid: dict[str, str]
     left_out: list[str]
     datasets: dict[str, dict[str, Any]]
 
@@ -187,17 +187,17 @@ class Run:
 
 def read_run(results: Results) -> Run:
     """What a report shows of a run; `UserError` where no experiment is valid."""
-    refused = results.refused
-    if len(refused) == len(results.names):
-        raise next(iter(refused.values()))
-    by_rank = sorted(results.believed, key=lambda one: (not one.is_main, one.settings["control"]))
+    invalid = results.invalid
+    if len(invalid) == len(results.names):
+        raise next(iter(invalid.values()))
+    by_rank = sorted(results.valid, key=lambda one: (not one.is_main, one.settings["control"]))
     album = Album()
     return Run(
         config=results.config,
         task=results.task,
         **results.documents,
         experiments=[_experiment(results, one, album) for one in by_rank],
-        refused={name: str(error) for name, error in refused.items()},
+        invalid={name: str(error) for name, error in invalid.items()},
         left_out=left_out(results),
         datasets=album.datasets,
     )
@@ -255,7 +255,7 @@ def _tables(results: Results, measured: ExperimentResults) -> list[Table]:
         alike, _ = results.controls(measured.kind)
         for control in sorted(alike, key=lambda one: one.name):
             tables.append(table_of(f"Difference from {control.name}, by layer", results.contrast(control)))
-        contrast = results.once(contrast_of)
+        contrast = results.cached(contrast_of)
         if isinstance(contrast, Contrast) and measured.kind == KINDS[0]:
             tables.append(table_of(f"Difference from {KINDS[1]}, by layer", contrast.table))
     return tables

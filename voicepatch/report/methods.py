@@ -149,7 +149,7 @@ def _outcome(experiment: Experiment) -> str:
 
 
 def _self_patch(run: Run) -> list[str]:
-    found = run.silent
+    found = run.self_patch
     if not found:
         return []
     return [

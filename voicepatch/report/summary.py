@@ -93,7 +93,7 @@ def _gone(path: Path, experiment: ExperimentResults) -> str:
 
 def _write_words_and_voice(results: Results) -> None:
     """The contrast of both main experiments; without it, the statistics say why, and no table stays."""
-    found = results.once(words_and_voice.contrast_of)
+    found = results.cached(words_and_voice.contrast_of)
     if found is None:
         return
     path = results.run / f"{words_and_voice.STEM}.csv"

@@ -1,1 +1,1 @@
-"""How a run is kept: the pair loop, the checks that gate it, the run directory, its lock, and how a run is stopped."""
+"""From settings to records: preflight checks, the pair loop, where pairs are computed, and how a run is stopped."""

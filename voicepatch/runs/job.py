@@ -25,14 +25,14 @@ from voicepatch.types.pair import Pair
 from voicepatch.types.settings import ALIGNMENTS
 
 N_TARGET_CLIPS = 20
-N_KEPT = 16  # targets and speakers whose results of `pair.cached` are held
+N_CACHED = 16  # targets and speakers whose results of `pair.cached` are held
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Makes the `PairInput` of any pair of one experiment; `clips` are the data set's, `name` enters the seeds.
 
-    `kept` holds what `PairInput.cached` keeps, by target and speaker; with None it keeps nothing.
+    `cache` holds the values of `PairInput.cached` by target and speaker; None turns caching off.
     """
 
     subject: Subject
@@ -40,7 +40,7 @@ class Inputs:
     clips: Sequence[Clip] = ()
     align_how: str = ALIGNMENTS[0]
     seed: int = 42
-    kept: dict[tuple, dict[Any, Any]] | None = field(default_factory=dict)
+    cache: dict[tuple, dict[Any, Any]] | None = field(default_factory=dict)
 
     def of(self, pair: Pair) -> PairInput:
         """The pair as an intervention gets it."""
@@ -52,11 +52,11 @@ class Inputs:
             target_clips=partial(self._target_clips, pair),
             target=pair.target,
             label_ids=dict(zip(self.subject.task.labels, self.subject.labels.token_ids, strict=True)),
-            kept=self._kept((pair.target, pair.a.speaker)),
+            cache=self._cache_of((pair.target, pair.a.speaker)),
         )
 
     def _seconds(self, clip: Clip) -> float:
-        """As much of the sound as the model hears."""
+        """Length of the sound, at most the maximum audio length of the model."""
         most = self.subject.model.max_samples
         return min(self.subject.clips.seconds(clip), math.inf if most is None else most / SAMPLE_RATE)
 
@@ -69,12 +69,12 @@ class Inputs:
         drawn = random.Random(f"{self.seed}:{pair.target}:{pair.a.speaker}")
         return [self.subject.clips.get(clip) for clip in drawn.sample(peers, min(N_TARGET_CLIPS, len(peers)))]
 
-    def _kept(self, key: tuple) -> dict[Any, Any] | None:
-        if self.kept is None:
+    def _cache_of(self, key: tuple) -> dict[Any, Any] | None:
+        if self.cache is None:
             return None
-        while key not in self.kept and len(self.kept) >= N_KEPT:
-            self.kept.pop(next(iter(self.kept)))
-        return self.kept.setdefault(key, {})
+        while key not in self.cache and len(self.cache) >= N_CACHED:
+            self.cache.pop(next(iter(self.cache)))
+        return self.cache.setdefault(key, {})
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Job:
         return combinations(self.values)
 
     def inputs(self, keep: bool = True) -> Inputs:
-        """What makes pairs ready, with nothing kept yet; without `keep`, `pair.cached` computes every time."""
-        kept: dict[tuple, dict[Any, Any]] | None = {} if keep else None
-        return Inputs(self.subject, self.experiment.name, self.clips, self.align_how, self.seed, kept)
+        """What prepares pairs, with an empty cache; without `keep`, `pair.cached` computes every time."""
+        cache: dict[tuple, dict[Any, Any]] | None = {} if keep else None
+        return Inputs(self.subject, self.experiment.name, self.clips, self.align_how, self.seed, cache)
 
     def readouts(self, pair: PairInput) -> Readouts:
         """A pair's readouts, by the subject's engine."""

@@ -18,9 +18,8 @@ import msgspec
 import numpy as np
 
 from voicepatch.errors import UserError
-from voicepatch.store.columns import value_text
 from voicepatch.store.reading import COMPLETE, line_error, read_blocks
-from voicepatch.text import escape, short_repr
+from voicepatch.text import escape, short_repr, value_text
 from voicepatch.types.record import DOSE, LOGITS, OF_PAIR, PairRow, Record, record_type
 
 Columns = dict[str, np.ndarray]

@@ -1,1 +1,1 @@
-"""The values that every room shares: clips, pairs and data sets."""
+"""The values that every room shares: clips, pairs, data sets, tasks, settings, records and checks."""

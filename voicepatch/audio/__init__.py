@@ -1,0 +1,1 @@
+"""Sound files to samples; each file is decoded once."""

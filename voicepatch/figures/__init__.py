@@ -1,0 +1,1 @@
+"""Metrics to figures, each a declaration over a tidy table."""

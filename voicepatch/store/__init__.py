@@ -1,0 +1,1 @@
+"""The run directory: its declarations, its one writer and its one reader."""
