@@ -1,7 +1,7 @@
 """Causal layer-by-layer experiments on speech language models, from the command line.
 
-Thin on purpose: options in, calls to pairs, interventions and analysis, paths out. What needs torch is imported inside
-the commands, so that help, `pairs` and `report` come at once.
+Each command calls pairs, interventions and analysis, and prints paths. Imports that need torch are inside the
+commands, so that help, `pairs` and `report` start at once.
 """
 
 import sys
@@ -26,7 +26,6 @@ import click
 
 from pairs.corpora import corpus_list
 from voicepatch.commandline import running, showing
-from voicepatch.commandline.families import family_list
 from voicepatch.commandline.options import (
     check_options,
     check_plugin,
@@ -57,7 +56,7 @@ from voicepatch.store.directory import RunDir
 from voicepatch.store.lock import only_user
 from voicepatch.types.dataset import dataset_identity
 from voicepatch.types.pair import construction_report, pair_row
-from voicepatch.types.setting import path, whole_number
+from voicepatch.types.setting import path
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -65,9 +64,9 @@ from voicepatch.types.setting import path, whole_number
 def cli() -> None:
     """Until which layer of a speech LLM can another voice change the answer, and until which can other words?
 
-    Clip B's residual stream over the audio positions is written into clip A's run, one decoder layer at a time; what
-    counts is how often A's answer becomes B's label (flip_to_target_rate). Without options a small model and
-    synthesised clips that come with the project are used:
+    Clip B's residual stream over the audio positions is written into clip A's run, one decoder layer at a time. The
+    result is how often A's answer becomes B's label (flip_to_target_rate). Without options, the demo's small model and
+    synthesised clips are used:
 
     \b
       python cli.py patch --kind prosody        same words, another voice
@@ -77,22 +76,22 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--kind", "name", type=InterventionName(), required=True, help="Which one; all runs every control.")
+@click.option("--kind", "name", type=InterventionName(), required=True, help="Control to run; all runs each of them.")
 @pair_kind_option
 @main_options
 @experiment_options
 def control(name: str, **options: Any) -> None:
     """Run a control, or another intervention, on the recipients and targets of the main experiment.
 
-    `python cli.py NAME --help` describes it and the options of its own.
+    `python cli.py NAME --help` describes it and its own options.
     """
     running.run_each(controls() if name == "all" else [name], options)
 
 
 PATCH_HELP = """Run the main experiment: patch the audio span at every layer, count the flips, draw the curves.
 
-Runs the checks first and stops if one fails. A finished experiment is not run again, an interrupted one goes on where
-it stopped.
+Runs the checks first and stops if one fails. A finished experiment is not run again; an interrupted one continues
+where it stopped.
 """
 
 
@@ -126,7 +125,7 @@ def list_interventions() -> None:
 @plugin_option
 @debug_option
 def corpora() -> None:
-    """Show the corpora that --data recognises, where they are to be had, and what a full download holds."""
+    """Show the corpora that --data recognises, their sources, and the contents of a full download."""
     click.echo(corpus_list())
 
 
@@ -134,18 +133,18 @@ def corpora() -> None:
 @plugin_option
 @debug_option
 def models() -> None:
-    """Show the families of models that can be studied; a checkpoint's is recognised from its config.json."""
-    click.echo(family_list(declared_families()))
+    """Show the model families; the family of a checkpoint is recognised from its config.json."""
+    click.echo(showing.family_list(declared_families()))
 
 
 @cli.command()
 @click.argument("name")
-@click.option("--in", "folder", type=ParamType(path(may_be_file=False, must_exist=True)), help="Another folder.")
+@click.option("--in", "folder", type=ParamType(path(may_be_file=False, must_exist=True)), help="Folder for the file.")
 def new(name: str, folder: Path | None) -> None:
     """Write a starting file for a new intervention called NAME, which runs as it is."""
     name = command_name(name)
     if name in cli.commands or name == "all":
-        raise UserError(f"{name}: is a word of the program already; choose another name", BAD_USAGE)
+        raise UserError(f"{name}: is already a name of the program; choose another name", BAD_USAGE)
     file = write_template(name, folder)
     plugin = f" --plugin {shlex.quote(str(file))}" if folder else ""
     click.echo(f"written: {file}\ntry it:  python cli.py {name}{plugin} --max-pairs 5 --out results/try-{name}")
@@ -154,7 +153,7 @@ def new(name: str, folder: Path | None) -> None:
 @cli.command()
 @check_options
 def check(**options: Any) -> None:
-    """Run the checks alone: where the audio span lies, and that patching a clip with itself changes nothing."""
+    """Run only the checks: the model, the position of the audio span, and that self-patching changes nothing."""
     settings = running.settings_of(options)
     dataset = running.load_data(settings)
     run = running.run_dir(settings, dataset)
@@ -195,7 +194,7 @@ def pairs(**options: Any) -> None:
     for transition, count in sample.report["per_transition"].items():
         click.echo(f"  {count:4d}  {transition}")
     report = run.path / "pair_construction_report.json"
-    click.echo(f"{report}: kept, that of the {kind} experiment there" if ran else f"report: {report}")
+    click.echo(f"{report}: unchanged, because the {kind} experiment uses it" if ran else f"report: {report}")
 
 
 @cli.command()
@@ -222,7 +221,7 @@ def report(run_dir: Path, pairs_in_report: int | str | None) -> None:
 
 @cli.command()
 @click.argument("run_dirs", nargs=-1, required=True, type=ParamType(path(may_be_file=False, must_exist=True)))
-@click.option("--out", type=ParamType(path(may_be_file=False)), default=RESULTS / "comparison", help="Where to write.")
+@click.option("--out", type=ParamType(path(may_be_file=False)), default=RESULTS / "comparison", help="Result folder.")
 @debug_option
 def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     """Draw the main curves of several runs on relative depth, with a table of their hand-over layers."""
@@ -247,16 +246,18 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
     "two cores]",
 )
 @click.option("--full-size", is_flag=True, help="Random weights in OpenS2S's real shape; needs a CUDA device.")
-@setting_option("device", help="cpu, cuda or cuda:N.  [default: cpu; cuda where there is one for the larger models]")
+@setting_option("device", help="cpu, cuda or cuda:N.  [default: cpu; cuda, if available, for the larger models]")
 @setting_option("dtype")
-@click.option("--rounds", type=ParamType(whole_number(1)), default=2, help="Number of rounds; medians are reported.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=2, show_default=True, help="Number of rounds; medians are reported."
+)
 @setting_option("seed", help="Seed of the weights and the sounds.  [default: 0]")
-@click.option("--json", "json_file", type=ParamType(path(may_be_folder=False)), help="Write the figures here too.")
+@click.option("--json", "json_file", type=ParamType(path(may_be_folder=False)), help="Write the numbers here too.")
 @debug_option
 def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
-    """Measure what a pair costs: by the textbook's procedure, as experiments are written, and by sweep and tail.
+    """Measure the cost of a pair: with the textbook procedure, with experiments as written, and with sweep and tail.
 
-    In one process and in turn, so that the ratios hold on a busy machine too. Without options it takes a few minutes.
+    In one process and in turn, so the ratios are right on a busy machine too. Without options it takes a few minutes.
     """
     if json_file and not json_file.resolve().parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)

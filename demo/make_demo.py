@@ -32,8 +32,9 @@ from demo.whisper import MEL_BINS, read_ctranslate2  # noqa: E402
 from voicepatch.audio.decode import read_audio  # noqa: E402
 from voicepatch.models.labels import LabelTokenizerHelper  # noqa: E402
 from voicepatch.models.opens2s import OpenS2S  # noqa: E402
-from voicepatch.models.opens2s_io import SYSTEM, OpenS2SIO  # noqa: E402
-from voicepatch.models.speech_lm import join, load_speech_lm  # noqa: E402
+from voicepatch.models.opens2s_io import AUDIO, SYSTEM, TURN  # noqa: E402
+from voicepatch.models.speech_lm import PLACEHOLDER_ID, Prompt, join, load_speech_lm  # noqa: E402
+from voicepatch.models.tokens import Tokens, read_prompt, read_tokenizer  # noqa: E402
 from voicepatch.types.task import default_task  # noqa: E402
 
 N_HELD_OUT = 160
@@ -75,13 +76,14 @@ def write_clips(folder: Path, rows: list[dict], sounds: list[np.ndarray]) -> Non
         soundfile.write(path, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
 
 
-def write_io(folder: Path, sentences: list[str], window_seconds: int) -> OpenS2SIO:
-    """Tokenizer and feature extractor of the checkpoint, written and read back."""
+def write_io(folder: Path, sentences: list[str], window_seconds: int) -> tuple[WhisperFeatureExtractor, Tokens, Prompt]:
+    """Feature extractor and tokenizer of the checkpoint, written and read back."""
     (folder / "audio").mkdir(parents=True)
     roles, question = "system\nuser\nassistant\n\n", default_task().question
     save_tokenizer(build_tokenizer([*sentences, *[roles, SYSTEM, question] * 50]), folder)
-    WhisperFeatureExtractor(feature_size=MEL_BINS, chunk_length=window_seconds).save_pretrained(folder / "audio")
-    return OpenS2SIO.from_checkpoint(folder, question)
+    extractor = WhisperFeatureExtractor(feature_size=MEL_BINS, chunk_length=window_seconds)
+    extractor.save_pretrained(folder / "audio")
+    return extractor, *read_prompt(folder, AUDIO, TURN, question, default_task().labels)
 
 
 def write_weights(folder: Path, model: OpenS2S) -> None:
@@ -158,12 +160,13 @@ def main(out: Path, device: str, workers: int, n_texts: int, steps: int, seed: i
     taught_sounds = list(compress(sounds, fits))
     taught_answers = list(compress(answers, fits))
 
-    io = write_io(checkpoint, [text.text for text in texts], recipe.window_seconds)
-    config = checkpoint_config(recipe, len(io.tokenizer))
+    extractor, tokens, prompt = write_io(checkpoint, [text.text for text in texts], recipe.window_seconds)
+    config = checkpoint_config(recipe, len(read_tokenizer(checkpoint)))
     (checkpoint / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
     model = build_model(config, read_ctranslate2(Path(get_model_path()) / "model.bin"), seed).to(device)
-    taught = encode_clips(model, io, taught_sounds, taught_answers)
-    for step, loss in train(model, io.input_ids(), taught, recipe, seed):
+    taught = encode_clips(model, extractor, tokens, taught_sounds, taught_answers)
+    ids = [*prompt.before, PLACEHOLDER_ID, *prompt.after]
+    for step, loss in train(model, ids, taught, recipe, seed):
         click.echo(f"step {step} of {steps}: loss {loss:.3f}")
     write_weights(checkpoint, model)
 

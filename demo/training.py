@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import WhisperFeatureExtractor
 
 from demo.whisper import HEADS, INNER, MEL_BINS, WIDTH, whisper_encoder_state
 from voicepatch.models.labels import LabelTokenizerHelper
-from voicepatch.models.opens2s import AudioAdapter, OpenS2S, encoder_length
-from voicepatch.models.opens2s_io import OpenS2SIO
+from voicepatch.models.mel import pooled_length
+from voicepatch.models.opens2s import AudioAdapter, OpenS2S, OpenS2SConfig
 from voicepatch.models.speech_lm import PLACEHOLDER_ID
+from voicepatch.models.tokens import Tokens
 from voicepatch.types.task import default_task
 
 REPORT_EVERY = 100  # steps
@@ -110,7 +112,7 @@ def checkpoint_config(recipe: Recipe, vocabulary_size: int) -> dict:
 def build_model(config: dict, whisper: dict[str, np.ndarray], seed: int) -> OpenS2S:
     """A model with Whisper's encoder, frozen, and everything else at random."""
     torch.manual_seed(seed)
-    model = OpenS2S(config)
+    model = OpenS2S(OpenS2SConfig.from_checkpoint(config))
     audio = config["audio_encoder_config"]
     state = whisper_encoder_state(whisper, audio["encoder_layers"], audio["max_source_positions"])
     model.audio_encoder_model.load_state_dict(state, strict=True)
@@ -119,14 +121,20 @@ def build_model(config: dict, whisper: dict[str, np.ndarray], seed: int) -> Open
 
 
 @torch.inference_mode()
-def encode_clips(model: OpenS2S, io: OpenS2SIO, sounds: Sequence[np.ndarray], labels: Sequence[str]) -> Clips:
+def encode_clips(
+    model: OpenS2S,
+    extractor: WhisperFeatureExtractor,
+    tokens: Tokens,
+    sounds: Sequence[np.ndarray],
+    labels: Sequence[str],
+) -> Clips:
     """Run the frozen encoder over int16 `sounds`, each within one window; `labels` are the right answers."""
     device = model.audio_encoder_model.conv1.weight.device
     states = []
     for start in range(0, len(sounds), 64):
         batch = [sound.astype(np.float32) / 32768 for sound in sounds[start : start + 64]]
-        window = io.extractor.n_samples
-        mel = io.extractor(
+        window = extractor.n_samples
+        mel = extractor(
             batch,
             sampling_rate=16_000,
             padding="max_length",
@@ -135,8 +143,8 @@ def encode_clips(model: OpenS2S, io: OpenS2SIO, sounds: Sequence[np.ndarray], la
             device=str(device),
         ).input_features
         states.append(model.audio_encoder_model(mel.to(device)).last_hidden_state.half())
-    lengths = [encoder_length(-(-len(sound) // io.extractor.hop_length)) for sound in sounds]
-    helper = LabelTokenizerHelper(io.tokenizer, default_task().labels)
+    lengths = [pooled_length(-(-len(sound) // extractor.hop_length)) for sound in sounds]
+    helper = LabelTokenizerHelper(tokens, default_task().labels)
     token_ids = dict(zip(helper.labels, helper.token_ids, strict=True))
     answers = torch.tensor([token_ids[label] for label in labels], device=device)
     return Clips(torch.cat(states), torch.tensor(lengths, device=device), answers)

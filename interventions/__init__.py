@@ -1,8 +1,8 @@
 """Activation patching, an experiment a file.
 
 Two runs of one model, clip A (recipient) and clip B (donor). At decoder layer l the residual stream of A over the audio
-span is replaced with B's, and A's run goes on: `do(activation = B)`. When A's answer becomes B's label, what stands
-in the span at layer l has a causal effect on the answer. An experiment is one function for one layer, in plain nnsight:
+span is replaced with B's, and A's run continues: `do(activation = B)`. If A's answer becomes B's label, the content of
+the span at layer l has a causal effect on the answer. An experiment is one function for one layer, in plain nnsight:
 
     @intervention
     def patch(lm, pair, layer, alpha=1.0):
@@ -15,9 +15,9 @@ in the span at layer l has a causal effect on the answer. An experiment is one f
             logits = lm.logits.save()
         return logits
 
-It returns the readout of its last trace, `[1, vocabulary]`. The function's name is its name on the command line, its
-docstring the help, its further parameters (such as `alpha`) the options that it takes. Put the file into this folder
-and it is there. docs/interventions.md lists what `lm` and `pair` have.
+It returns the readout of its last trace, `[1, vocabulary]`. The function's name is its command, its docstring is the
+help, and its further parameters (such as `alpha`) are its options. A file in this folder is found by the program.
+docs/interventions.md describes `lm` and `pair`.
 """
 
 from pathlib import Path

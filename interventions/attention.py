@@ -1,4 +1,4 @@
-"""Is it attention that brings the voice in? What attention adds over the span is B's, the rest of A's stream stays."""
+"""Does attention bring in the voice? The attention's output over the span is B's, the rest of A's stream stays."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Which heads are enough for B to override the answer? A head's part of what attention mixes is B's, one at a time."""
+"""Which heads are enough for B to override the answer? One head's output at a time is B's."""
 
 import torch
 
@@ -9,7 +9,7 @@ from interventions import intervention
 def heads(lm, pair, layer, head, alpha=1.0):
     """One head's output over the audio span, its slice of the input of o_proj, is B's.
 
-    head: heads, counted from 0
+    head: numbers of the heads, from 0
     """
     columns = slice(head * lm.head_dim, (head + 1) * lm.head_dim)
     with lm.trace(pair.b):

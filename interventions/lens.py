@@ -1,4 +1,4 @@
-"""What would the readout have said after each layer, with nothing patched? A logit lens (nostalgebraist 2020)."""
+"""What would the model answer after each layer, with nothing patched? A logit lens (nostalgebraist 2020)."""
 
 from interventions import intervention
 from pairs.controls import each_clip

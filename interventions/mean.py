@@ -1,4 +1,4 @@
-"""Is the effect the clip's or the class's? The mean over the target label's clips says no words."""
+"""Is the effect the clip's or the class's? The mean over the target label's clips has no words."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Is it the MLP that makes the emotion of the sound? What the MLP adds over the span is B's, the rest stays A's."""
+"""Does the MLP compute the sound's emotion? The MLP's output over the span is B's, the rest of A's stream stays."""
 
 import torch
 

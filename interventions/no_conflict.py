@@ -1,4 +1,4 @@
-"""What does conflict add (SPEC section 6)? Recipients in which words and voice agree should be harder to move."""
+"""What does conflict add (SPEC section 6)? Recipients whose words and voice agree should change less."""
 
 from interventions import intervention
 from interventions.patch import patch

@@ -1,4 +1,4 @@
-"""How much does the span matter at all? Noise as large as A's own stream says nothing of B."""
+"""How much does the span matter at all? Noise as large as A's own stream has nothing of B."""
 
 import torch
 

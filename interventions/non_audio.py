@@ -1,4 +1,4 @@
-"""Is it the sound (SPEC section 6)? As many positions of the prompt's text must not follow the main curve."""
+"""Is it the sound (SPEC section 6)? Positions of the prompt's text must not follow the main curve."""
 
 import torch
 
@@ -6,9 +6,9 @@ from interventions import intervention
 
 
 def prompt_run(pair):
-    """A random run of as many prompt positions as the span has, or as there are: in A, and the same tokens in B.
+    """A random run of prompt positions, as long as the span or as the prompt allows: in A, and the same tokens in B.
 
-    It lies before the span (where A and B are alike, so that nothing can happen) or after it, never at the readout.
+    It lies before the span (where A and B are equal, so nothing can change) or after it, never at the readout.
     """
     before = range(pair.a.span.start)
     after = range(pair.a.span.stop, pair.a.readout_pos)

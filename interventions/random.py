@@ -1,4 +1,4 @@
-"""Does just any donor do it (SPEC section 6)? The curve must not have the layer structure of the main one."""
+"""Does any donor have the same effect (SPEC section 6)? The curve must not have the layer structure of the main one."""
 
 from interventions import intervention
 from interventions.patch import patch

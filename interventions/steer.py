@@ -1,4 +1,4 @@
-"""Is a direction enough? The way from A's mean to B's, without any of B's course in time, is added to the stream."""
+"""Is a direction enough? The difference of B's and A's mean over time is added to the stream."""
 
 from interventions import intervention
 
@@ -7,7 +7,7 @@ from interventions import intervention
 def steer(lm, pair, layer, scale=1.0):
     """scale * (mean of B's stream over its span - mean of A's) is added at every position of A's span.
 
-    scale: how many times the difference; 1 moves A's mean to B's
+    scale: multiple of the difference; 1 gives A the mean of B
     """
     with lm.trace(pair.b):
         donor = lm.layers_output[layer][:, pair.b.span].mean(1).save()

@@ -9,9 +9,9 @@ from interventions import intervention
 def timeline(lm, pair, layer, part, slices=10, seconds=0.0, alpha=1.0):
     """B's residual stream over one part of the audio span is written into A's run, for each part in turn.
 
-    part: parts, counted from 0
-    slices: into how many parts of equal length the span is cut
-    seconds: a window of so many seconds about the middle of each part is written instead; 0 is the part itself
+    part: numbers of the parts, from 0
+    slices: number of parts of equal length
+    seconds: length of a window about the middle of each part, which is written instead; 0 is the part itself
     """
     a_part, in_span = pair.part(part, slices, seconds)
     with lm.trace(pair.b):

@@ -10,9 +10,9 @@ from interventions import intervention
 def window(lm, pair, layer, alpha=1.0, k=3):
     """The span is patched at k consecutive layers, from `layer` on (fewer at the end of the model).
 
-    With a whole span of B (alpha 1) it equals `patch`: a span that is all B stays B. Smaller doses tell them apart.
+    With alpha 1 it equals `patch`, because a span that is B's stays B's. Smaller doses differ.
 
-    k: how many consecutive layers
+    k: number of consecutive layers
     """
     layers = range(layer, min(layer + k, lm.n_layers))
     with lm.trace(pair.b):

@@ -176,12 +176,12 @@ def _blocks(groups: dict[_Group, dict[str, list[Clip]]], kind: str, agreeing_rec
 
 def _drawn(generator: random.Random, possible: int, n: int) -> list[int]:
     """`n` different numbers below `possible`, the first ones of a shuffle of all of them, which is never made."""
-    moved: dict[int, int] = {}
+    swapped: dict[int, int] = {}
     drawn = []
     for left in range(possible, possible - n, -1):
         place = generator.randrange(left)
-        drawn.append(moved.get(place, place))
-        moved[place] = moved.pop(left - 1, left - 1)
+        drawn.append(swapped.get(place, place))
+        swapped[place] = swapped.pop(left - 1, left - 1)
     return drawn
 
 

@@ -2,7 +2,7 @@
 
     with_random_donor(sample, dataset.clips)         # same recipients and targets, in the same order
 
-A control that pairs differently from the main experiment names one of these in its decorator.
+The decorator of a control with other pairs than the main experiment names one of these functions.
 """
 
 import random
@@ -57,7 +57,7 @@ def with_same_labels(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, .
 
 
 def without_conflict(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
-    """A sample of its own, drawn as the main one was, of pairs whose recipient's two labels agree."""
+    """A separate sample, drawn like the main one, of pairs whose recipient's two labels agree."""
     keys = ("kind", "max_pairs", "seed", "same_speaker")
     drawn = build_pairs(clips, **{key: sample.report[key] for key in keys}, agreeing_recipient=True)
     return tuple(replace(pair, pair_id=f"no-conflict:{pair.pair_id}") for pair in drawn.pairs)
@@ -70,9 +70,9 @@ def _with_donors(
     pairs = []
     for pair in sample.pairs:
         # A donor speaks with A's voice and in A's language where the main pair's does and there is such a clip.
-        kept = [key for key in ("speaker", "language") if getattr(pair.a, key) == getattr(pair.b, key)]
+        same = [key for key in ("speaker", "language") if getattr(pair.a, key) == getattr(pair.b, key)]
         fitting = [clip for clip in clips if fits(pair, clip)]
-        same_voice = [clip for clip in fitting if all(getattr(clip, key) == getattr(pair.a, key) for key in kept)]
+        same_voice = [clip for clip in fitting if all(getattr(clip, key) == getattr(pair.a, key) for key in same)]
         donors = same_voice or fitting
         if not donors:
             raise UserError(

@@ -7,17 +7,18 @@ dataset.clips[0].text_id, dataset.warnings
 """
 
 import os
-from dataclasses import replace
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pairs.corpora import load_corpus
-from pairs.dataset import make_dataset
-from pairs.rows import Row, read_rows, warnings_of
+from pairs.rows import read_rows, rows_by, warnings_of
 from pairs.texts import Texts, read_texts, with_texts
-from voicepatch.errors import UserError
+from voicepatch.errors import UserError, can_be_written
 from voicepatch.text import escape, listing, nfc, short_repr
 from voicepatch.types.clip import Clip
-from voicepatch.types.dataset import Dataset
+from voicepatch.types.dataset import Dataset, Recognised, dataset_hash
 from voicepatch.types.task import Task, default_task
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -37,66 +38,81 @@ def load_dataset(path: Path, texts: Path | None = None, task: Task | None = None
     """
     task = task or default_task()
     source = _on_disk(Path(os.path.abspath(path)), {})
-    if texts is None:
-        return _load(source, {}, task)
-    texts = _on_disk(Path(os.path.abspath(texts)), {})
-    return replace(_load(source, read_texts(texts, task), task), texts=texts)
+    texts = texts and _on_disk(Path(os.path.abspath(texts)), {})
+    labels = read_texts(texts, task) if texts else {}
+    clips, warnings, corpus = _load(source, labels, task)
+    if not can_be_written(str(source)):
+        raise UserError(f"{source}: its path is not in UTF-8; rename the file or folder, or give a link to it")
+    # Every second manifest is called manifest.csv; the folder's name tells them apart.
+    is_folder = source.is_dir() or source.stem == "manifest"
+    name = (source if source.is_dir() else source.parent).name if is_folder else source.stem
+    # The name becomes part of a directory's, which may have 255 letters in all.
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", nfc(name))[:100].strip("-.") or "data"
+    clips = sorted(clips, key=lambda clip: clip.clip_id)
+    return Dataset(name, source, tuple(clips), (*warnings, *_shared_files(clips)), corpus, texts, task)
 
 
-def _load(source: Path, texts: Texts, task: Task) -> Dataset:
+def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
+    """The run's clips by id, or none and the reason; the data must be those that the run recorded."""
+    try:
+        dataset = load_dataset(Path(data["source"]), Path(data["texts"]) if "texts" in data else None)
+        same = dataset_hash(dataset) == data["sha256"]
+        if not same:
+            dataset.check_readable()
+    except UserError as error:
+        return {}, f"The data could not be read when this page was made, so it has no texts and no sound ({error})."
+    if not same:
+        return {}, (
+            f"What lies at {data['source']} is no longer what this run was made from (its sha256 differs), "
+            "so this page has no texts and no sound."
+        )
+    return {clip.clip_id: clip for clip in dataset.clips}, ""
+
+
+def _load(source: Path, labels: Texts, task: Task) -> tuple[list[Clip], list[str], Recognised | None]:
+    """The clips, warnings, and the corpus where it is a known one."""
+    manifests = [source / name for name in ("manifest.csv", "manifest.jsonl") if os.path.isfile(source / name)]
     if os.path.isfile(source):
         if source.suffix.lower() not in (".csv", ".jsonl"):
             raise UserError(f"{source}: not a manifest; give a .csv or .jsonl file, or a folder with text.jsonl")
-        # Every second manifest is called manifest.csv; the folder's name tells them apart.
-        return _load_manifest(source, source.parent.name if source.stem == "manifest" else source.stem, texts, task)
-    if not os.path.isdir(source):
+        clips, warnings = _load_manifest(source, task)
+    elif not os.path.isdir(source):
         raise UserError(
             f"{source}: no such file or folder; give a manifest (.csv, .jsonl), a folder with text.jsonl, or a corpus "
             "that `python cli.py corpora` lists"
         )
-    if os.path.isfile(source / "text.jsonl"):
-        return _load_folder(source, texts, task)
-    manifests = [source / name for name in ("manifest.csv", "manifest.jsonl") if os.path.isfile(source / name)]
-    if len(manifests) > 1:
+    elif os.path.isfile(source / "text.jsonl"):
+        clips, warnings = _load_folder(source, task)
+    elif len(manifests) > 1:
         raise UserError(f"{source}: the folder holds both manifest.csv and manifest.jsonl; give the path of one")
-    if manifests:
-        return _load_manifest(manifests[0], source.name, texts, task)
-    dataset = load_corpus(source, texts, task)
-    if dataset is None:
+    elif manifests:
+        clips, warnings = _load_manifest(manifests[0], task)
+    elif found := load_corpus(source, labels, task):
+        return found
+    else:
         raise UserError(
             f"{source}: the folder holds no text.jsonl, manifest.csv or manifest.jsonl, and no wav file named as in a "
             "corpus that `python cli.py corpora` lists; give the path of the manifest itself, or add text.jsonl"
         )
-    return dataset
+    clips, more = with_texts(clips, labels, task)
+    return clips, [*warnings, *more], None
 
 
-def _load_manifest(source: Path, name: str, texts: Texts, task: Task) -> Dataset:
+def _load_manifest(source: Path, task: Task) -> tuple[list[Clip], list[str]]:
     clips: list[Clip] = []
-    warnings: list[str] = []
-    row_of_id: dict[str, int] = {}
-    elsewhere: list[str] = []
     first_of_text: dict[str, tuple[int, Clip]] = {}
-    rows: list[Row] = []
     names: dict[Path, dict[str, str]] = {}
-    for row in read_rows(source, (*_CLIP_COLUMNS, *task.text_columns, task.voice), _OPTIONAL_COLUMNS):
-        rows.append(row)
+    required = (*_CLIP_COLUMNS, *task.text_columns, task.voice)
+    rows = rows_by(read_rows(source, required, _OPTIONAL_COLUMNS), "clip_id")
+    for row in rows.values():
         clip = Clip(
             clip_id=row.required("clip_id"),
             path=_on_disk(Path(os.path.normpath(source.parent / row.required("path"))), names),
             text_id=row.required("text_id"),
-            text=row.required("text"),
-            semantic_label=row.words_label(task),
             prosody_label=row.label(task.voice, task),
-            speaker=row.optional("speaker"),
-            language=row.optional("language"),
-            text_type=row.optional("text_type"),
-            semantic_spelling=row.words_spelling(task),
             prosody_spelling=row.required(task.voice),
+            **row.of_text(task),
         )
-        if clip.clip_id in row_of_id:
-            raise row.error(
-                f"clip_id {short_repr(clip.clip_id)} is already in row {row_of_id[clip.clip_id]}; ids must differ"
-            )
         number, first = first_of_text.setdefault(clip.text_id, (row.number, clip))
         same = {task.words: (clip.semantic_label, first.semantic_label), "text": (clip.text, first.text)}
         for column, (here, there) in same.items():
@@ -107,23 +123,12 @@ def _load_manifest(source: Path, name: str, texts: Texts, task: Task) -> Dataset
                 )
         if not os.path.isfile(clip.path):
             raise row.error(f"no audio file at {escape(clip.path)}; paths are relative to the manifest")
-        written = Path(row.required("path"))
-        if written.is_absolute() or ".." in written.parts:
-            elsewhere.append(clip.clip_id)
-        row_of_id[clip.clip_id] = row.number
         clips.append(clip)
-    warnings += warnings_of(rows, _OPTIONAL_COLUMNS)
-    if elsewhere:
-        warnings.append(
-            f"{len(elsewhere)} of {len(clips)} paths are absolute or hold '..', so moving the manifest's folder "
-            f"does not move these clips: {listing(elsewhere)}"
-        )
-    clips, more = with_texts(clips, texts, task)
-    return make_dataset(name, source, clips, [*warnings, *more], task)
+    return clips, warnings_of(rows.values(), _OPTIONAL_COLUMNS)
 
 
 def _on_disk(path: Path, names: dict[Path, dict[str, str]]) -> Path:
-    """The path as the file system has it where that is composed otherwise; `names` keeps the folders looked into."""
+    """The path in the Unicode form that the file system has; `names` caches the names in each folder."""
     if os.path.lexists(path) or path == path.parent:
         return path
     folder = _on_disk(path.parent, names)
@@ -135,17 +140,10 @@ def _on_disk(path: Path, names: dict[Path, dict[str, str]]) -> Path:
     return folder / names[folder].get(nfc(path.name), path.name)
 
 
-def _load_folder(source: Path, labels: Texts, task: Task) -> Dataset:
-    texts: dict[str, Row] = {}
-    for row in read_rows(source / "text.jsonl", (*_TEXT_COLUMNS, *task.text_columns), _OPTIONAL_COLUMNS):
-        text_id = row.required("text_id")
-        if text_id in texts:
-            raise row.error(
-                f"text_id {short_repr(text_id)} is already in row {texts[text_id].number}; give each text its own"
-            )
-        row.required("text"), row.words_label(task)
-        texts[text_id] = row
-
+def _load_folder(source: Path, task: Task) -> tuple[list[Clip], list[str]]:
+    rows = read_rows(source / "text.jsonl", (*_TEXT_COLUMNS, *task.text_columns), _OPTIONAL_COLUMNS)
+    texts = rows_by(rows, "text_id")
+    of_text = {text_id: row.of_text(task) for text_id, row in texts.items()}
     clips: list[Clip] = []
     warnings = warnings_of(texts.values(), _OPTIONAL_COLUMNS)
     folders = _folders_of_labels(source, warnings, task)
@@ -155,26 +153,21 @@ def _load_folder(source: Path, labels: Texts, task: Task) -> Dataset:
             continue
         audio = _audio_files(folders[label])
         missing = [text_id for text_id in texts if text_id not in audio]
-        strays = [text_id for text_id in audio if text_id not in texts]
+        unknown = [text_id for text_id in audio if text_id not in texts]
         if missing:
             warnings.append(f"{label}: {len(missing)} of {len(texts)} clips are missing, left out: {listing(missing)}")
-        if strays:
-            warnings.append(f"{label}: audio without a text_id in text.jsonl is left out: {listing(strays)}")
+        if unknown:
+            warnings.append(f"{label}: audio without a text_id in text.jsonl is left out: {listing(unknown)}")
         clips += [
             Clip(
                 clip_id=f"{text_id}_{label}",
                 path=audio[text_id],
                 text_id=text_id,
-                text=row.required("text"),
-                semantic_label=row.words_label(task),
                 prosody_label=label,
-                speaker=row.optional("speaker"),
-                language=row.optional("language"),
-                text_type=row.optional("text_type"),
-                semantic_spelling=row.words_spelling(task),
                 prosody_spelling=folders[label].name,
+                **fields,
             )
-            for text_id, row in texts.items()
+            for text_id, fields in of_text.items()
             if text_id in audio
         ]
     if not clips:
@@ -182,15 +175,14 @@ def _load_folder(source: Path, labels: Texts, task: Task) -> Dataset:
             f"{source}: no clips; a text_id of text.jsonl names its files, as in "
             f"{task.labels[0]}/{escape(next(iter(texts)))}.wav (folders: {', '.join(task.labels)})"
         )
-    clips, more = with_texts(clips, labels, task)
-    return make_dataset(source.name, source, clips, [*warnings, *more], task)
+    return clips, warnings
 
 
 def _folders_of_labels(source: Path, warnings: list[str], task: Task) -> dict[str, Path]:
-    """The folders that are called as a label of the task, by the label."""
+    """The folders whose names are spellings of the task's labels, by the label."""
     folders: dict[str, Path] = {}
     for folder in _entries(source):
-        if folder.name.startswith(".") or not os.path.isdir(folder):
+        if not os.path.isdir(folder):
             continue
         label = task.label_of(folder.name)
         if label is None:
@@ -207,22 +199,32 @@ def _folders_of_labels(source: Path, warnings: list[str], task: Task) -> dict[st
 
 
 def _audio_files(folder: Path) -> dict[str, Path]:
-    """The audio files right in `folder`, by the text_id that names them."""
+    """The audio files of `folder`, without those of folders in it, by the text_id that names them."""
     files: dict[str, Path] = {}
     for file in _entries(folder):
-        # macOS leaves a hidden "._001.wav" beside 001.wav on foreign disks
-        if file.suffix.lower() not in AUDIO_EXTENSIONS or file.name.startswith(".") or not os.path.isfile(file):
+        if file.suffix.lower() not in AUDIO_EXTENSIONS or not os.path.isfile(file):
             continue
-        text_id = nfc(file.stem)
-        if text_id in files:
-            names = f"{escape(files[text_id].name)} and {escape(file.name)}"
-            raise UserError(f"{folder}: {names} are the same text; keep one")
-        files[text_id] = file
+        other = files.setdefault(nfc(file.stem), file)
+        if other is not file:
+            raise UserError(f"{folder}: {escape(other.name)} and {escape(file.name)} are the same text; keep one")
     return files
 
 
 def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, without hidden files: macOS leaves "._001.wav" beside 001.wav on foreign disks."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _shared_files(clips: Sequence[Clip]) -> list[str]:
+    """A warning where several clips have the same file, also by a link: a pair of them would change nothing."""
+    first: dict[tuple[int, int], Clip] = {}
+    shared = []
+    for clip in clips:
+        status = os.stat(clip.path)
+        other = first.setdefault((status.st_dev, status.st_ino), clip)
+        if other is not clip:
+            shared.append(f"{escape(other.clip_id)} and {escape(clip.clip_id)} ({escape(clip.path.name)})")
+    return [f"clips that are one and the same file: {listing(shared)}"] if shared else []

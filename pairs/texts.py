@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pairs.rows import Row, read_rows, warnings_of
+from pairs.rows import Row, read_rows, rows_by, warnings_of
 from voicepatch.errors import UserError
-from voicepatch.text import escape, listing, short_repr
+from voicepatch.text import escape, listing
 from voicepatch.types.clip import Clip
 from voicepatch.types.task import Task
 
@@ -21,47 +21,35 @@ _OPTIONAL_COLUMNS = ("text", "text_type")
 
 def read_texts(path: Path, task: Task) -> Texts:
     """The rows of a CSV or JSONL file by their text_id; `UserError` names the row that is wrong."""
+    columns = ("text_id", *task.text_columns)
     if not os.path.isfile(path):
-        columns = ", ".join(("text_id", *task.text_columns))
-        raise UserError(f"{path}: no such file; --texts is a CSV file with {columns}")
-    texts: dict[str, Row] = {}
-    for row in read_rows(path, ("text_id", *task.text_columns), _OPTIONAL_COLUMNS):
-        text_id = row.required("text_id")
-        if text_id in texts:
-            raise row.error(
-                f"text_id {short_repr(text_id)} is already in row {texts[text_id].number}; keep one of them"
-            )
-        row.words_label(task)
-        texts[text_id] = row
+        raise UserError(f"{path}: no such file; --texts is a CSV file with {', '.join(columns)}")
+    texts = rows_by(read_rows(path, columns, _OPTIONAL_COLUMNS), "text_id")
+    for row in texts.values():
+        row.label_of_words(task)  # checked here, because not every text need be in the data
     return texts
 
 
 def with_texts(clips: Sequence[Clip], texts: Texts, task: Task) -> tuple[list[Clip], list[str]]:
     """The clips with the labels of `texts`, and warnings of what is not used of them.
 
-    A clip whose text_id is not there, and an empty `text` or `text_type`, keep what the data say.
+    A clip keeps its own label if its text_id is not there, and its own `text` or `text_type` if that is empty there.
     """
     if not texts:
         return list(clips), []
     path = next(iter(texts.values())).path
     known = {clip.text_id for clip in clips}
-    strays = [text_id for text_id in texts if text_id not in known]
-    if len(strays) == len(texts):
+    unknown = [text_id for text_id in texts if text_id not in known]
+    if len(unknown) == len(texts):
         raise UserError(
             f"{path}: no text_id of it is one of the data's; theirs are {listing(sorted(known), most=3)}, "
-            f"its first is {escape(strays[0])}"
+            f"its first is {escape(unknown[0])}"
         )
-    labelled = [
-        replace(
-            clip,
-            semantic_label=row.words_label(task),
-            semantic_spelling=row.words_spelling(task),
-            text=row.optional("text") or clip.text,
-            text_type=row.optional("text_type") or clip.text_type,
-        )
-        if (row := texts.get(clip.text_id))
-        else clip
-        for clip in clips
-    ]
+    fields = {
+        text_id: row.label_of_words(task)
+        | {column: value for column in _OPTIONAL_COLUMNS if (value := row.optional(column))}
+        for text_id, row in texts.items()
+    }
+    labelled = [replace(clip, **fields.get(clip.text_id, {})) for clip in clips]
     warnings = warnings_of(texts.values(), _OPTIONAL_COLUMNS)
-    return labelled, [*warnings, *([f"{path.name}: texts that no clip speaks: {listing(strays)}"] if strays else [])]
+    return labelled, [*warnings, *([f"{path.name}: texts that no clip has: {listing(unknown)}"] if unknown else [])]

@@ -89,7 +89,7 @@ def few_checks():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("voicepatch.runs.preflight.N_CHECK_CLIPS", 1)
-        patch.setattr("voicepatch.runs.checks.N_ENGINE_PAIRS", 1)
+        patch.setattr("voicepatch.runs.engine_check.N_ENGINE_PAIRS", 1)
         patch.setattr("voicepatch.runs.preflight.self_patch_check", once)
         yield
 

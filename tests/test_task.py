@@ -1,6 +1,7 @@
 """A task is the question and its labels, and a file that is wrong is refused in one line that names it."""
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -240,7 +241,7 @@ def test_a_corpus_gives_emotions_in_the_words_of_the_task():
     task = msgspec.structs.replace(
         default_task(), labels=("calm", "furious"), words=None, spellings={"angry": "furious"}
     )
-    clips, recognised, _ = read_corpus(Tree(Path("/x"), NAMES), RAVDESS, task)
+    clips, _, recognised = read_corpus(Tree(Path("/x"), NAMES), RAVDESS, task)
     assert sorted(clip.prosody_label for clip in clips) == ["calm", "calm", "furious", "furious"]
     assert {clip.semantic_label for clip in clips} == {None}
     assert recognised.left_out == {"happy": 2} and list(recognised.pairs) == ["prosody"]
@@ -370,3 +371,10 @@ def test_the_default_directory_names_any_task_but_the_default(gender, tmp_path):
 def test_a_wrong_task_is_wrong_usage(task_file):
     path = task_file(labels="labels: [female]")
     assert f"--task {path}: labels has 1" in call("pairs", "--kind", "prosody", "--task", path, status=BAD_USAGE)
+
+
+def test_labels_with_one_first_token_are_refused_by_the_tasks_file(tmp_path):
+    file = tmp_path / "twice.yaml"
+    file.write_text("name: twice\nquestion: Which?\nlabels: [surprised, surprising]\n")
+    with pytest.raises(UserError, match=rf"^{re.escape(str(file))}: labels 'surprised' and 'surprising' start with"):
+        load_subject(DEMO_MODEL, device="cpu", task=load_task(file))

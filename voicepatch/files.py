@@ -13,7 +13,6 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -23,36 +22,26 @@ from voicepatch.errors import CannotWrite, UserError
 CONFIG = "patching_config.json"
 PARTIAL = ".partial"
 REPLACED = "replaced-"  # and a number: a folder with an experiment that was replaced
-REPLACING = "replacing-"  # and the experiment: the same, while files are moved there
 OUR_PARTIAL = re.compile(rf"[a-z_]+[\w-]*\.(json|jsonl|csv|png|svg|html)\.(?:(?P<host>[\w-]+)\.)?(?P<pid>\d+){PARTIAL}")
 HOST = re.sub(r"[^\w-]", "-", platform.node(), flags=re.ASCII)
 MOST_SECONDS = 3600  # that another host may take to write one file
-WAY_OUT = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or pass another --out"),
-    errno.EISDIR: "a folder has its name; move that away, or pass another --out",
-    errno.ELOOP: "remove the link, or pass another --out",
-    errno.ENOENT: "the folder is gone; make it again, or pass another --out",
-    errno.EEXIST: "a file or a link that leads nowhere has its name; remove it, or pass another --out",
-}
-OTHER_WAY_OUT = "see to its folder and permissions, or pass another --out"
+WAY_OUT = "make room, see to its folder and permissions, or pass another --out"
 FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
 
 
-def write_whole(path: Path, content: str | bytes | Iterable[bytes], option: str = "--out") -> Path:
+def write_whole(path: Path, content: str | bytes, option: str = "--out") -> Path:
     """Write a file as a whole or not at all, and give its path; a link of that name is replaced, not followed.
 
-    Text is UTF-8, its line ends as they are. What is large comes in parts. Raises `UserError` where it cannot be
+    Text is UTF-8, its line ends as they are. Raises `UserError` where it cannot be
     written, which names the option that leads elsewhere.
     """
-    content = content.encode() if isinstance(content, str) else content
-    parts = [content] if isinstance(content, bytes) else content
     # Of this process alone: `report` may write beside a run that goes on.
     temporary = path.with_name(f"{path.name}.{HOST}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
-            file.writelines(parts)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -109,8 +98,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 def cannot_be_written(path: Path, error: OSError, option: str = "--out") -> CannotWrite:
     """The error to raise for a full or read-only disk, or a link or folder where a file should be."""
-    way_out = WAY_OUT.get(error.errno or 0, OTHER_WAY_OUT).replace("--out", option)
-    return CannotWrite(f"{path}: cannot be written ({error.strerror}); {way_out}")
+    return CannotWrite(f"{path}: cannot be written ({error.strerror}); {WAY_OUT.replace('--out', option)}")
 
 
 def remove_partial(folder: Path) -> None:

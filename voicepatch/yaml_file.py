@@ -5,8 +5,6 @@ read_yaml(path, "--config")         # {"max_pairs": 20}; `UserError` names the o
 
 import re
 import reprlib
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ def read_yaml(path: Path, option: str, example: str) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise UserError(f"{option} {path}: is too long; see {example}", BAD_USAGE)
     try:
-        content, repeated = _parse(text)
+        content = yaml.load(text, _Loader)
     # A value can claim a type that it is not of (!!int x), which PyYAML leaves to Python's own errors.
     except (
         yaml.YAMLError,
@@ -52,15 +50,16 @@ def read_yaml(path: Path, option: str, example: str) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{option} {path}: should hold `key: value` lines; see {example}", BAD_USAGE)
-    if repeated:
-        raise UserError(f"{option} {path}: {reprlib.repr(repeated[0])} is there twice; keep one of them", BAD_USAGE)
     return content
 
 
-def _parse(text: str) -> tuple[Any, list[str]]:
-    """The content, and the keys that a mapping holds twice, of which YAML keeps the last."""
+class _Loader(yaml.SafeLoader):
+    """Reads no value that is easily taken for another one, or that no memory holds."""
+
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
         # A few aliases of aliases are a value that no memory holds; PyYAML takes minutes for thousands of brackets.
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("it has aliases; write each value out")
@@ -68,18 +67,16 @@ def _parse(text: str) -> tuple[Any, list[str]]:
             raise yaml.YAMLError("a value in it is far too long")
         if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and ODD_NUMBER.fullmatch(event.value):
             raise yaml.YAMLError(f"{event.value} is another number in YAML than it reads; write it in plain digits")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
+        if self.depth == MAX_DEPTH:
             raise yaml.YAMLError("its values are nested too deeply")
-    return yaml.safe_load(text), list(_repeated(yaml.compose(text, yaml.SafeLoader)))
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
-
-def _repeated(node: yaml.Node | None) -> Iterator[str]:
-    if isinstance(node, yaml.MappingNode):
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        yield from (key for key, count in keys.items() if count > 1)
-        for _, value in node.value:
-            yield from _repeated(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _repeated(value)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"{reprlib.repr(key)} is there twice; keep one of them")
+        return super().construct_mapping(node, deep)

@@ -1,10 +1,10 @@
 """Corpora of the field, recognised by the names of their files wherever a download has put them.
 
-    dataset = load_corpus(Path("/data/RAVDESS"), {}, task)      # None where no file is named as in a known corpus
-    dataset.corpus.lines()
+    clips, warnings, recognised = load_corpus(Path("/data/RAVDESS"), {}, task)      # None for an unknown folder
+    recognised.lines()
 
-A corpus is one file here, or a file named with `--plugin`, with a function under `@corpus`. Folders are not trusted:
-their names vary from copy to copy, those of the files do not.
+A corpus is one file here, or a file named with `--plugin`, with a function under `@corpus`. Folders do not count: their
+names vary from copy to copy, those of the files do not.
 """
 
 from importlib import import_module
@@ -14,10 +14,10 @@ from pkgutil import iter_modules
 from pairs.corpora.corpus import Corpus, declared_corpora
 from pairs.corpora.read import read_corpus
 from pairs.corpora.tree import Tree, stem, walk
-from pairs.dataset import make_dataset
 from pairs.texts import Texts
 from voicepatch.errors import UserError
-from voicepatch.types.dataset import Dataset
+from voicepatch.types.clip import Clip
+from voicepatch.types.dataset import Recognised
 from voicepatch.types.task import Task
 
 ENOUGH = 0.9  # of the wav files must be named as the corpus names them
@@ -26,18 +26,15 @@ for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
 
-def load_corpus(source: Path, texts: Texts, task: Task) -> Dataset | None:
-    """The data set in a folder with a known corpus, or None where no wav file is named as in one.
+def load_corpus(source: Path, texts: Texts, task: Task) -> tuple[list[Clip], list[str], Recognised] | None:
+    """Clips, warnings and facts of a folder with a known corpus, or None where no wav file is named as in one.
 
     Raises `UserError` where the files are of several corpora, copies of a clip differ, files are no sounds, or the task
     asks for more than the emotion.
     """
     tree = walk(source)
     corpus = recognise(tree)
-    if corpus is None:
-        return None
-    clips, recognised, warnings = read_corpus(tree, corpus, task, texts)
-    return make_dataset(source.name, source, clips, warnings, task, recognised)
+    return read_corpus(tree, corpus, task, texts) if corpus else None
 
 
 def recognise(tree: Tree) -> Corpus | None:
@@ -67,7 +64,7 @@ def recognise(tree: Tree) -> Corpus | None:
 
 
 def corpus_list() -> str:
-    """The corpora, each with its layout, licence, where it is to be had, and what a full download holds."""
+    """The corpora, each with its layout, licence, source, and the counts of a full download."""
     end = "No corpus comes with the program: --data takes the folder into which one was unpacked."
     return "\n\n".join([*map(_listed, declared_corpora()), end])
 

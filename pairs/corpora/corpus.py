@@ -20,7 +20,7 @@ class Recording:
     """One recording, as its file's name describes it.
 
     `clip_id` is the same for every copy of it. `emotion` is an English word: recordings whose emotion is a label of the
-    task are kept, the others counted by it. `path`, relative to the corpus, is filled in once the file is known.
+    task are used, the others are counted by it. `path`, relative to the corpus, is filled in once the file is known.
     """
 
     clip_id: str
@@ -56,9 +56,9 @@ Parse = Callable[[re.Match[str]], Recording | str]
 
 @dataclass(frozen=True)
 class Corpus:
-    """How a corpus is recognised and read, and where it is to be had.
+    """How a corpus is recognised and read, and where to get it.
 
-    `pattern` is matched against the whole of a wav file's name without its suffix, and `recording` says what a match
+    `pattern` must match all of a wav file's name without its suffix, and `recording` says what a match
     means, or in a few words why it is left out. `edition` is a text, or a function that finds it. `spoken`, where names
     do not give the texts, gives the recordings with theirs, in the same way; `words_from` is the file to ask for.
     `ignored` are folders of other files, in lower case. `remark` ends the warning that all texts count as neutral, and

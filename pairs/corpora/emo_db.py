@@ -1,4 +1,4 @@
-"""Emo-DB: ten German sentences in seven emotions by ten speakers, of which the best recordings were kept.
+"""Emo-DB: ten German sentences in seven emotions by ten speakers, with the best recordings only.
 
 `wav/03a01Wa.wav`: speaker, sentence, emotion by the first letter of its German name, take.
 """
@@ -34,7 +34,7 @@ _TEXTS = {
 
 
 def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
-    return "2.0 (with db.yaml)" if tree.has("db.yaml") else "1.x"
+    return "2.0 (with db.yaml)" if tree.find("db.yaml") else "1.x"
 
 
 @corpus(

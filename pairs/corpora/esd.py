@@ -1,7 +1,7 @@
 """ESD: 350 sentences in five emotions by ten speakers of English and 350 others by ten speakers of Mandarin.
 
-`0011/Angry/0011_000351.wav`, in the old edition `0011/Angry/train/0011_000351.wav`; `0011/0011.txt` is what is said.
-The number gives emotion and sentence. "Parallel" is nearly true: what a speaker said otherwise has its own text_id.
+`0011/Angry/0011_000351.wav`, in the old edition `0011/Angry/train/0011_000351.wav`; `0011/0011.txt` is the transcript.
+The number gives emotion and sentence. The texts are nearly parallel: a text that a speaker changed has its own text_id.
 """
 
 import io
@@ -25,7 +25,7 @@ _LANGUAGES = {"en": "English", "zh": "Mandarin"}
 def _spoken(tree: Tree, recordings: Iterable[Recording]) -> Iterator[Recording | str]:
     lines: dict[str, tuple[str, str | None]] = {}
     read: set[str] = set()
-    kept = []
+    spoken = []
     for recording in recordings:
         if recording.speaker not in read:
             read.add(recording.speaker)
@@ -36,8 +36,8 @@ def _spoken(tree: Tree, recordings: Iterable[Recording]) -> Iterator[Recording |
         elif {emotion, *_emotions_of(recording.path.rpartition("/")[0])} - {None, "", recording.emotion}:
             yield "of another emotion by folder or transcript than by number"
         else:
-            kept.append(replace(recording, text=text))
-    yield from one_text_each(kept)
+            spoken.append(replace(recording, text=text))
+    yield from one_text_each(spoken)
 
 
 def _transcript(tree: Tree, speaker: str) -> dict[str, tuple[str, str | None]]:
@@ -45,7 +45,7 @@ def _transcript(tree: Tree, speaker: str) -> dict[str, tuple[str, str | None]]:
     path = tree.find(f"{speaker}.txt")
     if path is None:
         raise UserError(
-            f"{tree.root}: speaker {speaker} has sounds but no transcript {speaker}.txt, so the download is not whole; "
+            f"{tree.root}: the download is incomplete: speaker {speaker} has sounds but no transcript {speaker}.txt; "
             f"put {speaker}.txt into the speaker's folder"
         )
     lines = {}

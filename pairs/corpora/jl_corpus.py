@@ -1,6 +1,6 @@
 """JL-Corpus: fifteen sentences in five primary emotions by four speakers of New Zealand English.
 
-`female1_angry_10a_1.wav`: speaker, emotion, sentence, session, repetition; `female1_angry_10a_1.txt` is what is said.
+`female1_angry_10a_1.wav`: speaker, emotion, sentence, session, repetition; `female1_angry_10a_1.txt` is its text.
 Five secondary emotions have partly other sentences under the same numbers; none of them is among the labels.
 """
 
@@ -36,7 +36,7 @@ _TEXTS = (  # of the primary emotions
 
 
 def _spoken(tree: Tree, recordings: Iterable[Recording]) -> Iterator[Recording]:
-    """What the file beside a recording says comes before the list above."""
+    """The text in the file beside a recording replaces that of the list above."""
     return one_text_each(
         replace(recording, text=" ".join(tree.text(beside).split()) or recording.text)
         if (beside := f"{recording.path[:-4]}.txt") in tree.files

@@ -1,13 +1,13 @@
-"""From the files of a corpus to its clips, and what is to be said of them.
+"""From the files of a corpus to its clips, with warnings.
 
-    clips, recognised, warnings = read_corpus(tree, ravdess.CORPUS, task)
+    clips, warnings, recognised = read_corpus(tree, recognise(tree), task)
     recognised.lines()
 
-The tree may be one of names alone: only transcripts, and files too small to be sounds, are opened.
+The files of the tree need not exist: only transcripts, and files too small to be sounds, are opened.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,28 +24,29 @@ from voicepatch.types.task import Task
 
 def read_corpus(
     tree: Tree, corpus: Corpus, task: Task, texts: Texts | None = None
-) -> tuple[list[Clip], Recognised, list[str]]:
-    """The clips, what is said of the corpus, and warnings.
+) -> tuple[list[Clip], list[str], Recognised]:
+    """The clips, warnings, and the facts about the corpus.
 
     Raises `UserError` where copies of a clip differ, files are no sounds, a transcript is missing or no clip is left.
     """
     texts = texts or {}
     _check_columns(tree, corpus, task, texts)
-    kept, left_out, warnings = _kept(tree, corpus, task)
-    if not kept:
-        raise UserError(f"{tree.root}: {corpus.name}, but no clip of it is usable: {_reasons(left_out)}")
-    pointers = [recording.path for recording in kept if tree.is_lfs_pointer(recording.path)]
+    usable, left_out, warnings = _usable_recordings(tree, corpus, task)
+    if not usable:
+        reasons = "; ".join(f"{n:,} {reason}" for reason, n in left_out.items())
+        raise UserError(f"{tree.root}: {corpus.name}, but no clip of it is usable: {reasons}")
+    pointers = [recording.path for recording in usable if tree.is_lfs_pointer(recording.path)]
     if pointers:
         raise UserError(
             f"{tree.root / pointers[0]}: a Git-LFS pointer in place of the sound, as are {len(pointers):,} of "
-            f"{len(kept):,} clips; fetch the sounds with `git lfs install` and `git lfs pull`"
+            f"{len(usable):,} clips; fetch the sounds with `git lfs install` and `git lfs pull`"
         )
-    clips, more = with_texts([_clip(tree.root, recording, task) for recording in kept], texts, task)
+    clips, more = with_texts([_clip(tree.root, recording, task) for recording in usable], texts, task)
     _check_words(tree, corpus, task, clips)
     text_ids = {clip.text_id for clip in clips}
     recognised = Recognised(
-        corpus.name,
-        corpus.edition if isinstance(corpus.edition, str) else corpus.edition(tree, kept),
+        name=corpus.name,
+        edition=corpus.edition if isinstance(corpus.edition, str) else corpus.edition(tree, usable),
         n_wavs=len(tree.wavs()),
         n_clips=len(clips),
         left_out=dict(left_out),
@@ -59,7 +60,7 @@ def read_corpus(
             for kind in task.kinds
         },
     )
-    return [*_named(clips)], recognised, [*warnings, *more, *_about_texts(corpus, clips, texts)]
+    return clips, [*warnings, *more, *_about_texts(corpus, clips, texts)], recognised
 
 
 def _check_columns(tree: Tree, corpus: Corpus, task: Task, texts: Texts) -> None:
@@ -81,15 +82,14 @@ def _check_words(tree: Tree, corpus: Corpus, task: Task, clips: Sequence[Clip]) 
             )
 
 
-def _kept(tree: Tree, corpus: Corpus, task: Task) -> tuple[list[Recording], Counter[str], list[str]]:
+def _usable_recordings(tree: Tree, corpus: Corpus, task: Task) -> tuple[list[Recording], Counter[str], list[str]]:
     """The recordings of the task's labels, those left out by reason, and warnings."""
-    usable = tree.without(corpus.ignored) if corpus.ignored else tree
-    recordings, left_out, strange = _recordings(usable, corpus, task)
-    n_ignored = len(tree.wavs()) - len(usable.wavs())
+    rest = tree.without(corpus.ignored) if corpus.ignored else tree
+    recordings, left_out, unknown = _recordings(rest, corpus, task)
+    n_ignored = len(tree.wavs()) - len(rest.wavs())
     if n_ignored:
         left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = n_ignored
-    warnings = [f"not named as {corpus.name} names its files, left out: {listing(strange)}"] if strange else []
-    warnings += [f"left out: {listing(tree.left_out)}"] if tree.left_out else []
+    warnings = [f"not named as {corpus.name} names its files, left out: {listing(unknown)}"] if unknown else []
     warnings += _missing(corpus, recordings)
     labelled = []
     for recording in recordings:
@@ -97,25 +97,25 @@ def _kept(tree: Tree, corpus: Corpus, task: Task) -> tuple[list[Recording], Coun
             labelled.append(recording)
         else:
             left_out[recording.emotion] += 1
-    kept = []
-    for outcome in corpus.spoken(usable, labelled) if corpus.spoken else labelled:
+    usable = []
+    for outcome in corpus.spoken(rest, labelled) if corpus.spoken else labelled:
         if isinstance(outcome, str):
             left_out[outcome] += 1
         else:
-            kept.append(outcome)
-    return kept, left_out, warnings
+            usable.append(outcome)
+    return usable, left_out, warnings
 
 
 def _recordings(tree: Tree, corpus: Corpus, task: Task) -> tuple[Collection[Recording], Counter[str], list[str]]:
-    """Each recording once, the files that are none by reason, and those of them with another name."""
+    """Each recording once, the other files counted by reason, and those of them with another name."""
     recordings: dict[str, Recording] = {}
     left_out: Counter[str] = Counter()
-    strange = []
+    unknown = []
     for path in tree.wavs():
         found = corpus.pattern.fullmatch(stem(path))
         outcome = corpus.recording(found) if found else "of another name"
         if not found:
-            strange.append(path)
+            unknown.append(path)
         if isinstance(outcome, str):
             left_out[outcome] += 1
         elif not tree.files[path]:
@@ -128,7 +128,7 @@ def _recordings(tree: Tree, corpus: Corpus, task: Task) -> tuple[Collection[Reco
                 )
         else:
             recordings[outcome.clip_id] = replace(outcome, path=path)
-    return recordings.values(), left_out, strange
+    return recordings.values(), left_out, unknown
 
 
 def _missing(corpus: Corpus, recordings: Collection[Recording]) -> list[str]:
@@ -145,7 +145,7 @@ def _clip(root: Path, recording: Recording, task: Task) -> Clip:
         clip_id=recording.clip_id,
         path=root / recording.path,
         text_id=recording.text_id,
-        text=recording.text,
+        text=recording.text or recording.text_id,
         semantic_label=words,
         prosody_label=task.label_of(recording.emotion) or recording.emotion,
         speaker=recording.speaker,
@@ -155,13 +155,8 @@ def _clip(root: Path, recording: Recording, task: Task) -> Clip:
     )
 
 
-def _named(clips: Sequence[Clip]) -> Sequence[Clip]:
-    """The clips, those of unknown words with their text_id in place of the text."""
-    return [clip if clip.text else replace(clip, text=clip.text_id) for clip in clips]
-
-
 def _about_texts(corpus: Corpus, clips: Sequence[Clip], texts: Texts) -> list[str]:
-    """Warnings of what is taken for granted of the texts' labels and words."""
+    """Warnings of what is assumed of the labels and words of the texts."""
     warnings = list(corpus.notes)
     ids = sorted({clip.text_id for clip in clips})
     unlabelled = [text_id for text_id in ids if text_id not in texts]
@@ -169,14 +164,14 @@ def _about_texts(corpus: Corpus, clips: Sequence[Clip], texts: Texts) -> list[st
         remark = f", {corpus.remark}" if corpus.remark else ""
         warnings.append(
             f"{corpus.name} has no labels of its texts: all {len(ids)} count as neutral{remark}; so only prosody pairs "
-            "can be had. --texts FILE.csv (text_id, semantic_label) gives labels"
+            "are possible. --texts FILE.csv (text_id, semantic_label) gives labels"
         )
     elif corpus.remark is not None and unlabelled:
         warnings.append(
             f"{len(unlabelled)} of {len(ids)} texts have no label in --texts and count as neutral: "
             f"{listing(unlabelled)}"
         )
-    wordless = {clip.text_id for clip in clips if not clip.text}
+    wordless = {clip.text_id for clip in clips if clip.text == clip.text_id}
     if wordless:
         beside = f"put {corpus.words_from} beside the clips, or " if corpus.words_from else ""
         warnings.append(
@@ -184,7 +179,3 @@ def _about_texts(corpus: Corpus, clips: Sequence[Clip], texts: Texts) -> list[st
             f"{beside}give --texts with a column text"
         )
     return warnings
-
-
-def _reasons(left_out: Mapping[str, int]) -> str:
-    return "; ".join(f"{n:,} {reason}" for reason, n in left_out.items())

@@ -15,9 +15,9 @@ from pairs.corpora.corpus import Recording
 def one_text_each(recordings: Iterable[Recording]) -> Iterator[Recording]:
     """The recordings such that one text_id is one text in one spelling.
 
-    Of the recordings with one text_id, those which say what most say keep it; each other text gets a text_id with a
+    Of the recordings with one text_id, those with the most frequent text keep it; each other text gets a text_id with a
     number behind, the most frequent first. Case and punctuation do not tell texts apart. A text that is the most
-    frequent one without its first word counts as that one: ESD's new edition lost the word in the transcript, not in
+    frequent one without its first word counts as that one: ESD's new edition lacks the word in the transcript, not in
     the sound.
     """
     groups: defaultdict[str, list[Recording]] = defaultdict(list)

@@ -12,19 +12,22 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from pairs import build_pairs, dataset_identity, load_dataset, pair_row
-from pairs.found_clips import find_clips
+from pairs.load import find_clips
 from tests.recorded import recorded
 from tests.store.made import SETTINGS
 from voicepatch import report
 from voicepatch.analysis.results import Results
 from voicepatch.program import VERSION
+from voicepatch.types.check import Check, as_stored
 from voicepatch.types.pair import construction_report
 from voicepatch.types.task import default_task
 
-ENGINE = "The engine gives the logits of the reference"
+ENGINE = "The engine computes what stepwise does"
+SPANS = "The audio span is in the right place"
+LABEL_TOKENS = "Each label has a token of its own"
 LAST_LAYER = "Patching the last layer changes no logit of the readout"
 SOUNDS = "Every clip can be read and holds sound"
-LOST = "Every pair gave its records"
+LOST = "Every pair is measured"
 NEAR_TIES = "Answers that are near-ties"
 ALIKE = "Controls ran with the settings of the main experiment"
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "synthetic-clips"
@@ -170,7 +173,10 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
     collision = {"found": False, "labels": []}
     write_json(
         run / "tokenization_report.json",
-        {"labels": entries, "first_token_collision": collision, "note": "The first token stands for a label."},
+        {"labels": entries, "first_token_collision": collision, "note": "The first token stands for a label."}
+        | as_stored(
+            [Check(LABEL_TOKENS, True, "no two labels start with the same token; angry is several", note=True)]
+        ),
     )
     spans = [
         {
@@ -190,13 +196,13 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
     ]
     write_json(
         run / "sanity_check_audio_span.json",
-        {"passed": True, "checks": [], "clips": spans, "left_out": [], "held_against": "the tokens beside it"},
+        {"clips": spans, "left_out": [], "held_against": "the tokens beside it"}
+        | as_stored([Check(SPANS, True, "2 of 2 clips have one span, compared with the tokens beside it")]),
     )
     write_json(
         run / "sanity_check_self_patch.json",
-        {
-            "passed": True,
-            "checks": [],
+        as_stored([Check(LAST_LAYER, True, "largest |Δlogit| 0, must be exactly 0")])
+        | {
             "clips": ["a", "b"],
             "layers": list(range(n_layers)),
             "n_predictions": 8,
@@ -208,6 +214,8 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
             "largest_logit": 10.0,
         },
     )
+    contract = [Check("No position depends on a later one", True, "largest |Δlogit| 1e-06, tolerance 0.001")]
+    write_json(run / "sanity_check_model.json", as_stored(contract) | {"family": "Toy", "clip": "a"})
     return run
 
 
@@ -221,10 +229,8 @@ def light(page, name):
     return re.search(rf'<li class="(\w+)"><span class="light">\1</span><div><strong>{re.escape(name)}', page.source)[1]
 
 
-def engine_found(**changes):
-    found = {
-        "passed": True,
-        "checks": [],
+def engine_found(passed=True, note=False, text="engine tail: 0 of 10 answers differ", **changes):
+    found = as_stored([Check(ENGINE, passed, text, {"tolerance": 1e-3}, note)]) | {
         "engine": "tail",
         "reference": "stepwise",
         "pairs": ["p", "q"],
@@ -237,8 +243,13 @@ def engine_found(**changes):
 
 
 def sounds_found(unreadable=(), silent=()):
+    """What the program finds of 12 clips of which some are bad."""
     entries = [{"clip_id": clip, "reason": reason} for clip, reason in unreadable]
-    return {"passed": not entries, "checks": [], "n_clips": 12, "unreadable": entries, "silent": list(silent)}
+    bad = [*(clip for clip, _ in unreadable), *silent]
+    check = Check(
+        SOUNDS, not entries, f"bad clips: {', '.join(bad)}" if bad else "all 12 clips were read", note=bool(bad)
+    )
+    return as_stored([check]) | {"n_clips": 12, "unreadable": entries, "silent": list(silent)}
 
 
 def figures(page, name):

@@ -58,10 +58,7 @@ def rows(request):
     return codes, values
 
 
-@pytest.mark.parametrize("dense", [(256, 64), (2, 64), (2, 3)], ids=["sparse", "dense", "some dense"])
-def test_variance_and_degrees_of_freedom_are_those_over_all_pairs_of_pairs(rows, dense, monkeypatch):
-    monkeypatch.setattr(module, "_MANY", dense[0])
-    monkeypatch.setattr(module, "_MOST_DENSE", dense[1])
+def test_variance_and_degrees_of_freedom_are_those_over_all_pairs_of_pairs(rows):
     codes, values = rows
     sharing = Sharing.of(codes)
     there = ~np.isnan(values)

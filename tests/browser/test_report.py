@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from pairs.found_clips import find_clips
+from pairs.load import find_clips
 from voicepatch import report
 from voicepatch.analysis.results import Results
 from voicepatch.paths import DEMO_DATA

@@ -108,8 +108,8 @@ def test_columns_that_are_not_used_and_spellings_of_labels_are_said_and_recorded
     words = ("--data", tmp_path / "list.csv", "--texts", texts, "--out", tmp_path / "run")
     output = call("pairs", "--kind", "prosody", *words)
     warnings = [
-        "list.csv: column spk is not used, and column speaker is missing; did you mean speaker? Rename it then",
-        "texts.csv: columns that are not used: note",
+        "list.csv: columns that are not used: spk; optional columns are speaker, language, text_type",
+        "texts.csv: columns that are not used: note; optional columns are text, text_type",
     ]
     spellings = {
         "prosody_label": {"angry": {"anger": 1}, "happy": {"joy": 1}},

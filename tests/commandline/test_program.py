@@ -289,7 +289,7 @@ def test_the_command_line_wins(ran, settings):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("patch_alpha: [0.5, 2]", "2 is not in (0, 1]"),
+        ("patch_alpha: [0.5, 2]", "2 is not in the range 0<x<=1"),
         ("patch_alpha: [1, 1]", "each value once"),
         ("patch_alpha: []", "at least one"),
         ("patch_alpha: [true]", "patch_alpha: 'True' is not a number"),

@@ -11,7 +11,7 @@ from tests.engine.decoders import by_hooks, make_clip, make_llm, value_at
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.pair_input import align
 from voicepatch.errors import UserError
-from voicepatch.runs.checks import engine_check
+from voicepatch.runs.engine_check import engine_check
 from voicepatch.runs.job import make_job
 
 LAYER = 1

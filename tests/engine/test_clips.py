@@ -42,7 +42,7 @@ def distinct(pairs):
 
 def test_a_clip_is_encoded_once_and_forgotten_after_its_last_pair(subject, pairs, encoded):
     store, seen = subject.clips, []
-    with store.serving(pairs):
+    with store.for_pairs(pairs):
         for number, pair in enumerate(pairs):
             store.get(pair.a), store.get(pair.b)
             store.done(pair)
@@ -65,7 +65,7 @@ def test_between_pairs_the_store_is_within_its_limit_and_what_is_needed_last_goe
     store = subject.clips
     a, b, c = list(dict.fromkeys(clip for pair in pairs for clip in (pair.a, pair.b)))[:3]
     needed = [replace(pairs[0], a=x, b=y) for x, y in ((a, b), (c, c), (a, a), (b, b))]
-    with store.serving(needed):
+    with store.for_pairs(needed):
         for clip in (a, b):
             subject.engine.record(store.get(clip))
         store.limit = store.nbytes - 1
@@ -114,7 +114,7 @@ class TestReadingAhead:
     def test_no_more_than_a_few_are_read_before_they_are_asked_for(self, subject, pairs, monkeypatch):
         started, read = [], store_module.read_sound
         monkeypatch.setattr(store_module, "read_sound", lambda path, *args: started.append(path) or read(path, *args))
-        with subject.clips.serving(pairs):
+        with subject.clips.for_pairs(pairs):
             subject.clips.get(pairs[0].a)
             subject.clips._prefetcher._pool.shutdown(wait=True)
             assert len(started) == 1 + store_module.N_PREFETCHED < len(distinct(pairs))

@@ -59,8 +59,8 @@ def test_every_experiment_gives_what_it_gives_as_it_is_written_and_the_same_note
         expected = Engine(llm, "stepwise").readouts(experiment, pair, [0, 1, 3], options)
         torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=0)
         for note, plain in zip(found.notes, expected.notes, strict=True):
-            assert replace(note, shift=0) == replace(plain, shift=0)
-            assert note.shift == pytest.approx(plain.shift, abs=1e-4)
+            assert replace(note, relative_change=0) == replace(plain, relative_change=0)
+            assert note.relative_change == pytest.approx(plain.relative_change, abs=1e-4)
         assert name == "self" or (found.logits[1:] - found.logits[0]).abs().max() > 1e-3
 
 

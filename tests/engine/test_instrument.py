@@ -74,7 +74,7 @@ def test_every_write_is_noted_with_how_far_it_moved_the_stream(engine, llm, pair
     (_, own), (_, donor) = hooked(llm, pair.a.inputs_embeds), hooked(llm, pair.b.inputs_embeds)
     for note in notes:
         a, b = own[note.layer][:, pair.a_span], donor[note.layer][:, pair.b_span]
-        assert note.shift == pytest.approx(((b - a).norm() / a.norm()).item(), abs=1e-5)
+        assert note.relative_change == pytest.approx(((b - a).norm() / a.norm()).item(), abs=1e-5)
 
 
 def test_replacing_the_span_at_the_embeddings_reproduces_the_donor(llm, pair):

@@ -82,7 +82,7 @@ def test_a_write_at_each_site(llm, pair, readouts, name):
     assert_same(found.logits[0], by_hooks(llm, pair.a))
     (note,) = found.notes
     assert (note.site, note.start, note.n_positions) == (f"{path}.{end}".lstrip("."), 3, 6)
-    assert note.shift == pytest.approx(((donor - before).norm() / before.norm()).item(), rel=1e-4)
+    assert note.relative_change == pytest.approx(((donor - before).norm() / before.norm()).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", [*SITES, "shared"])
@@ -103,7 +103,7 @@ def test_a_value_that_is_replaced_at_each_site(llm, pair, readouts, name):
 
     found = readouts(doubled, pair)
     assert_same(found.logits[1], by_hooks(llm, pair.a, (LAYER, path, end, lambda value: value * 2)))
-    assert found.notes[0].n_positions == len(pair.a.input_ids) and found.notes[0].shift == pytest.approx(1)
+    assert found.notes[0].n_positions == len(pair.a.input_ids) and found.notes[0].relative_change == pytest.approx(1)
 
 
 def test_a_heads_slice(llm, pair, readouts):
@@ -281,7 +281,7 @@ def test_a_patch_with_what_is_there_is_a_row_that_equals_a(pair, readouts):
 
     found = readouts(own, pair)
     assert_same(found.logits[1], found.logits[0])
-    assert (found.notes[0].n_positions, found.notes[0].shift) == (6, 0)
+    assert (found.notes[0].n_positions, found.notes[0].relative_change) == (6, 0)
 
 
 class TestRunsAsWritten:

@@ -67,7 +67,7 @@ def test_replacing_the_whole_suffix_at_the_last_layer_gives_the_donors_answer(pa
 
 def test_noise_has_the_norm_of_the_stream(pair):
     for note in run("noise", replace(pair, seed="1"))[1]:  # two independent vectors of one norm are sqrt(2) of it apart
-        assert 1.0 < note.shift < 1.8
+        assert 1.0 < note.relative_change < 1.8
 
 
 def test_a_window_of_one_is_the_main_experiment(pair):

@@ -28,7 +28,9 @@ def test_the_lens_is_the_norm_and_the_head_of_the_readout_positions_stream(llm, 
         torch.testing.assert_close(lens, expected, atol=1e-5, rtol=0)
     assert torch.equal(found.logits[-1], found.logits[0])  # the last layer is the answer, exactly
     torch.testing.assert_close(found.logits[0], logits, atol=1e-5, rtol=0)
-    assert {(note.site, note.n_positions, note.start, note.shift) for note in found.notes} == {("nothing", 0, None, 0)}
+    assert {(note.site, note.n_positions, note.start, note.relative_change) for note in found.notes} == {
+        ("nothing", 0, None, 0)
+    }
 
 
 def test_a_lens_behind_a_patch_runs_as_it_is_written(llm):

@@ -140,7 +140,7 @@ def test_the_level_is_of_each_part_of_the_sound():
 
 
 def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
-    from pairs.found_clips import find_clips
+    from pairs.load import find_clips
     from voicepatch.analysis.results import Results
     from voicepatch.figures.charts import charts_of
     from voicepatch.report import write_report

@@ -4,6 +4,7 @@ import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from voicepatch.errors import BAD_INPUT, UserError
+from voicepatch.models.mel import read_extractor
 from voicepatch.models.opens2s import load_model
-from voicepatch.models.opens2s_io import OpenS2SIO
+from voicepatch.models.opens2s_io import AUDIO, TURN
+from voicepatch.models.tokens import read_prompt, read_tokenizer
 from voicepatch.types.task import default_task
 
-QUESTION = default_task().question
+LABELS, QUESTION = default_task().labels, default_task().question
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "opens2s-tiny"
 OPENS2S_TOKENS = ("<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>", "<|im_tts_end|>")
@@ -129,12 +132,22 @@ def write_tokenizer(folder, *, special=OPENS2S_TOKENS, n_unused=0, **settings):
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
+def read_turn(folder, question=QUESTION):
+    """`(tokens, prompt)` of a folder of OpenS2S's kind, as a command reads it."""
+    return read_prompt(folder, AUDIO, TURN, question, LABELS)
+
+
 @pytest.fixture(scope="session")
 def io(tmp_path_factory):
+    """The feature extractor, the tokenizer, and what is read of it, of a folder of OpenS2S's kind."""
     folder = tmp_path_factory.mktemp("io") / "checkpoint"
     shutil.copytree(GOLDEN / "audio", folder / "audio")
     write_tokenizer(folder)
-    return OpenS2SIO.from_checkpoint(folder, QUESTION)
+    tokens, prompt = read_turn(folder)
+    extractor = read_extractor(folder / "audio", 128)
+    return SimpleNamespace(
+        folder=folder, extractor=extractor, tokenizer=read_tokenizer(folder), tokens=tokens, prompt=prompt
+    )
 
 
 @pytest.fixture

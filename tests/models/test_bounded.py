@@ -13,45 +13,40 @@ import pytest
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.bounded import bounded
 
+FOLDER = Path("checkpoint")
 
-def give(at, value):
-    at(Path("a.json"))
+
+def give(folder, value):
     return value, os.getpid()
 
 
-def refuse(at):
+def refuse(folder):
     raise UserError("b.json: is wrong; mend it", BAD_USAGE)
 
 
-def fail(at):
+def fail(folder):
     raise LookupError("a bug")
 
 
-def spin(at):
-    at(Path("first.json"))
-    at(Path("last.json"))
+def spin(folder):
     while True:
         pass
 
 
-def sleep(at):
-    at(Path("last.json"))
+def sleep(folder):
     time.sleep(1000)
 
 
-def fill(at):
-    at(Path("last.json"))
+def fill(folder):
     return len([bytearray(2**28) for _ in range(16)])
 
 
-def fall(at, number):
-    at(Path("last.json"))
+def fall(folder, number):
     os.write(2, b"a panic's own report\n")
     os.kill(os.getpid(), number)
 
 
-def overrun(at):
-    at(Path("last.json"))
+def overrun(folder):
     ctypes.string_at(0)
 
 
@@ -62,45 +57,42 @@ def nothing_is_left_behind():
 
 
 def test_the_value_comes_from_another_process():
-    value, process = bounded(give, {"a": [1, None]})
+    value, process = bounded(give, FOLDER, {"a": [1, None]})
     assert value == {"a": [1, None]} and process != os.getpid()
 
 
 def test_an_error_of_the_user_keeps_its_line_and_status(refused):
     with refused("b.json: is wrong; mend it", status=BAD_USAGE):
-        bounded(refuse)
+        bounded(refuse, FOLDER)
 
 
 def test_any_other_error_is_a_bug_and_named():
     with pytest.raises(RuntimeError, match="LookupError: a bug"):
-        bounded(fail)
+        bounded(fail, FOLDER)
 
 
 @pytest.mark.parametrize("hang", [spin, sleep])
 def test_what_does_not_end_is_ended(monkeypatch, refused, hang):
     monkeypatch.setattr("voicepatch.models.bounded.SECONDS", 1)
-    monkeypatch.setattr(
-        "voicepatch.models.bounded.WAIT", 100 if hang is spin else 1
-    )  # by the processor's time, or the clock's
-    with refused("last.json: takes more than 1 s"):
-        bounded(hang)
+    with refused("checkpoint", "takes more than 1 s"):
+        bounded(hang, FOLDER)
 
 
 def test_what_fills_the_memory_is_ended(refused):
-    with refused("last.json: takes more than 2 GiB of memory"):
-        bounded(fill)
+    with refused("checkpoint", "takes more than 2 GiB of memory"):
+        bounded(fill, FOLDER)
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL])
 def test_a_process_that_is_killed_is_named_with_the_file(refused, capfd, number):
-    with refused("last.json", f"status -{int(number)}"):
-        bounded(fall, number)
+    with refused("checkpoint", "crashes"):
+        bounded(fall, FOLDER, number)
     assert capfd.readouterr().err == ""
 
 
 def test_a_crash_is_named_with_the_file(refused):
-    with refused("last.json", "ends the process that reads it"):
-        bounded(overrun)
+    with refused("checkpoint", "crashes"):
+        bounded(overrun, FOLDER)
 
 
 def test_a_stop_meanwhile_ends_it_too():
@@ -108,20 +100,11 @@ def test_a_stop_meanwhile_ends_it_too():
     timer.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        bounded(sleep)
+        bounded(sleep, FOLDER)
     assert time.monotonic() - start < 10
-
-
-def test_a_lack_of_processes_is_named(monkeypatch, refused):
-    def lack(*_):
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
-    monkeypatch.setattr(os, "fork", lack)
-    with refused("no process can be started", "Resource temporarily unavailable"):
-        bounded(give, 1)
 
 
 def test_where_there_is_no_fork_a_new_process_gives_the_same(monkeypatch):
     monkeypatch.setattr("voicepatch.models.bounded.sys.platform", "darwin")
-    value, process = bounded(give, (1, 2))
+    value, process = bounded(give, FOLDER, (1, 2))
     assert value == (1, 2) and process != os.getpid()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from voicepatch.models.opens2s_io import expand_ids, find_audio_span, whole_windows
+from voicepatch.models.mel import log_mel
+from voicepatch.models.opens2s_io import expand_ids, find_audio_span
 from voicepatch.models.speech_lm import joined
 
 pytestmark = pytest.mark.parametrize("clip", ["0", "1"])
@@ -15,7 +16,7 @@ def close(ours, published):
 
 @pytest.fixture
 def frames(clip, golden, model, io):
-    return model.encode(*whole_windows(io.extractor, golden[f"{clip}.waveform"].numpy()))
+    return model.encode(*log_mel(io.extractor, golden[f"{clip}.waveform"].numpy()))
 
 
 def test_the_span_is_where_the_published_code_puts_it(clip, golden, frames):

@@ -1,30 +1,20 @@
 """Any sound becomes the same 16 kHz, and the decoder reads it in one known span of one known prompt."""
 
-from copy import copy
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-import transformers
 
+from tests.models.conftest import read_turn
 from voicepatch.audio.decode import read_audio
-from voicepatch.models.opens2s_io import (
-    AUDIO,
-    OpenS2SIO,
-    OpenS2SLM,
-    check_fits,
-    expand_ids,
-    find_audio_span,
-    whole_windows,
-)
-from voicepatch.models.speech_lm import PLACEHOLDER_ID, join
-from voicepatch.models.tokens import settled
+from voicepatch.models.mel import log_mel, read_extractor
+from voicepatch.models.opens2s_io import AUDIO, OpenS2SLM, expand_ids, find_audio_span
+from voicepatch.models.speech_lm import join
 from voicepatch.types.task import default_task
 
-LABELS, QUESTION = default_task().labels, default_task().question
+QUESTION = default_task().question
 
 # --- sound files
 
@@ -120,7 +110,7 @@ def test_what_is_no_clip_is_refused_by_name(spoiled, refused, fault, word):
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_the_shortest_clip_read_has_a_position(tmp_path, model, io, rate):
     soundfile.write(tmp_path / "a.wav", tone(440, rate, seconds=0.026), rate)
-    assert len(model.encode(*whole_windows(io.extractor, read_audio(tmp_path / "a.wav")))) == 1
+    assert len(model.encode(*log_mel(io.extractor, read_audio(tmp_path / "a.wav")))) == 1
 
 
 # --- from samples to mel
@@ -131,7 +121,7 @@ def test_the_shortest_clip_read_has_a_position(tmp_path, model, io, rate):
     [(400, 3, 1), (16_000, 100, 1), (16_001, 101, 1), (480_000, 3000, 1), (480_001, 3001, 2), (960_000, 6000, 2)],
 )
 def test_every_160_samples_begun_are_a_frame_and_mels_are_whole_windows(io, noise, n_samples, n_frames, n_windows):
-    mel, frames = whole_windows(io.extractor, noise(n_samples))
+    mel, frames = log_mel(io.extractor, noise(n_samples))
     assert frames == n_frames
     assert mel.shape == (128, 3000 * n_windows) and mel.dtype == torch.float32
 
@@ -139,47 +129,52 @@ def test_every_160_samples_begun_are_a_frame_and_mels_are_whole_windows(io, nois
 def test_a_sound_after_the_first_window_is_in_the_mel_where_it_was(io):
     waveform = np.zeros(40 * 16_000, np.float32)
     waveform[33 * 16_000 : 35 * 16_000] = tone(1000, 16_000, seconds=2)
-    mel, _ = whole_windows(io.extractor, waveform)
+    mel, _ = log_mel(io.extractor, waveform)
     loud = (mel.amax(dim=0) > mel.max() - 0.1).nonzero().flatten()
     assert abs(loud[0] - 3300) <= 2 and abs(loud[-1] - 3500) <= 2
-    early, _ = whole_windows(io.extractor, waveform[33 * 16_000 : 35 * 16_000])
+    early, _ = log_mel(io.extractor, waveform[33 * 16_000 : 35 * 16_000])
     assert mel[:, 3400].argmax() == early[:, 100].argmax()
 
 
 # --- the prompt
 
 
+TURN = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n<|im_audio_start|><|im_audio|><|im_audio_end|>What is the emotion of this audio? "
+    "Answer with exactly one word: neutral, happy, sad, angry, or surprised.<|im_end|>\n"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n<|im_tts_start|>"
+)
+
+
 def test_the_turn_is_the_published_one_to_the_letter(io):
-    assert io.prompt_text() == (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        "<|im_start|>user\n<|im_audio_start|><|im_audio|><|im_audio_end|>What is the emotion of this audio? "
-        "Answer with exactly one word: neutral, happy, sad, angry, or surprised.<|im_end|>\n"
-        "<|im_start|>assistant\n<think>\n\n</think>\n\n<|im_tts_start|>"
-    )
+    assert io.prompt.text == TURN
+
+
+def test_without_a_chat_template_the_turn_is_the_published_one_too(tokenizer_folder, io):
+    assert read_turn(tokenizer_folder(chat_template=None)) == (io.tokens, io.prompt)
 
 
 def test_the_ids_say_the_turn_and_nothing_more(io):
-    ids = io.input_ids()
-    place = ids.index(PLACEHOLDER_ID)
-    assert PLACEHOLDER_ID == -200 and ids.count(-200) == 1
-    assert io.tokenizer.decode(ids[:place]) + AUDIO + io.tokenizer.decode(ids[place + 1 :]) == io.prompt_text()
-    assert (ids[place - 1], ids[place + 1]) == (io.audio_start_id, io.audio_end_id)
-    assert io.tokenizer.convert_ids_to_tokens(ids[-1]) == "<|im_tts_start|>"
+    before, after = io.prompt.before, io.prompt.after
+    assert io.tokenizer.decode(before) + AUDIO + io.tokenizer.decode(after) == io.prompt.text
+    assert io.tokenizer.convert_ids_to_tokens([before[-1], after[0], after[-1]]) == [
+        "<|im_audio_start|>",
+        "<|im_audio_end|>",
+        "<|im_tts_start|>",
+    ]
 
 
 def test_the_placeholder_is_never_a_token(io):
     assert AUDIO not in io.tokenizer.get_vocab()
-    ids = [i for i in io.input_ids() if i != PLACEHOLDER_ID]
-    assert AUDIO not in io.tokenizer.decode(ids)
-    assert io.tokenizer.decode(ids).count("audio") == 3  # the start token, the end token, the prompt's own word
+    text = io.tokenizer.decode([*io.prompt.before, *io.prompt.after])
+    assert AUDIO not in text and text.count("audio") == 3  # the start token, the end token, the prompt's own word
 
 
-def test_another_prompt_takes_the_place_of_the_first_and_nothing_else_changes(io):
-    other = copy(io)
-    other.question = "Which emotion?"
-    assert other.prompt_text() == io.prompt_text().replace(QUESTION, other.question)
-    ids = other.input_ids()
-    assert io.tokenizer.decode(ids[ids.index(-200) + 1 :]) == other.prompt_text().split(AUDIO)[1]
+def test_another_question_takes_the_place_of_the_first_and_nothing_else_changes(io):
+    _, other = read_turn(io.folder, "Which emotion?")
+    assert other.text == io.prompt.text.replace(QUESTION, "Which emotion?")
+    assert io.tokenizer.decode(other.after) == other.text.split(AUDIO)[1]
 
 
 @pytest.mark.parametrize("token", ["<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>"])
@@ -187,40 +182,24 @@ def test_a_tokenizer_without_a_token_of_opens2s_is_refused(tokenizer_folder, ref
     every = ("<|im_audio_start|>", "<|im_audio_end|>", "<|im_tts_start|>")
     folder = tokenizer_folder(special=[other for other in every if other != token])
     with refused(f"lacks {token};"):
-        OpenS2SIO.from_checkpoint(folder, QUESTION)
+        read_turn(folder)
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused(tokenizer_folder, refused):
-    with refused("chat_template.jinja"):
-        OpenS2SIO.from_checkpoint(tokenizer_folder(chat_template=None), QUESTION)
-
-
-@pytest.mark.parametrize("name", ["tokenizer.json", "audio/preprocessor_config.json"])
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])
-def test_a_folder_without_a_readable_tokenizer_or_extractor_is_named(tokenizer_folder, refused, name, content):
+def test_a_folder_without_a_readable_tokenizer_or_extractor_is_named(tokenizer_folder, refused, content):
     folder = tokenizer_folder()
-    (folder / name).unlink() if content is None else (folder / name).write_text(content)
-    with refused(name if "/" in name else "tokenizer"):
-        OpenS2SIO.from_checkpoint(folder, QUESTION)
+    for path in (folder / "tokenizer.json", folder / "audio" / "preprocessor_config.json"):
+        path.unlink() if content is None else path.write_text(content)
+    with refused(folder, "tokenizer"):
+        read_turn(folder)
+    with refused(folder / "audio" / "preprocessor_config.json"):
+        read_extractor(folder / "audio", 128)
 
 
-@pytest.fixture
-def warnings_on():
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_warning()
-    yield
-    transformers.logging.set_verbosity(before)
-
-
-def test_reading_a_tokenizer_warns_of_nothing_and_leaves_the_log_level(tokenizer_folder, warnings_on, caplog):
+def test_reading_a_tokenizer_warns_of_nothing(tokenizer_folder, capfd):
     """transformers warns of a Mistral regex for a vocabulary of Qwen's size, though the ids are right."""
-    folder = tokenizer_folder(n_unused=100_000)
-    transformers.AutoTokenizer.from_pretrained(folder)
-    assert "regex" in caplog.text, "nothing to keep off the screen: this test has lost its object"
-    caplog.clear()
-    OpenS2SIO.from_checkpoint(folder, QUESTION)
-    assert caplog.text == ""
-    assert transformers.logging.get_verbosity() == transformers.logging.WARNING
+    read_turn(tokenizer_folder(n_unused=100_000))
+    assert capfd.readouterr().err == ""
 
 
 # --- expanded ids and the span in them
@@ -234,13 +213,11 @@ def test_the_placeholder_grows_to_as_many_positions_as_there_are_frames():
 
 
 @pytest.mark.parametrize("kind", [list, torch.tensor, lambda ids: torch.tensor([ids])])
-@pytest.mark.parametrize("neighbours", [(), (START, END)])
-def test_the_one_span_is_found(kind, neighbours):
+def test_the_one_span_is_found(kind):
     ids = kind([5, START, -200, -200, -200, END, 6])
-    assert find_audio_span(ids, *neighbours).tolist() == [2, 3, 4]
+    assert find_audio_span(ids).tolist() == [2, 3, 4]
 
 
-@pytest.mark.parametrize("neighbours", [(), (START, END)])
 @pytest.mark.parametrize(
     ("ids", "n_spans"),
     [
@@ -250,30 +227,9 @@ def test_the_one_span_is_found(kind, neighbours):
         ([-200, 5, -200, 5, -200], 3),
     ],
 )
-def test_no_span_or_several_are_refused(refused, ids, n_spans, neighbours):
+def test_no_span_or_several_are_refused(refused, ids, n_spans):
     with refused(f"{n_spans} audio spans", "exactly one"):
-        find_audio_span(ids, *neighbours)
-
-
-@pytest.mark.parametrize(
-    ("ids", "token"),
-    [
-        ([-200, -200, END], "<|im_audio_start|>"),
-        ([5, -200, END], "<|im_audio_start|>"),
-        ([START, 5, -200, END], "<|im_audio_start|>"),
-        ([END, -200, START], "<|im_audio_start|>"),
-        ([START, START, -200, END], "<|im_audio_start|>"),
-        ([START, -200], "<|im_audio_end|>"),
-        ([START, -200, 5], "<|im_audio_end|>"),
-        ([START, -200, 5, END], "<|im_audio_end|>"),
-        ([START, -200, END, 5, END], "<|im_audio_end|>"),
-        ([-200, END, START], "<|im_audio_start|>"),  # the last position is not the one before the first
-    ],
-)
-def test_a_span_not_between_its_two_tokens_is_refused(refused, ids, token):
-    assert len(find_audio_span(ids))
-    with refused(token, "directly beside it"):
-        find_audio_span(ids, START, END)
+        find_audio_span(ids)
 
 
 # --- ids and frames joined
@@ -289,8 +245,8 @@ def small(model, io, monkeypatch):
     """A function that gives the golden model another prompt, of its own 128 ids."""
 
     def with_prompt(before, after):
-        speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION]), io.extractor)
-        speech.prompt = replace(speech.prompt, before=before, after=after)
+        speech = OpenS2SLM(model, io.extractor)
+        speech.prompt = replace(io.prompt, before=before, after=after)
         return speech
 
     return with_prompt
@@ -326,21 +282,18 @@ def test_a_clip_is_its_frames_in_the_prompt(model, io, noise, monkeypatch):
     """With a table large enough for the tokenizer; the rows beyond the model's own are made up."""
     table = torch.nn.Embedding.from_pretrained(torch.arange(400.0)[:, None].expand(400, 48).contiguous())
     monkeypatch.setitem(model.llm_model.model._modules, "embed_tokens", table)  # setattr would lose the model's own
-    speech = OpenS2SLM(model, *settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION]), io.extractor)
+    speech = OpenS2SLM(model, io.extractor)
+    speech.prompt = io.prompt
     clip = join(speech, speech.encode(speech.features(noise(32_000))))
     assert clip.n_audio == speech.n_audio(32_000) == 13
-    assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*whole_windows(io.extractor, noise(32_000))))
+    assert torch.equal(clip.inputs_embeds[0, clip.span], model.encode(*log_mel(io.extractor, noise(32_000))))
     text = torch.ones(len(clip.input_ids), dtype=torch.bool)
     text[clip.span] = False
-    assert clip.inputs_embeds[0, text, 0].tolist() == [i for i in io.input_ids() if i != -200]
+    assert clip.inputs_embeds[0, text, 0].tolist() == [*io.prompt.before, *io.prompt.after]
 
 
-@pytest.mark.parametrize(("setting", "value"), [("feature_size", 80), ("n_samples", 16_000)])
-def test_an_extractor_that_does_not_fit_the_encoder_is_refused(model, io, refused, monkeypatch, setting, value):
-    monkeypatch.setattr(
-        model.llm_model.config, "vocab_size", 400
-    )  # the golden model knows fewer ids than the tokenizer
-    check_fits(model, io.extractor, settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION])[0])
-    monkeypatch.setattr(io.extractor, setting, value)
+@pytest.mark.parametrize(("bins", "window"), [(80, 3000), (128, 100)])
+def test_an_extractor_that_does_not_fit_the_encoder_is_refused(io, refused, bins, window):
+    read_extractor(io.folder / "audio", 128, 3000)
     with refused("preprocessor_config.json", "one checkpoint"):
-        check_fits(model, io.extractor, settled(Path(), io.tokenizer, io.prompt, [*LABELS, QUESTION])[0])
+        read_extractor(io.folder / "audio", bins, window)

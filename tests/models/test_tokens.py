@@ -9,11 +9,10 @@ import msgspec
 import pytest
 import transformers
 
-from voicepatch.models.bounded import bounded
+from tests.models.conftest import read_turn
 from voicepatch.models.checkpoint import checkpoint_hash
 from voicepatch.models.labels import LabelTokenizerHelper
-from voicepatch.models.opens2s_io import OpenS2SIO, read_turn
-from voicepatch.models.tokens import DATE, settled
+from voicepatch.models.tokens import DATE
 from voicepatch.paths import DEMO_MODEL
 from voicepatch.store.documents import Prompt
 from voicepatch.types.task import default_task
@@ -33,11 +32,6 @@ def demo(tmp_path):
 
 def change(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def turn(folder):
-    """The demo's turn as a command reads it: `(tokens, prompt)`."""
-    return bounded(read_turn, folder, QUESTION, LABELS)
 
 
 # --- several templates
@@ -60,9 +54,9 @@ def named(folder, templates, form):
 
 @pytest.mark.parametrize("form", ["list", "files"])
 def test_of_several_templates_the_default_one_writes_the_turn_as_in_transformers(demo, form):
-    tokens, prompt = turn(demo)
+    tokens, prompt = read_turn(demo)
     named(demo, {"tool_use": OTHER, "default": TEMPLATE, "rag": OTHER}, form)
-    assert turn(demo) == (tokens, prompt)
+    assert read_turn(demo) == (tokens, prompt)
     theirs = transformers.AutoTokenizer.from_pretrained(demo)
     assert sorted(theirs.chat_template) == ["default", "rag", "tool_use"]
     question = "<|im_audio_start|><|im_audio|><|im_audio_end|>" + QUESTION
@@ -75,7 +69,7 @@ def test_of_several_templates_the_default_one_writes_the_turn_as_in_transformers
 def test_several_templates_without_a_default_are_refused_by_their_names(demo, refused, form):
     named(demo, {"tool_use": OTHER, "rag": TEMPLATE}, form)
     with refused("tool_use", "rag", "none is called default"):
-        turn(demo)
+        read_turn(demo)
 
 
 def test_a_template_in_the_folder_of_further_ones_is_part_of_the_checkpoints_hash(demo):
@@ -83,7 +77,7 @@ def test_a_template_in_the_folder_of_further_ones_is_part_of_the_checkpoints_has
     named(demo, {"default": TEMPLATE, "rag": OTHER}, "files")
     before = checkpoint_hash(demo)
     (demo / "additional_chat_templates" / "default.jinja").write_text(OTHER)  # goes before chat_template.jinja
-    assert checkpoint_hash(demo) != before and turn(demo)[1].text.startswith("Some tools. ")
+    assert checkpoint_hash(demo) != before and read_turn(demo)[1].text.startswith("Some tools. ")
 
 
 # --- nothing at random
@@ -91,30 +85,15 @@ def test_a_template_in_the_folder_of_further_ones_is_part_of_the_checkpoints_has
 
 @pytest.mark.parametrize("dropout", [0.1, 0.9, 1.0])
 def test_what_dropout_was_trained_with_draws_no_tokens(demo, dropout):
-    tokens, prompt = turn(demo)
+    tokens, prompt = read_turn(demo)
     content = json.loads((demo / "tokenizer.json").read_text())
     content["model"]["dropout"] = dropout
     (demo / "tokenizer.json").write_text(json.dumps(content))
     theirs = transformers.AutoTokenizer.from_pretrained(demo)
     drawn = {tuple(theirs.encode(QUESTION, add_special_tokens=False)) for _ in range(20)}
     assert tuple(tokens.encode(QUESTION)) not in drawn or len(drawn) > 1, "nothing to switch off: no object"
-    assert turn(demo) == (tokens, prompt)
-    assert LabelTokenizerHelper(turn(demo)[0], LABELS).token_ids == LabelTokenizerHelper(tokens, LABELS).token_ids
-
-
-@pytest.mark.parametrize("drawn", ["{{ ['a', 'b'] | random }}", "{{ lipsum(n=1) }}", "{{ range(2) | random }}"])
-def test_a_template_that_draws_at_random_is_refused(demo, refused, drawn):
-    change(demo / "tokenizer_config.json", chat_template=drawn + TEMPLATE)
-    with refused(demo, "another prompt each time", "at random"):
-        turn(demo)
-
-
-def test_a_tokenizer_that_draws_at_random_is_refused(demo, refused):
-    """Whatever it is that draws: here a dropout that nobody has switched off."""
-    io = OpenS2SIO.from_checkpoint(demo, QUESTION)
-    io.tokenizer.backend_tokenizer.model.dropout = 0.3
-    with refused(demo, "another prompt each time"):
-        settled(demo, io.tokenizer, io.prompt, [*LABELS, QUESTION])
+    assert read_turn(demo) == (tokens, prompt)
+    assert LabelTokenizerHelper(read_turn(demo)[0], LABELS).token_ids == LabelTokenizerHelper(tokens, LABELS).token_ids
 
 
 class Later(datetime.datetime):
@@ -127,14 +106,14 @@ CLOCK = "{{ 'Today is ' + strftime_now('%d %B %Y, %H:%M') + '. ' }}" + TEMPLATE
 
 
 def test_a_template_that_asks_for_the_date_gets_the_same_each_day_and_it_is_recorded(demo, monkeypatch):
-    without = turn(demo)[1]
+    without = read_turn(demo)[1]
     assert without.date is None
     change(demo / "tokenizer_config.json", chat_template=CLOCK)
-    today = turn(demo)
+    today = read_turn(demo)
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Later)  # the clock that it would be given
     theirs = transformers.AutoTokenizer.from_pretrained(demo)
     assert "06 May 2031" in theirs.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
-    assert turn(demo) == today
+    assert read_turn(demo) == today
     assert today[1].text == "Today is 19 December 2024, 00:00. " + without.text
     assert today[1].date == "2024-12-19" == DATE.date().isoformat()
 
@@ -165,7 +144,6 @@ HOSTILE = {
         "{% set n = namespace(s='a' * 10**6) %}{% for i in range(40) %}{% set n.s = n.s + n.s %}{% endfor %}",
         "takes more than",
     ),
-    "a long text": ("{{ 'a' * 10**6 }}", "a turn of 1,000,"),
 }
 
 
@@ -178,8 +156,8 @@ def test_a_template_without_end_is_named_in_one_line(demo, refused, monkeypatch,
         (demo / file).write_text(template + TEMPLATE)
     else:
         change(demo / file, chat_template=template + TEMPLATE)
-    with refused(demo / file, words):
-        turn(demo)
+    with refused(demo, "chat template", words):
+        read_turn(demo)
 
 
 def growth(times, content):
@@ -191,13 +169,13 @@ def growth(times, content):
 def test_a_normaliser_without_end_is_named_in_one_line(demo, refused, monkeypatch, capfd, normaliser):
     monkeypatch.setattr("voicepatch.models.bounded.SECONDS", 1)
     change(demo / "tokenizer.json", normalizer=normaliser)
-    with refused(demo / "tokenizer.json", "use the checkpoint's own file"):
-        turn(demo)
+    with refused(demo, "its tokenizer", "use the checkpoint's own files"):
+        read_turn(demo)
     assert capfd.readouterr().err == ""
 
 
 def test_nothing_of_a_tokenizer_is_left_but_ids_and_names(demo):
-    tokens, prompt = turn(demo)
+    tokens, prompt = read_turn(demo)
     theirs = transformers.AutoTokenizer.from_pretrained(demo)
     for text in (*LABELS, QUESTION):
         assert tokens.encode(text) == theirs.encode(text, add_special_tokens=False)

@@ -63,7 +63,7 @@ def test_a_manifest_and_a_folder_of_emotions_take_them_too(tmp_path, texts):
     for source in (tmp_path / "data", manifest):
         dataset = load_dataset(source, texts("t1,angry,,", "t2,sad,,"))
         assert {(clip.semantic_label, clip.text) for clip in dataset.clips} == {("angry", "Hm.")}
-        assert "texts.csv: texts that no clip speaks: t2" in dataset.warnings
+        assert "texts.csv: texts that no clip has: t2" in dataset.warnings
 
 
 @pytest.mark.parametrize(

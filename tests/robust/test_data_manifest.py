@@ -61,9 +61,9 @@ def message(path):
     ("content", "what"),
     [
         (b"\x89PNG\r\n\x1a\n\0\0", "row 1: not UTF-8"),
-        (b"PK\x03\x04\x14\0\x08\0", "row 1: not text (it holds a zero byte)"),
-        (HEADER.encode("utf-16-le"), "row 1: not text (it holds a zero byte); save the file as UTF-8"),
-        (f"{HEADER}\nc1,c1\0.wav".encode(), "row 2: not text"),
+        (b"PK\x03\x04\x14\0\x08\0", "row 1: no column clip_id"),
+        (HEADER.encode("utf-16-le"), "row 1: no column clip_id"),
+        (f"{HEADER}\nc1,c1\0.wav".encode(), "row 2: text_id is empty"),
         (b",,,\n,,\n", "row 1: no column clip_id"),
         (b'""\n', "row 1: no column clip_id"),
         (f"{HEADER}\n{'x' * 200_000}".encode(), "row 2: broken CSV (field larger"),
@@ -71,13 +71,6 @@ def message(path):
 )
 def test_bytes_that_are_no_manifest_are_named(folder, content, what):
     assert what in message(csv(folder, content))
-
-
-def test_a_file_far_too_large_for_a_manifest_is_not_read_whole(folder, monkeypatch):
-    path = csv(folder, "")
-    os.truncate(path, 2**40)  # a hole: nothing of it is on the disk
-    monkeypatch.setattr("pairs.rows.MAX_BYTES", 2**20)
-    assert "larger than 1 MiB" in message(path)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800", "line\nbreak"])
@@ -109,10 +102,9 @@ def test_a_folder_that_may_not_be_read_is_named(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ("[" * 100_000, "nested too deeply"),
-        ('{"clip_id":' * 100_000, "nested too deeply"),
-        (json.dumps({**GOOD, "text_id": 1})[:-1] + ', "text_id": 2}', "'text_id' is there twice"),
-        (json.dumps(GOOD).replace('"t1"', "NaN"), "text_id is nan"),
+        ("[" * 100_000, "broken JSON"),
+        ('{"clip_id":' * 100_000, "broken JSON"),
+        (json.dumps(GOOD).replace('"t1"', "NaN"), "text_id is empty"),
         (json.dumps(GOOD).replace('"t1"', "1e999"), "text_id is inf"),
         (json.dumps(GOOD).replace('"t1"', "9" * 5000), "broken JSON (Exceeds the limit"),
         (json.dumps(GOOD).replace('"t1"', "[" * 500 + "]" * 500), "text_id is [[["),
@@ -160,13 +152,10 @@ def test_a_very_long_name_of_a_data_set_is_cut_for_the_run_directory(folder):
 
 
 @pytest.mark.parametrize("path", ["../elsewhere/c3.wav", "{folder}/c2.wav"])
-def test_a_path_that_would_not_move_with_the_manifest_is_allowed_and_warned_about(folder, path):
+def test_a_path_outside_the_manifests_folder_is_allowed(folder, path):
     other = {**GOOD, "clip_id": "c2", "path": path.format(folder=folder), "prosody_label": "happy"}
     dataset = load_dataset(jsonl(folder, GOOD, other))
-    assert len(dataset.clips) == 2
-    assert dataset.warnings == (
-        "1 of 2 paths are absolute or hold '..', so moving the manifest's folder does not move these clips: c2",
-    )
+    assert len(dataset.clips) == 2 and dataset.warnings == ()
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

@@ -102,7 +102,7 @@ def serve():
     from pairs import build_pairs, load_dataset
     from voicepatch.engine import subject as subject_module
     from voicepatch.paths import DEMO_DATA, DEMO_MODEL
-    from voicepatch.runs import checks, preflight
+    from voicepatch.runs import engine_check, preflight
 
     tqdm.set_lock(threading.RLock())  # its own is shared by all forked processes: a killed one may hold it for ever
     subject = subject_module.load_subject(DEMO_MODEL, device="cpu")
@@ -111,7 +111,7 @@ def serve():
             subject.clips.frames(clip)
     subject_module.load_subject = lambda *_, **__: subject
     # The checks are gone through, but what they compute is not what is tried here.
-    preflight.N_CHECK_CLIPS = checks.N_ENGINE_PAIRS = 1
+    preflight.N_CHECK_CLIPS = engine_check.N_ENGINE_PAIRS = 1
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:

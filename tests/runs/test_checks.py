@@ -13,6 +13,7 @@ from voicepatch.engine.engine import Engine, Readouts
 from voicepatch.engine.sites import Tracked
 from voicepatch.models.speech_lm import ClipInput
 from voicepatch.runs import checks
+from voicepatch.runs.engine_check import engine_check, moves
 from voicepatch.runs.job import make_job
 
 
@@ -103,7 +104,7 @@ class TestEngineCheck:
 
     def check(self, subject, pairs, name="patch", **options):
         experiment = load_intervention(name) if isinstance(name, str) else name
-        return checks.engine_check(make_job(subject, experiment, [0, 3, 9], options), pairs)[0]
+        return engine_check(make_job(subject, experiment, [0, 3, 9], options), pairs)[0]
 
     @pytest.mark.parametrize("engine", ["tail", "sweep", "stepwise"])
     def test_the_first_pairs_are_computed_by_both(self, demo, pairs, engine):
@@ -162,8 +163,8 @@ class TestEngineCheck:
             return logits
 
         for experiment, moved in ((still, False), (load_intervention("patch"), True)):
-            report, readouts = checks.engine_check(make_job(demo, experiment, [0]), pairs[:1])
-            assert report["passed"] and checks.moves(demo, readouts[0]) == moved
+            report, readouts = engine_check(make_job(demo, experiment, [0]), pairs[:1])
+            assert report["passed"] and moves(demo, readouts[0]) == moved
 
     @pytest.fixture(params=[1e-3, 1.0, 1e3])
     def scaled(self, request, demo, monkeypatch):

@@ -102,7 +102,7 @@ def test_an_option_without_values_takes_all_that_the_model_has(demo, pairs):
     [
         ({"head": 99}, "--head 99: the model has 0-"),
         ({"head": (1, 1)}, "each value once"),
-        ({"alpha": 0}, r"--alpha 0: is not in \(0, 1\]"),
+        ({"alpha": 0}, r"--alpha 0: is not in the range 0<x<=1"),
         ({"k": 3}, "takes no such option"),
         ({"head": "0"}, "--head 0: is not a whole number"),
         ({"head": 0.5}, "--head 0.5: is not a whole number"),

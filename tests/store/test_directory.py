@@ -212,7 +212,7 @@ def test_overwriting_takes_what_was_drawn_and_computed_with_it_along(run):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it is killed in forked processes")
 @pytest.mark.parametrize("how", ["other settings", "damaged"])
 def test_killed_while_it_is_replaced_a_copy_of_the_old_experiment_is_complete(run, how, tmp_path):
-    """Killed at every change of the disk, then called again: `replaced-1` holds all old files as they were."""
+    """Killed at every change of the disk, then called again: one copy holds all old files as they were."""
     settings, names = SETTINGS, ["patching_config.json"]
     fill(run)
     run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
@@ -240,9 +240,9 @@ def test_killed_while_it_is_replaced_a_copy_of_the_old_experiment_is_complete(ru
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         begin(folder)
-        first, *more = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-        assert first.name == "replaced-1" and [path.name for path in more] in ([], ["replaced-2"]), crash_at
-        assert {path.name: path.read_bytes() for path in first.iterdir()} == old, crash_at
+        copies = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        assert 1 <= len(copies) <= 2, crash_at
+        assert old in [{path.name: path.read_bytes() for path in copy.iterdir()} for copy in copies], crash_at
         assert not list(folder.rglob("*.partial"))
         if ended == 0:
             break
@@ -257,11 +257,6 @@ def test_records_that_no_experiment_knows_are_copied_aside_before_they_go(run):
     run.write_json("patching_config.json", IDENTITY | {"experiments": {}})  # killed while it was overwriting
     assert run.begin("prosody", SETTINGS, PAIRS) == 0
     assert (run.path / "replaced-1" / run.records_file("prosody").name).read_bytes() == old
-
-
-def test_a_name_that_differs_in_case_alone_is_refused(run):
-    with pytest.raises(UserError, match="the same to many systems"):
-        run.begin("Prosody", SETTINGS, PAIRS)
 
 
 def test_metrics_of_the_first_pairs_do_not_outlive_the_end(run):

@@ -33,6 +33,7 @@ KINDS = ("prosody", "semantic")
 REPORTS = {
     "tokens": "tokenization_report.json",
     "spans": "sanity_check_audio_span.json",
+    "model": "sanity_check_model.json",
     "self_patch": "sanity_check_self_patch.json",
     "engines": "sanity_check_engine.json",
     "sounds": "sanity_check_sounds.json",

@@ -17,8 +17,6 @@ import pandas as pd
 from scipy import sparse
 
 BLOCK_BYTES = 64 << 20  # the most memory that a step takes beside the rows
-# A key that occurs together with more than _MANY texts is a dense column; there are at most _MOST_DENSE of them.
-_MANY, _MOST_DENSE = 256, 64
 
 
 def texts_of(pairs: pd.DataFrame) -> np.ndarray:
@@ -163,29 +161,19 @@ def _factor(h: np.ndarray, sharing: Sharing) -> tuple[float, float]:
         return 1.0, 0.0
     working = ((texts.T @ by_h) ** 2).sum() + by_square.sum()
 
-    dense = np.argsort(-np.diff(met.tocsc().indptr), kind="stable")[:_MOST_DENSE]
-    dense = dense[np.diff(met.tocsc().indptr)[dense] > _MANY]
-    light = np.setdiff1d(np.arange(len(sign)), dense)
-    hubs, met = met[:, dense].toarray(), met[:, light]
-    signed = (met * sign[light]).T.tocsr()
-
-    # ‖KCT‖²: each row is that of a sparse matrix and of a dense one of few columns.
-    factors = np.hstack([hubs, means])
-    loads = sparse.hstack([has[:, dense] * sign[dense], sparse.csr_array(-reach)], format="csr")
-    has_light = has[:, light]
-    cross = loads.multiply(has_light @ (signed @ factors)).sum(1)
-    own = loads.multiply(loads @ (factors.T @ factors)).sum(1)
-    between = _squares(has_light, signed, by_square) + by_square @ (2 * cross + own) - (centred**2).sum()
+    signed = (met * sign).T.tocsr()
+    # ‖KCT‖²: each row is that of a sparse matrix less that of a product of two columns.
+    cross = -(reach * (has @ (signed @ means))).sum(1)
+    own = (reach * (reach @ (means.T @ means))).sum(1)
+    between = _squares(has, signed, by_square) + by_square @ (2 * cross + own) - (centred**2).sum()
 
     # ‖T'CKCT‖², in the same two parts.
-    factors, n = np.hstack([hubs, means, through]), len(dense)
-    core = np.zeros((n + 4, n + 4))
-    core[:n, :n] = np.diag(sign[dense])
-    core[n:, n:] = np.block([[inner, -np.eye(2)], [-np.eye(2), np.zeros((2, 2))]])
+    factors = np.hstack([means, through])
+    core = np.block([[inner, -np.eye(2)], [-np.eye(2), np.zeros((2, 2))]])
     seen, gram = met.T @ factors, core @ (factors.T @ factors)
     square = (
         _squares(met, signed, np.ones(sharing.n_codes))
-        + 2 * np.trace(core @ (seen.T @ (sign[light][:, None] * seen)))
+        + 2 * np.trace(core @ (seen.T @ (sign[:, None] * seen)))
         + np.trace(gram @ gram)
     )
     own = sign @ (has.T @ by_square) ** 2 - 2 * by_square @ (reach**2).sum(1) + (inner**2).sum()  # ‖CKC‖²

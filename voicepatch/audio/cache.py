@@ -38,7 +38,7 @@ class DecodedSound:
 
 
 class SoundCache:
-    """Decoded files by path, of which the waveforms used last are kept, up to `limit` bytes.
+    """Decoded files by path, with the most recently used waveforms, up to `limit` bytes.
 
     A file that has changed is decoded again, and so is one that could not be decoded.
     """

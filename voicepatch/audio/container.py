@@ -1,14 +1,13 @@
-"""What a sound file's container says of the sound, compared with what was decoded of it.
+"""A comparison of the sound that a file's container announces with the sound that was decoded.
 
     if found := fault(content, file.tell(), sound, n_frames, digest): raise UserError(f"{path}: {found}")
 
-One rule holds for every container: what the decoder left unread must be known not to be sound, for libsndfile stops at
-the end of the first of two joined sounds. What the container says of its sound, libsndfile does not compare with what
-it finds. One promise needs one look at the file:
+libsndfile stops at the end of the first of two joined sounds, so bytes after the decoded sound must be known not to be
+sound. It does not compare the decoded sound with the container either, so that is done here:
 
-FLAC: frames that are lost in the middle leave another MD5 sum than the header's.
-Ogg: an end that was cut off, or a page that is lost in the middle, is a gap in the numbers of the pages.
-WAV: a length beyond the end of the file is corrected silently, except in libsndfile's log.
+FLAC: missing frames in the middle change the MD5 sum, which the header gives.
+Ogg: a missing end or page is a gap in the numbers of the pages.
+WAV: libsndfile corrects a length that exceeds the file, and reports it only in its log.
 MP3: a length that no header gives is an estimate, which is not compared with anything.
 """
 
@@ -37,7 +36,7 @@ def fault(content: bytes, position: int, sound: soundfile.SoundFile, n_frames: i
 
 
 def _damage(content: bytes, sound: soundfile.SoundFile, n_frames: int, digest: bytes | None) -> str | None:
-    """How the `n_frames` decoded differ from what the container says of them; None if they do not."""
+    """How the `n_frames` decoded differ from the container's header; None if they do not."""
     is_mpeg = sound.subtype.startswith("MPEG_LAYER")
     is_estimate = is_mpeg and not _mp3_says_its_length(content)
     if not is_estimate and n_frames < sound.frames - (MP3_FRAME if is_mpeg else 0):
@@ -75,7 +74,7 @@ def _unread(content: bytes, position: int, sound: soundfile.SoundFile, n_frames:
 
 
 def _is_mp3_padding(rest: bytes, content: bytes) -> bool:
-    """Whether this is one frame beyond the length in the header, as encoders add it; one alone is not recognised."""
+    """Whether this is one frame more than the header's length, as encoders add it; a single frame is not recognised."""
     is_frame = len(rest) <= MP3_FRAME_BYTES and rest[0] == 0xFF and rest[1] >= 0xE0
     return is_frame and _mp3_says_its_length(content) and not _opens(rest)
 
@@ -100,7 +99,7 @@ def _after_chunks(content: bytes, position: int) -> int:
 
 
 def _wav_damage(sound: soundfile.SoundFile) -> str | None:
-    # libsndfile corrects a length beyond the end of the file, and says so in its log alone.
+    # libsndfile corrects a length that exceeds the file, and reports it only in its log.
     claim = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
     if claim and int(claim[1]) < UNKNOWN_LENGTH:
         return f"is cut short: its header announces {claim[1]} bytes of sound, and {claim[2]} are there"

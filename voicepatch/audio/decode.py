@@ -1,10 +1,10 @@
-"""A sound file as the 16 kHz mono that a model is given: all of it, or a refusal.
+"""A sound file as 16 kHz mono for a model: all of it, or an error.
 
     waveform = read_audio(Path("clip.flac"))     # float32 [samples]
     is_silent(waveform)
 
-libsndfile makes room for what a header claims, and gives what it finds of a file that was cut short or joined. Here a
-file is decoded in blocks, so memory follows what is there; a file that is too long by its header is not decoded; and
+libsndfile allocates the length in a header, and decodes a part of a file that was cut short or joined. Here a file is
+decoded in blocks, so memory follows the sound that is there; a file that is too long by its header is not decoded; and
 `voicepatch/audio/container.py` compares what was decoded with the file.
 """
 
@@ -33,7 +33,7 @@ MAX_LEVEL = 100.0  # of full scale: no recording, but integers saved as floats
 SILENCE = 1e-4  # -80 dB of full scale, three steps of 16 bits: dither and a codec's noise stay below
 CONTAINERS = (*RIFF, "FLAC", "OGG", "MP3")
 BLOCK = 2**20  # values decoded at once
-NO_LENGTH = 2**62  # frames; libsndfile says more than this of a FLAC whose header has no length
+NO_LENGTH = 2**62  # frames; libsndfile gives more than this for a FLAC whose header has no length
 
 
 def read_audio(path: Path, max_seconds: float = MAX_SECONDS) -> np.ndarray:
@@ -41,7 +41,7 @@ def read_audio(path: Path, max_seconds: float = MAX_SECONDS) -> np.ndarray:
 
     Channels are averaged, then resampled. Raises `UserError` for what is not WAV, FLAC, Ogg or MP3, is broken, cut
     short, or goes on after the sound that is decoded, and for a file that is empty, shorter than 25 ms or longer than
-    `max_seconds`, or holds values that are not finite or far beyond full scale.
+    `max_seconds`, or holds values that are not finite or far above full scale.
     """
     with open_sound(path) as file:
         return decode(file.read(), path, max_seconds)
@@ -128,7 +128,7 @@ def _check_claims(path: Path, sound: soundfile.SoundFile, max_seconds: float) ->
             "convert it again"
         )
     if sound.frames >= NO_LENGTH:
-        raise UserError(f"{path}: does not say how long it is; convert it again")
+        raise UserError(f"{path}: has no length in its header; convert it again")
     if sound.frames > max_seconds * sound.samplerate:  # libsndfile gives no more than these, whatever there is
         raise UserError(
             f"{path}: lasts {sound.frames / sound.samplerate:.0f} s by its header, and at most {max_seconds:g} s are "
@@ -146,7 +146,7 @@ def _decode(sound: soundfile.SoundFile, bits: int) -> tuple[np.ndarray, int, byt
         stream = soxr.ResampleStream(sound.samplerate, SAMPLE_RATE, num_channels=1, dtype="float32")
     parts = []
     n_frames, n_block = 0, max(1, BLOCK // sound.channels)
-    with np.errstate(all="ignore"):  # what is not finite is refused afterwards
+    with np.errstate(all="ignore"):  # values that are not finite are an error afterwards
         while len(block := sound.read(n_block, "int32" if bits else "float32", always_2d=True)):
             n_frames += len(block)
             if bits:  # soundfile gives samples at the upper end

@@ -1,3 +1,3 @@
-"""How much of a sound is read. Imports nothing, so that the command line can say it at once."""
+"""The maximum length of a sound. Imports nothing, so that `--help` is fast."""
 
-MAX_SECONDS = 1200  # the default: twice the longest that a model is given, Audio Flamingo 3
+MAX_SECONDS = 1200  # the default: twice the longest maximum of a family, Audio Flamingo 3

@@ -102,15 +102,16 @@ def _check_taken(where: str, name: str, value: Any, entries: Sequence[Entry]) ->
 
 
 def _check_layers(path: Path, all_layers: Any, found: dict[str, Any]) -> None:
-    """`patch_all_layers` says in other words what `layers_to_patch` says."""
-    if all_layers not in (None, True, False) or isinstance(all_layers, int) and not isinstance(all_layers, bool):
+    """`patch_all_layers` must agree with `layers_to_patch`."""
+    if all_layers is None:
+        return
+    if not isinstance(all_layers, bool):
         raise UserError(f"{path}: {ALL_LAYERS}: {short_repr(all_layers)} is not true or false", BAD_USAGE)
-    if all_layers and found.get("layers") is not None:
-        raise UserError(f"{path}: {ALL_LAYERS} is true, but layers_to_patch lists some; keep one of them", BAD_USAGE)
-    if all_layers is False and found.get("layers") is None:
-        raise UserError(f"{path}: {ALL_LAYERS} is false, so layers_to_patch must list the layers", BAD_USAGE)
-    if all_layers:
-        found["layers"] = None
+    if all_layers != (found.setdefault("layers") is None):
+        needed = "be left out (keep one of them)" if all_layers else "list the layers"
+        raise UserError(
+            f"{path}: {ALL_LAYERS} is {str(all_layers).lower()}, so layers_to_patch must {needed}", BAD_USAGE
+        )
 
 
 def plugins_in(path: str) -> list[str]:

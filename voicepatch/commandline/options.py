@@ -51,7 +51,14 @@ def _help(setting: Setting) -> str:
     default = setting.default_text or setting.default
     if isinstance(default, bool):
         default = (setting.flag if default else "").removeprefix("--")
-    return f"{setting.help}  [default: {default}]" if default not in ("", None) else setting.help
+    return _with_facts(setting.help, default, setting.type.range)
+
+
+def _with_facts(help: str, default: object, limits: str) -> str:
+    """A help text with default and range, as click shows them."""
+    facts = [f"default: {default}"] if default not in ("", None) else []
+    facts += [limits] if limits else []
+    return f"{help}  [{'; '.join(facts)}]".strip() if facts else help
 
 
 def _settings(*names: str) -> Decorator:
@@ -65,7 +72,7 @@ def intervention_options(entry: Entry) -> Decorator:
 
 def _own_option(option: Option) -> Decorator:
     default = str(option.default).lower() if option.default is ALL or option.type is bool else option.default
-    help = f"{option.help}  [default: {default}]".strip()
+    help = _with_facts(option.help, default, option.range)
     return click.option(option.flag, option.name, type=ParamType(option_type(option)), default=None, help=help)
 
 
@@ -79,10 +86,10 @@ plugin_option = click.option(
     type=ParamType(path()),
     multiple=True,
     expose_value=False,
-    help="A Python file with further interventions.",
+    help="A Python file or folder with experiments, metrics, families or corpora; repeatable.",
 )
 config_option = click.option(
-    "--config", type=ParamType(path()), help="YAML file with these settings; the command line wins."
+    "--config", type=ParamType(path()), help="YAML file with these settings; options take precedence."
 )
 kind_option = setting_option("kind", help=f"{DECLARED['kind'].help}  [required]")
 PAIR_KIND_HELP = "The main experiment whose recipients and targets are used.  [default: prosody]"

@@ -116,41 +116,39 @@ class Program(click.Group):
         try:
             with stoppable():
                 return super().invoke(ctx)
-        except UserError as error:
-            if ctx.meta.get("debug"):
-                raise
-            _end_with(f"error: {error}")
-            ctx.exit(error.status)
-        except KeyboardInterrupt:
-            _end_with("interrupted: the same command goes on where this one stopped")
-            ctx.exit(INTERRUPTED)
-        except SystemExit as error:  # click's own way out is another
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            _end_with(f"error: {last.filename}:{last.lineno}: ends the program (SystemExit); raise an error instead")
-            ctx.exit(BAD_INPUT)
         except click.UsageError as error:
             raise _in_one_line(error) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:
-            # An error of a file has the file's name; this one is of the output, which nobody reads any more.
-            if isinstance(error, OSError) and error.errno in NOBODY_READS and error.filename is None:
-                _end_with("interrupted: nobody reads the output; the same command goes on where this one stopped")
-                ctx.exit(INTERRUPTED)
-            if ctx.meta.get("debug"):
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            line, status = _last_line(error)
+            if ctx.meta.get("debug") and status != INTERRUPTED:
                 raise
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                what = error.filename or "a file, or the output"
-                _end_with(
-                    f"error: {what}: cannot be written ({error.strerror}); free the disk and start the command again"
-                )
-                ctx.exit(BAD_INPUT)
-            if lacked := lack_of(error):
-                _end_with(f"error: {lacked}")
-                ctx.exit(BAD_INPUT)
-            line = str(error).splitlines()[0] if str(error) else ""
-            _end_with(f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)")
-            ctx.exit(BAD_INPUT)
+            _end_with(line)
+            ctx.exit(status)
+
+
+def _last_line(error: BaseException) -> tuple[str, int]:
+    """The line that a command ends with after an error, and its exit status."""
+    if isinstance(error, UserError):
+        return f"error: {error}", error.status
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted: the same command goes on where this one stopped", INTERRUPTED
+    if isinstance(error, SystemExit):
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return f"error: {last.filename}:{last.lineno}: ends the program (SystemExit); raise an error instead", BAD_INPUT
+    # An error of a file has the file's name; this one is of the output, which nobody reads any more.
+    if isinstance(error, OSError) and error.errno in NOBODY_READS and error.filename is None:
+        line = "interrupted: nobody reads the output; the same command goes on where this one stopped"
+        return line, INTERRUPTED
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        what = error.filename or "a file, or the output"
+        line = f"error: {what}: cannot be written ({error.strerror}); free the disk and start the command again"
+        return line, BAD_INPUT
+    if lacked := lack_of(error):
+        return f"error: {lacked}", BAD_INPUT
+    line = str(error).splitlines()[0] if str(error) else ""
+    return f"error: {type(error).__name__}: {line} (a bug in the program; --debug shows where)", BAD_INPUT
 
 
 def _in_one_line(error: click.UsageError) -> click.UsageError:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pairs import build_pairs, load_dataset
-from pairs.found_clips import find_clips
+from pairs.load import find_clips
 from voicepatch.commandline import showing
 from voicepatch.commandline.config_file import explicit_settings
 from voicepatch.commandline.program import starting

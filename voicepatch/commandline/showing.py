@@ -5,6 +5,7 @@ showing.report(results, pairs=500)
 showing.exit_if_invalid(results)                      # ends with status 1 where an experiment does not hold together
 """
 
+from collections.abc import Iterable
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import click
 
 from voicepatch.commandline.program import starting
 from voicepatch.errors import BAD_INPUT
+from voicepatch.models.family import Family
 
 if TYPE_CHECKING:
     from voicepatch.analysis.results import Results
@@ -69,3 +71,22 @@ def figures(paths: list[Path]) -> None:
 
 def _shown(path: Path) -> str:
     return relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def family_list(families: Iterable[Family]) -> str:
+    """The families of models, each with what is known of it; no checkpoint is looked at."""
+    return "\n\n".join(map(_listed, families))
+
+
+def _listed(family: Family) -> str:
+    lines = [f"{family.name}: {family.summary}" if family.summary else family.name]
+    facts = {
+        "frames per second": family.frames_per_second and f"{family.frames_per_second:g}",
+        "maximum audio length": family.max_audio_length,
+        "layers": family.layers,
+        "exact engines": " ".join(family.engines),
+        "licence": family.licence,
+        "hub ids": " ".join(family.hub_ids),
+        "plugin": None if family.is_builtin else str(family.path),
+    }
+    return "\n  ".join(lines + [f"{what:<21} {fact}" for what, fact in facts.items() if fact])

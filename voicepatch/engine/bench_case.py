@@ -17,7 +17,7 @@ from voicepatch.audio.decode import SAMPLE_RATE
 from voicepatch.engine.subject import load_subject
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.devices import pick_device, pick_dtype
-from voicepatch.models.opens2s import OpenS2S
+from voicepatch.models.opens2s import OpenS2S, OpenS2SConfig
 from voicepatch.models.speech_lm import CausalLM, ClipInput, join, joined
 
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ def random_case(
     torch.set_default_dtype(dtype)
     try:
         with device:
-            model = OpenS2S(config).eval().requires_grad_(False)
+            model = OpenS2S(OpenS2SConfig.from_checkpoint(config)).eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(default)
     bins, frames = config["audio_encoder_config"]["num_mel_bins"], model.window_frames

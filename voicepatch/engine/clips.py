@@ -1,7 +1,7 @@
 """The clips that are held in memory, with their frames, inputs and answers.
 
     store = ClipStore(model, engine, label_ids, limit=2 << 30)
-    with store.serving(pairs):                # what is needed when
+    with store.for_pairs(pairs):                # what is needed when
         for pair in pairs:
             store.get(pair.a)                 # decoded and encoded on first use
             store.done(pair)
@@ -71,7 +71,7 @@ class ClipStore:
 
     `limit` bounds the bytes held between pairs, on the model's device; the default is half of what is free there. When
     they are over it, frames that no coming pair needs go first, then the clip whose next pair is furthest away. Outside
-    `serving`, everything is kept up to the limit. A file in `hashes` must have that sha256 when it is decoded, and one
+    `for_pairs`, all of it stays up to the limit. A file in `hashes` must have that sha256 when it is decoded, and one
     that has None there is a bad clip, as is one longer than `max_seconds`.
     """
 
@@ -89,19 +89,19 @@ class ClipStore:
         self._prefetcher = _Prefetcher(self._sound)
 
     @contextmanager
-    def serving(self, pairs: Sequence[Pair]) -> Iterator[None]:
+    def for_pairs(self, pairs: Sequence[Pair]) -> Iterator[None]:
         """Within it, clips are prepared ahead in the order of `pairs`, and dropped after their last pair."""
         self._needed = {}
         for number, pair in enumerate(pairs):
             for clip_id in {pair.a.clip_id, pair.b.clip_id}:
                 self._needed.setdefault(clip_id, deque()).append(number)
         try:
-            with self.ahead_of(clip for pair in pairs for clip in (pair.a, pair.b)):
+            with self.prefetching(clip for pair in pairs for clip in (pair.a, pair.b)):
                 yield
         finally:
             self._needed = None
 
-    def ahead_of(self, clips: Iterable[Clip]) -> AbstractContextManager[None]:
+    def prefetching(self, clips: Iterable[Clip]) -> AbstractContextManager[None]:
         """Within it, `clips` are prepared in this order before they are needed."""
         return self._prefetcher.of(self._coming(clips))
 

@@ -60,7 +60,7 @@ class Note:
     site: str
     n_positions: int
     start: int | None
-    shift: float
+    relative_change: float
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class Engine:
         logits = run_rows(self._decoder, self.recordings, written, self.name == "tail", self.max_rows)
         changes = relative_changes((row.writes[0].values, row.original) for row in written)
         notes = [
-            _note(row.layer, row.options, [(write.site, write.positions) for write in row.writes], shift)
-            for row, shift in zip(written, changes, strict=True)
+            _note(row.layer, row.options, [(write.site, write.positions) for write in row.writes], change)
+            for row, change in zip(written, changes, strict=True)
         ]
         return Readouts(logits, notes)
 
@@ -174,11 +174,11 @@ class Engine:
                     raise changed_model(experiment)
             if logits:
                 refuse_probabilities(experiment, base, logits)
-            shift = relative_changes(changes)
+            relative = relative_changes(changes)
             lm.forget()
         return Readouts(
             torch.cat([base, *logits]),
-            [replace(n, shift=s) for n, s in zip(notes, shift, strict=True)],
+            [replace(n, relative_change=s) for n, s in zip(notes, relative, strict=True)],
             why,
             reads_donor,
         )
@@ -215,10 +215,10 @@ def _checked(
     return readout.float()
 
 
-def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[int]]], shift: float = 0.0) -> Note:
+def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[int]]], change: float = 0.0) -> Note:
     positions = {position for _, at in written for position in at}
     sites = " + ".join(dict.fromkeys(site.name for site, _ in written))
-    return Note(layer, options, sites or "elsewhere", len(positions), min(positions, default=None), shift)
+    return Note(layer, options, sites or "elsewhere", len(positions), min(positions, default=None), change)
 
 
 def _of_nothing(layers: Sequence[int], options: Sequence[Options]) -> list[Note]:

@@ -38,7 +38,7 @@ def check_finite(
 def _check_shifts(clip: Clip, notes: Sequence[Note]) -> None:
     """A norm in the blocks may make finite readouts of what is too large to be told from infinity."""
     for note in notes:
-        if not math.isfinite(note.shift):
+        if not math.isfinite(note.relative_change):
             where = f"clip {escape(clip.clip_id)}, patched at layer {note.layer}"
             raise NotFinite(f"{where}: what was written is too large for the model's numbers")
 

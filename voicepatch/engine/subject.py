@@ -7,6 +7,8 @@
 One model with its task, its answer tokens, and the clips that it has encoded.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +16,11 @@ from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.threads import settle_threads
 from voicepatch.errors import BAD_USAGE, UserError
-from voicepatch.models.checkpoint import hashing, model_hash
+from voicepatch.models.checkpoint import checkpoint_hash, model_hash
 from voicepatch.models.families import family_of
 from voicepatch.models.family import EXACT, Family
 from voicepatch.models.folder import checkpoint_folder, read_config
-from voicepatch.models.labels import LabelTokenizerHelper
+from voicepatch.models.labels import LabelError, LabelTokenizerHelper
 from voicepatch.models.speech_lm import SpeechLM, family_of_model, load_speech_lm
 from voicepatch.types.task import Task, default_task
 
@@ -65,17 +67,27 @@ def load_subject(
         raise UserError("load_subject needs a checkpoint folder, a hub id or model=", BAD_USAGE)
     else:
         folder = checkpoint_folder(source)
-        with hashing(folder) as hashed:
+        with _naming(task):
             model = load_speech_lm(folder, device, dtype, task)
-            sha256 = hashed()
+        sha256 = checkpoint_hash(folder)  # after loading, so that the files are in the system's cache
         family = family_of(read_config(folder))
         name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
     warnings = _check_question(model.prompt.text, task)
-    labels = LabelTokenizerHelper(model.tokenizer, task.labels)
+    with _naming(task):
+        labels = LabelTokenizerHelper(model.tokenizer, task.labels)
     settle_threads(model.llm)
     made = Engine(model.llm, _engine(engine, family), max_rows)
     store = ClipStore(model, made, labels.token_ids, None if store_mb is None else store_mb << 20)
     return Subject(name, sha256, family, model, task, labels, made, store, warnings)
+
+
+@contextmanager
+def _naming(task: Task) -> Iterator[None]:
+    """An error about the labels names the task's file."""
+    try:
+        yield
+    except LabelError as error:
+        raise UserError(f"{task.where}: {error}") from None
 
 
 def _check_question(prompt: str, task: Task) -> tuple[str, ...]:

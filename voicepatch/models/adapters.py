@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from voicepatch.errors import UserError
 from voicepatch.models.checkpoint import is_finite
 from voicepatch.models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 
-# The keys of peft's LoraConfig for which the merged weights are the sum above, and their values: any (None), or these.
+# The keys of peft's LoraConfig for which the sum above is right, with their values: any value for None.
 PLAIN = {
     **dict.fromkeys(("r", "lora_alpha", "use_rslora")),  # part of the sum
-    # Provenance, training, and which modules got a LoRA, which the names of the tensors say too.
+    # Provenance, training, and the modules with a LoRA, which the names of the tensors give too.
     **dict.fromkeys(("auto_mapping", "base_model_name_or_path", "revision", "peft_version", "task_type")),
     **dict.fromkeys(("inference_mode", "lora_dropout", "megatron_core", "qalora_group_size")),
     "runtime_config": None,
@@ -31,7 +32,7 @@ PLAIN = {
     "bias": ("none",),
     "init_lora_weights": (True, False, "gaussian"),  # the others change the base weights, or may
 }
-NEUTRAL: tuple[Any, ...] = (None, False, "", [], {})  # what any other key must hold: the feature of its name is off
+OFF: tuple[Any, ...] = (None, False, "", [], {})  # the values of any other key: the feature of its name is off
 KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<half>[AB])(?:\.\w+)?\.weight")
 
 
@@ -44,13 +45,11 @@ def merged(
     an adapter that is not there, and for one that cannot be merged exactly.
     """
     where = folder / adapter
-    if config.get("has_lora_adapter") is False:  # Granite's configuration says so; Phi-4's says nothing, and has one
-        if (where / ADAPTER_CONFIG).is_file():
-            raise UserError(f"{where / ADAPTER_CONFIG}: config.json says that there is no LoRA; fetch both files again")
+    if config.get("has_lora_adapter") is False:  # in Granite's configuration
         return {}
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (where / name).is_file():
-            raise UserError(f"{where / name}: missing; the model hears by the LoRA in it, so fetch it")
+            raise UserError(f"{where / name}: missing; without the LoRA in it this is another model, so fetch it")
     return _merged(where, weights)
 
 
@@ -59,7 +58,7 @@ def _merged(where: Path, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     odd = [
         f"{key} {json.dumps(value)[:40]}"
         for key, value in settings.items()
-        if value not in (PLAIN[key] or [value] if key in PLAIN else NEUTRAL)
+        if value not in (PLAIN[key] or [value] if key in PLAIN else OFF)
     ]
     rank: Any = settings.get("r")
     alpha: Any = settings.get("lora_alpha")
@@ -74,8 +73,8 @@ def _merged(where: Path, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     path = where / ADAPTER_WEIGHTS
     try:
         tensors = load_file(path)
-    except Exception as error:  # safetensors has several
-        raise UserError(f"{path}: not a readable safetensors file ({str(error)[:120]}); fetch it again") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}); fetch it again") from None
     halves: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         found = KEY.fullmatch(name)
@@ -87,8 +86,6 @@ def _merged(where: Path, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         if found["half"] in pair:
             raise UserError(f"{path}: holds more than one LoRA for {found['module']}; keep one of them")
         pair[found["half"]] = tensor.float()
-    if not halves:
-        raise UserError(f"{path}: holds no tensors; fetch it again")
     return dict(_changed(path, module, pair, weights, rank, scale) for module, pair in halves.items())
 
 

@@ -1,9 +1,9 @@
-"""A function of a checkpoint's files in a process of its own, with limits of time and memory.
+"""Run a function of a checkpoint's files in a process of its own, with limits of time and memory.
 
-    tokens, prompt = bounded(read, folder, turn)          # read(at, folder, turn)
+    tokens, prompt = bounded(read, folder, turn)          # read(folder, turn)
 
-A chat template is a program and a tokenizer nearly one: either can run for ever, fill the memory or end the process
-that reads it. On Linux the process is a fork, which costs some milliseconds; elsewhere it is a new one, some seconds.
+A chat template is a program, and a tokenizer is nearly one: either can run without end, fill the memory or crash its
+process. On Linux the process is a fork, which takes some milliseconds; elsewhere it is a new one, which takes seconds.
 """
 
 import faulthandler
@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,99 +20,58 @@ from typing import Any
 
 from voicepatch.errors import UserError
 
-SECONDS = 20  # of the processor; the largest tokenizer of the families takes about 2
-WAIT = 6  # times as long by the clock: the machine may be busy, the disk slow
-BYTES = 2 * 2**30  # beyond what the process has at its start
-
-At = Callable[[Path], None]
+SECONDS = 60  # the largest tokenizer of the families takes about 2
+BYTES = 2 * 2**30  # in addition to what the process has at its start
 
 
-def bounded(function: Callable[..., Any], *args: Any) -> Any:
-    """What `function(at, *args)` gives, or the `UserError` that it raises; both travel between processes as pickles.
+def bounded(function: Callable[..., Any], folder: Path, *args: Any) -> Any:
+    """The result of `function(folder, *args)`; it travels between processes as a pickle.
 
-    The function calls `at(path)` before it reads or runs a file. Raises `UserError` with the last of these paths where
-    the process takes more than `SECONDS` of processor time, more than `BYTES` of memory, or ends without a result.
+    Raises the `UserError` that the function raises, and one that names the folder if the process takes more than
+    `SECONDS` or `BYTES`, or ends without a result.
     """
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(theirs, (SECONDS, BYTES), function, args), daemon=True)
-    try:
-        # Python 3.12 warns of a fork while other threads run; the child waits for none of their locks.
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            process.start()
-    except OSError as error:
-        raise UserError(f"no process can be started to read the tokenizer in ({error.strerror}); free some") from None
+    process = context.Process(target=_run, args=(theirs, BYTES, function, folder, args), daemon=True)
+    # Python 3.12 warns of a fork while other threads run; the child waits for none of their locks.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        process.start()
     theirs.close()
-    place, result, deadline = Path(), None, time.monotonic() + WAIT * SECONDS
+    failure: BaseException | str
     try:
-        while result is None and ours.poll(max(0.0, deadline - time.monotonic())):
-            message = ours.recv()
-            place, result = (message, None) if isinstance(message, Path) else (place, message)
-        if result is None:
-            raise _too_slow(place)
-    except (EOFError, OSError):  # it ended, before a message or in the midst of one
-        process.join()
-        raise _ended(place, process.exitcode or 0) from None
+        failure, value = ours.recv() if ours.poll(SECONDS) else (f"takes more than {SECONDS} s", None)
+    except (EOFError, OSError):
+        failure, value = f"crashes, or takes more than {BYTES / 2**30:g} GiB of memory", None
     finally:
         process.kill()
         process.join()
         ours.close()
-    failure, value = result
-    if isinstance(failure, MemoryError):
-        raise _too_large(place)
-    if failure is not None:
+    if isinstance(failure, BaseException):
         raise failure
+    if failure:
+        raise UserError(f"{folder}: its tokenizer or chat template {failure}; use the checkpoint's own files")
     return value
 
 
-def _run(connection: Connection, limits: tuple[int, int], function: Callable[..., Any], args: tuple) -> None:
-    # Ctrl-C reaches the whole group of processes; the one that waits for this one acts on it.
-    for name, handler in (("SIGINT", signal.SIG_IGN), ("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL)):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handler)
-    faulthandler.disable()  # where it is on, it would write a page on the terminal
+def _run(connection: Connection, n_bytes: int, function: Callable[..., Any], folder: Path, args: tuple) -> None:
+    # Ctrl-C reaches all processes of the group; the parent process acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.disable()  # it would write to the terminal
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads reserve memory that the limit counts
     with open(os.devnull, "wb") as null:  # a panic and a lack of memory write a report of their own
         os.dup2(null.fileno(), 2)
-    _limit(*limits)
-    result: tuple[BaseException | None, Any]
-    try:
-        result = (None, function(connection.send, *args))
-    except (UserError, MemoryError) as error:
-        result = (error, None)
-    except BaseException as error:
-        result = (RuntimeError(f"{type(error).__name__}: {error}"), None)
-    connection.send(result)
-
-
-def _limit(seconds: int, n_bytes: int) -> None:
-    try:
+    with suppress(ImportError, OSError, ValueError):  # only Linux has all of these
         import resource
-    except ImportError:  # Windows: the time by the clock is the one limit
-        return
-    in_use = 0
-    with suppress(OSError, ValueError):
-        in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    limits = {"RLIMIT_CPU": seconds, "RLIMIT_CORE": 0} | ({"RLIMIT_AS": in_use + n_bytes} if in_use else {})
-    for name, value in limits.items():
-        kind = getattr(resource, name)
-        soft, hard = resource.getrlimit(kind)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(kind, (value if soft == resource.RLIM_INFINITY else min(value, soft), hard))
 
-
-def _too_slow(place: Path) -> UserError:
-    return UserError(f"{place}: takes more than {SECONDS} s to be read or run; use the checkpoint's own file")
-
-
-def _too_large(place: Path) -> UserError:
-    return UserError(f"{place}: takes more than {BYTES / 2**30:g} GiB of memory; use the checkpoint's own file")
-
-
-def _ended(place: Path, status: int) -> UserError:
-    if -status == getattr(signal, "SIGXCPU", None):
-        return _too_slow(place)
-    return UserError(
-        f"{place}: ends the process that reads it (status {status}), for a lack of memory (more than "
-        f"{BYTES / 2**30:g} GiB) or a fault of the library that reads it; use the checkpoint's own file"
-    )
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + n_bytes, hard))
+    try:
+        connection.send(("", function(folder, *args)))
+    except MemoryError:
+        connection.send((f"takes more than {n_bytes / 2**30:g} GiB of memory", None))
+    except UserError as error:
+        connection.send((error, None))
+    except BaseException as error:
+        connection.send((RuntimeError(f"{type(error).__name__}: {error}"), None))

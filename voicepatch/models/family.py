@@ -5,7 +5,7 @@
         \"\"\"Toy: a convolution and four blocks.\"\"\"
         return Toy(...)                              # a SpeechLM, see voicepatch/models/speech_lm.py
 
-A file that is named with `--plugin` and the files of `voicepatch/models/families/` declare families in this way.
+A file that is named with `--plugin` declares a family in this way; the built-in ones are in `families.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ class Family:
     Of a checkpoint, `input_files` are the patterns of what is read beside `config.json` and the safetensors weights;
     None means that any file may be read. All that may be read is hashed. Tensors are read whose name begins with one of
     `parts` and with none of `skips`. `adapter` is the folder of a LoRA inside the checkpoint's ("" for the checkpoint's
-    own); None means that a checkpoint with a LoRA is refused.
+    own); None means that a checkpoint with a LoRA is an error.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Family:
     @property
     def is_builtin(self) -> bool:
         """Whether it comes with the program."""
-        return self.path.parent == Path(__file__).parent / "families"
+        return self.path.parent == Path(__file__).parent
 
 
 families: Registry[Family] = Registry("family", from_anywhere=True)

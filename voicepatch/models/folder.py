@@ -1,11 +1,11 @@
-"""A checkpoint's folder: where it is, what its configuration says, and which of its files hold weights. No torch here.
+"""A checkpoint's folder: its place, its configuration, and its files with weights. No torch here.
 
     folder = checkpoint_folder("CASIA-LM/OpenS2S")    # or "path/to/OpenS2S"
     n_layers_of(read_config(folder))
     weight_paths(folder, family)
 
-So a mistaken `--model` is found at once. A checkpoint comes from elsewhere, so it is read as data only: JSON and
-safetensors, never a pickle, and nothing it names outside its own folder.
+A checkpoint comes from elsewhere, so it is read as data only: JSON and safetensors, never a pickle, and no file outside
+its folder.
 """
 
 import json
@@ -17,14 +17,13 @@ from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.families import family_of
 from voicepatch.models.family import Family, declared_families
 
-MAX_JSON_BYTES = 64 * 2**20  # the index of the real model holds 0.1 MB, its tokenizer 11
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DECODERS = (("llm_config",), ("text_config",), ("thinker_config", "text_config"))  # where families describe theirs
 
 
 def checkpoint_folder(source: str | Path) -> Path:
-    """The local folder of a checkpoint; a hub id is fetched, without the speech decoder, as far as it is needed."""
+    """The local folder of a checkpoint; of a hub id, the files that are read are fetched."""
     folder = Path(source)
     name = str(source)
     try:
@@ -83,7 +82,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def n_layers_of(config: Mapping[str, Any]) -> int | None:
-    """The decoder layers that a configuration gives; None where it does not say, which is seen on loading."""
+    """The decoder layers that a configuration gives; None where it gives none."""
     for path in DECODERS:
         found: Any = config
         for key in (*path, "num_hidden_layers"):
@@ -94,37 +93,32 @@ def n_layers_of(config: Mapping[str, Any]) -> int | None:
 
 
 def check_layers(layers: Sequence[int] | None, n_layers: int) -> None:
-    """`UserError` for layers that the model lacks, naming those alone, and for none at all."""
+    """`UserError` for layers that the model lacks, naming only those, and for an empty list."""
     if layers is None:
         return
-    beyond = [layer for layer in layers if not 0 <= layer < n_layers]
-    if beyond or not layers:
-        named = ",".join(map(str, beyond[:3])) + (f",... ({len(beyond)} layers)" if len(beyond) > 3 else "")
+    missing = [layer for layer in layers if not 0 <= layer < n_layers]
+    if missing or not layers:
+        named = ",".join(map(str, missing[:3])) + (f",... ({len(missing)} layers)" if len(missing) > 3 else "")
         raise UserError(f"--layers {named}: the model has layers 0-{n_layers - 1}", BAD_USAGE)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint; `UserError` for anything else, too large or too deep a file included."""
+    """A JSON object from a checkpoint; `UserError` for anything else."""
     if not path.is_file():
         raise UserError(f"{path}: missing; a checkpoint folder holds it, so fetch it")
     try:
-        size = path.stat().st_size
-        content = json.loads(path.read_text(encoding="utf-8")) if size <= MAX_JSON_BYTES else None
-    # ValueError: no UTF-8, no JSON, or a number of thousands of digits.
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not readable JSON ({error}); fetch the file again") from None
-    if size > MAX_JSON_BYTES:
-        raise UserError(f"{path}: holds {size:,} bytes, too many for a configuration; fetch the file again")
     if not isinstance(content, dict):
         raise UserError(f"{path}: should hold a JSON object; fetch the file again")
     return content
 
 
 def refuse_adapter(folder: Path, family: Family | None) -> None:
-    """Raise `UserError` for adapter files that are no part of the published checkpoint.
+    """Raise `UserError` for adapter files beside a checkpoint, because the base model alone is another model.
 
-    The base model alone would be another model. transformers looks for `adapter_config.json` in the checkpoint's own
-    folder and in no folder below it.
+    transformers looks for `adapter_config.json` in the checkpoint's own folder and in no folder below it.
     """
     if family is not None and family.adapter == "":
         return
@@ -148,35 +142,24 @@ def _weight_files(folder: Path, family: Family) -> list[str]:
         raise UserError(f"{index}: weight_map should give a file name for each tensor; fetch the file again")
     names = sorted({weight_map[name] for name in weight_map if family.needs(name)})
     for name in names:
-        if name in ("", "..") or Path(name).name != name or "\\" in name:
-            raise UserError(f"{index}: names a file outside the folder: {name!r}; fetch the file again")
-        if not name.endswith(".safetensors"):
-            raise UserError(f"{index}: names {name!r}, but weights are read from *.safetensors only")
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{index}: names {name!r}, but weights are read from *.safetensors beside it only")
     return names
 
 
 def weight_paths(folder: Path, family: Family) -> list[Path]:
     """The safetensors files to read: `model.safetensors`, or the shards of its index where there is no such file.
 
-    Raises `UserError` where there are none or one is missing, and for a LoRA adapter beside them. Pickles are never
-    read.
+    Raises `UserError` where there are none or one is missing, and for a LoRA adapter beside them.
     """
     refuse_adapter(folder, family)
     names = _weight_files(folder, family)
     if not names:
-        pickled = "; pickled weights (*.bin, *.pt) are refused, convert them" if _has_pickle(folder) else ""
         raise UserError(
-            f"{folder}: no model.safetensors, and no model.safetensors.index.json with the model's tensors{pickled}"
+            f"{folder}: no model.safetensors, and no model.safetensors.index.json with the model's tensors; pickled "
+            "weights (*.bin, *.pt) are never read, convert them"
         )
     for name in names:
-        try:
-            there = (folder / name).is_file()
-        except OSError:  # a name too long for the file system
-            there = False
-        if not there:
+        if not (folder / name).is_file():
             raise UserError(f"{folder / name}: missing, but model.safetensors.index.json names it; fetch it")
     return [folder / name for name in names]
-
-
-def _has_pickle(folder: Path) -> bool:
-    return any(path.suffix in {".bin", ".pt", ".pth", ".ckpt"} for path in folder.iterdir())

@@ -19,13 +19,17 @@ class Tokenizer(Protocol):
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]: ...
 
 
+class LabelError(UserError):
+    """The labels of a task cannot be told apart by their tokens, or have none."""
+
+
 class LabelTokenizerHelper:
     """One token id a label: the first token of the label as the model would write it, without a leading space.
 
     `token_ids` is a list of `len(labels)` ints in the order of `labels`. A label of several tokens is
     approximated by its first one, which `report()` says (SPEC section 1).
 
-    Raises `UserError` when a label has no token or two labels share their first token.
+    Raises `LabelError` when a label has no token or two labels share their first token.
     """
 
     def __init__(self, tokenizer: Tokenizer, labels: Sequence[str]):
@@ -34,7 +38,7 @@ class LabelTokenizerHelper:
         for label in labels:
             ids = list(tokenizer.encode(label, add_special_tokens=False))
             if not ids:
-                raise UserError(f"label {label!r}: the tokenizer makes no token of it; use another label or tokenizer")
+                raise LabelError(f"label {label!r}: the tokenizer makes no token of it; use another label or tokenizer")
             self._entries[label] = {
                 "text": label,
                 "token_ids": ids,
@@ -43,24 +47,18 @@ class LabelTokenizerHelper:
                 "multi_token": len(ids) > 1,
             }
         self.token_ids = [self._entries[label]["id_used"] for label in labels]
-        collisions = self._collisions()
-        if collisions:
-            pair = " and ".join(repr(label) for label in collisions[0])
-            raise UserError(
-                f"labels {pair} start with the same token, so the restricted {len(labels)}-way answer cannot tell them "
-                "apart; use other labels in the task, or a tokenizer that separates them"
-            )
-
-    def _collisions(self) -> list[list[str]]:
-        by_id: dict[int, list[str]] = {}
-        for label, token_id in zip(self.labels, self.token_ids, strict=True):
-            by_id.setdefault(token_id, []).append(label)
-        return [labels for labels in by_id.values() if len(labels) > 1]
+        for label, token_id in zip(labels, self.token_ids, strict=True):
+            first = labels[self.token_ids.index(token_id)]
+            if first != label:
+                raise LabelError(
+                    f"labels {first!r} and {label!r} start with the same token, so the restricted {len(labels)}-way "
+                    "answer cannot tell them apart; use other labels in the task, or a tokenizer that separates them"
+                )
 
     def report(self) -> dict[str, Any]:
         """`tokenization_report.json`: for each label its text, ids, tokens, the id used, and `multi_token`."""
         return {
             "labels": self._entries,
-            "first_token_collision": {"found": bool(self._collisions()), "labels": self._collisions()},
+            "first_token_collision": {"found": False, "labels": []},  # a collision is an error
             "note": "A label with multi_token true is approximated by its first token.",
         }

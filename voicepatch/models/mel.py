@@ -1,7 +1,7 @@
 """The log-mel features that Whisper's encoder and its descendants read.
 
 extractor = read_extractor(folder, bins=128)
-mel, n_frames = log_mel(extractor, waveform, window=extractor.n_samples)
+mel, n_frames = log_mel(extractor, waveform)
 """
 
 import warnings
@@ -16,7 +16,7 @@ from voicepatch.audio.decode import SAMPLE_RATE
 from voicepatch.errors import UserError
 from voicepatch.models.folder import read_json
 
-# What the feature extractor is made of: its usual value, and one that no model of this kind goes beyond.
+# The settings of the feature extractor: the usual value and a maximum for models of this kind.
 EXTRACTOR_NUMBERS = {
     "feature_size": (80, 512),
     "hop_length": (160, 16_000),
@@ -36,14 +36,10 @@ def make_extractor(path: Path, settings: dict[str, Any]) -> WhisperFeatureExtrac
     for key, (usual, most) in EXTRACTOR_NUMBERS.items():
         values[key] = settings.get(key, usual)
         if type(values[key]) is not int or not 0 < values[key] <= most:
-            raise UserError(
-                f"{path}: {key} is {values[key]!r}, but should be a whole number up to {most}; fetch it again"
-            )
-    for key, value in EXTRACTOR_FIXED.items():
-        if settings.get(key, value) != value:
-            raise UserError(f"{path}: {key} is {settings[key]!r}, but the models here have {value!r}; fetch it again")
+            raise UserError(f"{path}: {key} is {values[key]!r}, but should be an integer up to {most}; fetch it again")
+    check_fixed(path, settings, EXTRACTOR_FIXED)
     try:
-        with warnings.catch_warnings(category=UserWarning, action="error"):  # mel filters that hear nothing
+        with warnings.catch_warnings(category=UserWarning, action="error"):  # empty mel filters
             return WhisperFeatureExtractor(**values, sampling_rate=SAMPLE_RATE)
     except (ArithmeticError, ValueError, UserWarning) as error:
         raise UserError(f"{path}: gives no mel filters ({error}); fetch it again") from None
@@ -64,11 +60,21 @@ def read_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     return path, read_json(path)
 
 
-def log_mel(extractor: WhisperFeatureExtractor, waveform: np.ndarray, window: int) -> tuple[torch.Tensor, int]:
-    """16 kHz mono samples to `[mel_bins, frames]`, padded to whole windows of `window` samples; frames that are sound.
+def check_fixed(path: Path, settings: dict[str, Any], fixed: dict[str, Any]) -> None:
+    """Raise `UserError` for a setting that the family's features cannot have."""
+    for key, value in fixed.items():
+        if settings.get(key, value) != value:
+            raise UserError(f"{path}: {key} is {settings[key]!r}, but this family has {value!r}; fetch it again")
 
-    The extractor's own length does not bound it.
+
+def log_mel(
+    extractor: WhisperFeatureExtractor, waveform: np.ndarray, window: int | None = None
+) -> tuple[torch.Tensor, int]:
+    """16 kHz mono samples to `[mel_bins, frames]`, padded to whole windows, and the number of frames of sound.
+
+    `window` is in samples; None is the window of the extractor. A sound may have any number of windows.
     """
+    window = window or extractor.n_samples
     padded = max(1, -(-len(waveform) // window)) * window
     mel = extractor(
         waveform, sampling_rate=SAMPLE_RATE, padding="max_length", max_length=padded, return_tensors="pt"
@@ -77,18 +83,22 @@ def log_mel(extractor: WhisperFeatureExtractor, waveform: np.ndarray, window: in
 
 
 def read_extractor(folder: Path, bins: int, window: int | None = None, **usual: Any) -> WhisperFeatureExtractor:
-    """The extractor that a folder's settings describe, of which `usual` are used where the file lacks them.
+    """The extractor that a folder's settings describe; `usual` stand in for settings that the file lacks.
 
-    Raises `UserError` where config.json's encoder reads other than `bins` mel bins, or windows of another number of
-    frames than `window`.
+    Raises `UserError` where it gives other than `bins` mel bins, or other than `window` frames a window.
     """
     path, settings = read_settings(folder)
     extractor = make_extractor(path, usual | settings)
-    made = extractor.n_samples // extractor.hop_length
-    if extractor.feature_size != bins or window not in (None, made):
-        asked = f"{bins} and {window}" if window is not None else f"{bins}"
+    n_frames = extractor.n_samples // extractor.hop_length
+    if extractor.feature_size != bins or window not in (None, n_frames):
+        expected = f"{bins} and {window}" if window is not None else f"{bins}"
         raise UserError(
-            f"{path}: gives {extractor.feature_size} bins and windows of {made} frames, but config.json's audio "
-            f"encoder reads {asked}; take both files from one checkpoint"
+            f"{path}: gives {extractor.feature_size} bins and windows of {n_frames} frames, but config.json's audio "
+            f"encoder reads {expected}; take both files from one checkpoint"
         )
     return extractor
+
+
+def pooled_length(n_frames: int) -> int:
+    """Encoder positions of `n_frames` mel frames: a convolution of stride 2, then a pool over 2."""
+    return ((n_frames - 1) // 2 - 1) // 2 + 1

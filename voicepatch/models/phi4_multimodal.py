@@ -1,9 +1,7 @@
 """Phi-4-multimodal: a conformer, a projector of two layers, and a Phi-4-mini decoder with a LoRA for speech.
 
-    model = load(folder)                         # microsoft/Phi-4-multimodal-instruct, revision refs/pr/70
-
 12.5 frames a second. The checkpoint's `speech-lora` is merged; without it the model would be another one. The image
-encoder is let go of. Beyond 4096 positions, some 5 minutes, its rotary factors change (arXiv 2503.01743).
+encoder is not kept. Above 4096 positions, some 5 minutes, its rotary factors change (arXiv 2503.01743).
 """
 
 from collections.abc import Sequence
@@ -16,11 +14,10 @@ from torch.nn.functional import gelu
 from transformers import Phi4MultimodalFeatureExtractor, Phi4MultimodalForCausalLM
 
 from voicepatch.audio.decode import SAMPLE_RATE
-from voicepatch.errors import UserError
-from voicepatch.models.mel import read_settings
-from voicepatch.models.pretrained import Decoder, Pretrained, load_outer, outer_config
+from voicepatch.models.mel import check_fixed, read_settings
+from voicepatch.models.pretrained import Decoder, Pretrained
 from voicepatch.models.speech_lm import Prompt
-from voicepatch.models.tokens import Turn, read_turn
+from voicepatch.models.tokens import Tokens, Turn, read_prompt
 
 WINDOW, HOP, COMPRESSION = 400, 160, 8
 FIXED = {
@@ -33,36 +30,29 @@ FIXED = {
 class Phi4Multimodal(Pretrained):
     """Phi-4-multimodal with the interface of `SpeechLM`."""
 
-    def __init__(self, outer: Phi4MultimodalForCausalLM, tokenizer: Any, prompt: Prompt):
-        self._audio = outer.model.embed_tokens_extend.audio_embed
+    outer_class = Phi4MultimodalForCausalLM
+    turn = Turn(None, "<|user|>{sound}{question}<|end|><|assistant|>", inline=True)
+
+    def __init__(self, outer: Phi4MultimodalForCausalLM, extractor: Any):
+        self.audio, self.extractor = outer.model.embed_tokens_extend.audio_embed, extractor
         del outer.model.embed_tokens_extend
-        super().__init__(Decoder(outer.model, outer.lm_head), tokenizer, prompt)
-        self._extractor = Phi4MultimodalFeatureExtractor()
+        self.llm = Decoder(outer.model, outer.lm_head)
+
+    @classmethod
+    def read_features(cls, folder: Path, config: Any) -> Phi4MultimodalFeatureExtractor:
+        check_fixed(*read_settings(folder), FIXED)
+        return Phi4MultimodalFeatureExtractor()
+
+    @classmethod
+    def read_prompt(cls, folder: Path, config: Any, question: str, labels: Sequence[str]) -> tuple[Tokens, Prompt]:
+        return read_prompt(folder, config.audio_config.audio_token_id, cls.turn, question, labels)
 
     def features(self, waveform: np.ndarray) -> torch.Tensor:
-        found = self._extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        return found.audio_input_features[0]
+        return self.extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt").audio_input_features[0]
 
     def encode(self, features: torch.Tensor) -> torch.Tensor:
-        states = self._audio.encoder(features[None].to(self.llm.device, self.llm.dtype), None)
-        return self._audio.down_proj_for_speech(gelu(self._audio.up_proj_for_speech(states)))[0]
+        states = self.audio.encoder(features[None].to(self.llm.device, self.llm.dtype), None)
+        return self.audio.down_proj_for_speech(gelu(self.audio.up_proj_for_speech(states)))[0]
 
     def n_audio(self, n_samples: int) -> int:
         return -(-((n_samples - WINDOW) // HOP + 1) // COMPRESSION)
-
-
-def load(folder: Path, device: str | None, dtype: str | None, question: str, labels: Sequence[str]) -> Phi4Multimodal:
-    """A checkpoint folder, whole or not at all."""
-    cls = Phi4MultimodalForCausalLM
-    config = outer_config(cls, folder)
-    path, settings = read_settings(folder)
-    for key, value in FIXED.items():
-        if settings.get(key, value) != value:
-            raise UserError(f"{path}: {key} is {settings[key]!r}, but Phi-4-multimodal has {value!r}; fetch it again")
-    tokenizer, prompt = read_turn(folder, config.audio_config.audio_token_id, turn, question, labels)
-    return Phi4Multimodal(load_outer(cls, folder, config, device, dtype), tokenizer, prompt)
-
-
-def turn(sound: str, question: str) -> Turn:
-    """The turn of the model card."""
-    return Turn(None, sound, question, f"<|user|>{sound}{question}<|end|><|assistant|>", inline=True)

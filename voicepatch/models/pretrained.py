@@ -1,14 +1,15 @@
-"""A model class of transformers, filled from a checkpoint folder: whole, or refused by name.
+"""A model class of transformers, with the weights of a checkpoint folder: all of them, or an error that names a tensor.
 
-    config = outer_config(Qwen2AudioForConditionalGeneration, folder)
+    config = outer_config(folder, Qwen2AudioConfig)
     outer = load_outer(Qwen2AudioForConditionalGeneration, folder, config, device, dtype)
     llm = Decoder(outer.model.language_model, outer.lm_head)
 
-The tensors are read as data: safetensors alone, no code of the checkpoint's, nothing outside its folder. transformers
-renames them (a hub's names are older than its classes'); what it misses, has too many or finds misshapen is named here.
+The tensors are read as data: only safetensors, no code of the checkpoint, nothing outside its folder. transformers
+renames them (the names on the hub are older than those of its classes); missing, unexpected and misshapen tensors are
+named here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,15 @@ from voicepatch.models.checkpoint import is_finite, stored_tensors
 from voicepatch.models.devices import pick_device, pick_dtype
 from voicepatch.models.families import family_of
 from voicepatch.models.folder import WEIGHTS, read_config
-from voicepatch.models.speech_lm import Prompt
-from voicepatch.models.tokens import Tokens, check_vocabulary
+from voicepatch.models.mel import pooled_length, read_extractor
+from voicepatch.models.speech_lm import CausalLM, Prompt
+from voicepatch.models.tokens import Tokens, Turn, check_vocabulary, read_prompt
 
-# Of each of these, something is made before a shape can be compared.
+# For each of these, something is made before a shape can be compared.
 COUNTS = ("num_hidden_layers", "encoder_layers", "num_layers", "num_blocks", "depth", "num_labels")
 UNUSABLE_VALUE = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError,
-    StrictDataclassError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError,
+    ValueError, SafetensorError, StrictDataclassError,
 )  # fmt: skip
 
 
@@ -73,80 +75,110 @@ class Decoder(nn.Module):
 
 
 class Pretrained:
-    """What the families of transformers' own classes share of `SpeechLM`."""
+    """What families share of `SpeechLM` whose model is a class of transformers.
 
+    A family gives `outer_class`, `turn`, and the methods that differ from these, which are those of a Whisper-like
+    encoder whose positions are pooled over two.
+    """
+
+    outer_class: type[PreTrainedModel]
+    turn: Turn
+    max_windows: int | None = None  # maximum audio length in windows of the extractor, None for no maximum
     max_samples: int | None = None
+    tokenizer: Tokens
+    prompt: Prompt
+    llm: CausalLM
+    encoder: Any
+    projector: Any
 
-    def __init__(self, llm: Decoder, tokenizer: Tokens, prompt: Prompt):
-        self.llm, self.tokenizer, self.prompt = llm, tokenizer, prompt
-        check_vocabulary(tokenizer, llm.get_input_embeddings().weight.shape[0])
+    def __init__(self, outer: Any, extractor: Any):
+        self.llm = Decoder(outer.model.language_model, outer.lm_head)
+        self.encoder, self.projector = outer.model.audio_tower, getattr(outer.model, "multi_modal_projector", None)
+        self.extractor = extractor
+        self.max_samples = self.max_windows and self.max_windows * extractor.n_samples
+
+    @classmethod
+    def load(
+        cls, folder: Path, device: str | None, dtype: str | None, question: str, labels: Sequence[str]
+    ) -> "Pretrained":
+        """The model of a checkpoint folder; the small files are read first, because they fail sooner than weights."""
+        config = cls.read_config(folder)
+        extractor = cls.read_features(folder, config)
+        tokens, prompt = cls.read_prompt(folder, config, question, labels)
+        model = cls(load_outer(cls.outer_class, folder, config, device, dtype), extractor)
+        model.tokenizer, model.prompt = tokens, prompt
+        check_vocabulary(tokens, model.llm.get_input_embeddings().weight.shape[0])
+        return model
+
+    @classmethod
+    def read_config(cls, folder: Path) -> Any:
+        """`config.json` as `outer_class` reads it."""
+        read = cls.outer_class.config_class.from_pretrained
+        return outer_config(folder, lambda _: read(folder, local_files_only=True))
+
+    @classmethod
+    def read_features(cls, folder: Path, config: Any) -> Any:
+        """The feature extractor of the folder, with the mel bins and the window of the encoder."""
+        audio = config.audio_config
+        return read_extractor(folder, audio.num_mel_bins, 2 * audio.max_source_positions)
+
+    @classmethod
+    def read_prompt(cls, folder: Path, config: Any, question: str, labels: Sequence[str]) -> tuple[Tokens, Prompt]:
+        """The tokens of the folder, and the prompt in them."""
+        return read_prompt(folder, config.audio_token_id, cls.turn, question, labels)
 
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
         return self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
 
+    def n_audio(self, n_samples: int) -> int:
+        n_samples = min(n_samples, self.max_samples or n_samples)
+        return pooled_length(-(-n_samples // self.extractor.hop_length))
 
-def load_outer(
-    cls: type[PreTrainedModel], folder: Path, made_from: Any, device: str | None, dtype: str | None
-) -> PreTrainedModel:
+
+def load_outer(cls: type[PreTrainedModel], folder: Path, made_from: Any, device: str | None, dtype: str | None) -> Any:
     """The class with the checkpoint's weights, in `eval()` mode; a LoRA that its family has is merged into them.
 
-    `made_from` is its `outer_config`.
-
+    `made_from` is its `outer_config`. `device` defaults to CUDA where there is one, `dtype` to bfloat16 on CUDA and
+    float32 elsewhere.
     Raises `UserError` for a configuration that gives no such model, weights that are quantised, missing, unexpected or
-    misshapen tensors, values that are not finite, and where the device has too little memory.
+    misshapen tensors, and values that are not finite.
     """
     target = pick_device(device)
     number_type = pick_dtype(dtype, target)
     config = read_config(folder)
     family = family_of(config)
     stored = stored_tensors(folder, family)
-    n_bytes = sum(tensor.n_bytes for tensor in stored.values())
-    with ExitStack() as files, _faults(target, n_bytes):
-        tensors: dict[str, Any] = {}
-        for path in sorted({tensor.path for tensor in stored.values()}):
-            file = files.enter_context(safe_open(path, framework="pt"))
-            # A slice is read when its turn comes, so that memory holds no second copy of the weights.
-            tensors |= {name: file.get_slice(name) for name, tensor in stored.items() if tensor.path == path}
+    with ExitStack() as files, _errors("config.json and the weights give no model"):
+        opened = {path: files.enter_context(safe_open(path, framework="pt")) for path in sorted(set(stored.values()))}
+        # A slice is read when its turn comes, so that memory holds no second copy of the weights.
+        tensors = {name: opened[path].get_slice(name) for name, path in stored.items()}
+        n_stored = sum(torch.Size(tensor.get_shape()).numel() for tensor in tensors.values())
         if family.adapter is not None:
             tensors |= merged(folder, family.adapter, config, tensors)
-        _check_size(cls, made_from, sum(torch.Size(tensor.shape).numel() for tensor in stored.values()))
+        _check_size(cls, made_from, n_stored)
+        if n_stored < 2**28:  # loaded sooner than a bar can be read
+            transformers.logging.disable_progress_bar()
         outer, found = cls.from_pretrained(
             None,
             config=made_from,
             state_dict=tensors,
             dtype=number_type,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, with their names
+            ignore_mismatched_sizes=True,  # they are errors below, with their names
         )
         _check(folder, outer, found, number_type)
-        if target.type == "cpu":
-            _unmap(outer)
         return outer.to(target).eval().requires_grad_(False)
 
 
-def _unmap(model: nn.Module) -> None:
-    """Copy every weight into memory of its own: what needed no other dtype is still the file's, mapped.
-
-    The file may be written over, or cut, while the model runs.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()
-
-
-def outer_config(cls: type[PreTrainedModel], folder: Path) -> Any:
-    """`config.json` as the class reads it, from whatever part of it is its own."""
+def outer_config(folder: Path, read: Callable[[dict[str, Any]], Any]) -> Any:
+    """The configuration that `read` makes of the content of `config.json`; `UserError` where it cannot be used."""
     config = read_config(folder)
-    _check_plain(config)
-    _check_counts(config, len(stored_tensors(folder, family_of(config))))
-    try:
-        with _quiet():
-            made = cls.config_class.from_pretrained(folder, local_files_only=True)
+    _check_parts(config, len(stored_tensors(folder, family_of(config))))
+    with _errors("config.json: cannot be used"):
+        made = read(config)
         # How attention and experts are computed is no property of the checkpoint; these also set it in all parts.
         made._attn_implementation = made._experts_implementation = None
         return made
-    except UNUSABLE_VALUE as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f"config.json: cannot be used ({reason}); fetch the file again") from None
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -156,16 +188,12 @@ def _parts(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from _parts(value)
 
 
-def _check_plain(config: Mapping[str, Any]) -> None:
+def _check_parts(config: Mapping[str, Any], n_tensors: int) -> None:
     for part in _parts(config):
         if part.get("quantization_config") is not None:
             raise UserError("config.json has a quantization_config; take a checkpoint with float or bfloat16 weights")
         if (other := part.get("transformers_weights")) not in (None, WEIGHTS):
             raise UserError(f"config.json: transformers_weights names {other!r}; rename the weights to {WEIGHTS}")
-
-
-def _check_counts(config: Mapping[str, Any], n_tensors: int) -> None:
-    for part in _parts(config):
         for key in COUNTS:
             if isinstance(part.get(key), int) and part[key] > n_tensors:
                 raise UserError(
@@ -178,52 +206,34 @@ def _check_size(cls: type, config: Any, n_stored: int) -> None:
     # Before memory is taken for it. A head that is tied to the embeddings is counted, and not stored.
     with torch.device("meta"):
         model = cls(config)
-    n_asked = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    if n_asked > 2 * n_stored + 2**24:
+    n_values = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    if n_values > 2 * n_stored + 2**24:
         raise UserError(
-            f"config.json asks for {n_asked:,} values, but the weights hold {n_stored:,}; take both from one checkpoint"
+            f"config.json asks for {n_values:,} values, but the weights hold {n_stored:,}; "
+            "take both from one checkpoint"
         )
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _errors(message: str) -> Iterator[None]:
+    """Inside, transformers logs no warnings, and what it raises for a wrong file is one `UserError`."""
     level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # what it would report is an error of ours
+    transformers.logging.set_verbosity_error()
     try:
         yield
+    except UNUSABLE_VALUE as error:
+        if "memory" in str(error):  # torch has no type of its own for a lack of memory on the CPU
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"{message} ({reason}); fetch config.json and the weights again, from one checkpoint") from None
     finally:
         transformers.logging.set_verbosity(level)
 
 
-@contextmanager
-def _faults(device: torch.device, n_bytes: int) -> Iterator[None]:
-    bars = transformers.logging.is_progress_bar_enabled()
-    if n_bytes < 2**30:
-        transformers.logging.disable_progress_bar()
-    try:
-        with _quiet():
-            yield
-    except UserError:
-        raise
-    except (*UNUSABLE_VALUE, MemoryError, SafetensorError, OSError) as error:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error):
-            raise UserError(
-                f"--device {device}: too little memory for {n_bytes / 1e9:.1f} GB of weights; "
-                "free some, or take --dtype bfloat16 or another device"
-            ) from None
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(
-            f"config.json and the weights give no model ({reason}); fetch both again, from one checkpoint"
-        ) from None
-    finally:
-        if bars:
-            transformers.logging.enable_progress_bar()
-
-
 def _check(folder: Path, outer: nn.Module, found: Mapping[str, Any], dtype: torch.dtype) -> None:
-    for name, there, asked in sorted(found["mismatched_keys"]):
+    for name, stored, expected in sorted(found["mismatched_keys"]):
         raise UserError(
-            f"{folder}: {name} has shape {list(there)}, but config.json asks for {list(asked)}; "
+            f"{folder}: {name} has shape {list(stored)}, but config.json asks for {list(expected)}; "
             "take both from one checkpoint"
         )
     for what, names in (("lacks", found["missing_keys"]), ("has unexpected", found["unexpected_keys"])):
@@ -234,7 +244,7 @@ def _check(folder: Path, outer: nn.Module, found: Mapping[str, Any], dtype: torc
                 f"{folder}: the checkpoint {what} tensors: {', '.join(some[:5])}{more}; fetch the weights and "
                 "config.json again, from one checkpoint"
             )
-    for name, tensor in outer.state_dict(keep_vars=True).items():
+    for name, tensor in (*outer.named_parameters(), *outer.named_buffers()):
         if tensor.is_floating_point() and not is_finite(tensor.detach()):
             raise UserError(
                 f"{folder}: {name} holds values that are not finite, as {str(dtype).removeprefix('torch.')}; "

@@ -31,11 +31,11 @@ PLACEHOLDER_ID = -200  # stands for the sound in the ids; no row of an embedding
 
 @dataclass(frozen=True)
 class Prompt:
-    """The turn, the same for every clip: ids on both sides of the sound, and the whole as text.
+    """The turn, the same for every clip: ids on both sides of the sound, and the complete text.
 
     `system` is the system turn, None where the model has none. `borders` are the tokens directly beside the sound,
-    None on a side that has no token of its own for it. `span` says what the span holds beside the sound, if anything.
-    `date` is what a chat template that asks for the date was given, always the same one; None where none asks.
+    None on a side without such a token. `span` describes what the span holds beside the sound, if anything.
+    `date` is the fixed date that a chat template gets if it asks for the date; None if it does not.
     """
 
     system: str | None
@@ -74,7 +74,7 @@ class ClipInput:
 
 
 class CausalLM(Protocol):
-    """What is used of a decoder: the interface of transformers' `Qwen3ForCausalLM`.
+    """The part of transformers' `Qwen3ForCausalLM` that is used of a decoder.
 
     `model.layers` are its blocks, `model.norm` its final norm, and the output of `lm_head` is the answer's logits.
     """
@@ -97,7 +97,7 @@ class CausalLM(Protocol):
 
 
 class SpeechLM(Protocol):
-    """What each family gives.
+    """The interface of a model, which each family gives.
 
     `llm` is the decoder. `max_samples` is the maximum audio length, None for no maximum. A model may also have
     `reference(waveform)`, the logits `[vocabulary]` that its own code gives for a clip: they are compared with those
@@ -110,7 +110,7 @@ class SpeechLM(Protocol):
     max_samples: int | None
 
     def features(self, waveform: np.ndarray) -> Any:
-        """What the encoder reads of 16 kHz mono samples; on the processor, and in any thread."""
+        """The encoder's input for 16 kHz mono samples; computed on the processor, in any thread."""
 
     def encode(self, features: Any) -> torch.Tensor:
         """The audio frames `[n_audio, hidden]` of one clip, as block 0 reads them; never of several clips together."""
@@ -119,13 +119,13 @@ class SpeechLM(Protocol):
         """Embeddings of text `[n, hidden]`, as block 0 reads them."""
 
     def n_audio(self, n_samples: int) -> int:
-        """Positions that a clip of so many samples takes, from the duration alone."""
+        """Positions that a clip of `n_samples` samples takes, from the duration alone."""
 
 
 def load_speech_lm(
     folder: Path, device: str | None = None, dtype: str | None = None, task: Task | None = None
 ) -> SpeechLM:
-    """Load a checkpoint folder of any known family; `UserError` for what cannot be loaded whole.
+    """Load a checkpoint folder of any known family; `UserError` for what cannot be loaded completely.
 
     `task` is the emotion task for None. A family from outside gets its question and its labels if its `load` has
     parameters of the names `question` and `labels`.
@@ -148,7 +148,7 @@ def load_speech_lm(
 
 
 def _of_task(load: Callable[..., SpeechLM], task: Task) -> dict[str, Any]:
-    """What a family's `load` takes of the task, by the names of its parameters."""
+    """The arguments of a family's `load` that come from the task, by the names of its parameters."""
     parameters = inspect.signature(load).parameters
     of_task = {"question": task.question, "labels": task.labels}
     return {name: value for name, value in of_task.items() if name in parameters}

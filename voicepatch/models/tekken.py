@@ -19,7 +19,7 @@ from voicepatch.models.folder import read_json
 class Tekken:
     """The vocabulary of a `tekken.json`: special tokens first, then byte strings by their rank.
 
-    Raises `UserError` for a file that is none.
+    Raises `UserError` for another kind of file.
     """
 
     def __init__(self, path: Path):
@@ -33,7 +33,7 @@ class Tekken:
             self._special = {entry["token_str"]: int(entry["rank"]) for entry in content["special_tokens"]}
             self._split = regex.compile(config["pattern"])
         except (ArithmeticError, LookupError, TypeError, ValueError, regex.error) as error:
-            raise UserError(f"{path}: is no tokenizer of Mistral's ({error}); fetch it again") from None
+            raise UserError(f"{path}: is no tokenizer of Mistral ({error}); fetch it again") from None
         self._ranks = {token: rank for rank, token in enumerate(plain)}
         self._tokens = plain
         if any(bytes([byte]) not in self._ranks for byte in range(256)):
@@ -62,7 +62,7 @@ class Tekken:
         return [self._ranks[part] for part in parts]
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        """Tokens as text; an id that is none, as the placeholder's, as its number in brackets."""
+        """Tokens as text; an id without a token, such as the placeholder's, as its number in brackets."""
         names = {number: name for name, number in self._special.items()}
         return [names.get(number) or self._text(number) for number in ids]
 

@@ -1,17 +1,16 @@
 """A checkpoint's tokenizer, and the turn that its chat template writes.
 
-    tokens, prompt = read_turn(folder, config.audio_token_id, turn, question, labels)
+    tokens, prompt = read_prompt(folder, config.audio_token_id, turn, question, labels)
     prompt.before, prompt.after                  # token ids on both sides of the sound
 
-No processor of transformers is needed: the two halves of the turn are tokenised apart, and frames stand between.
-Template and tokenizer run in a process of their own (`bounded`); here there are only the ids that they gave.
+No processor of transformers is needed: the text before and after the sound is tokenised, and frames go between.
+Template and tokenizer run in a process of their own (`bounded`); only the ids come back.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,17 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from voicepatch.errors import UserError
-from voicepatch.models.bounded import At, bounded
+from voicepatch.models.bounded import bounded
 from voicepatch.models.folder import read_json
 from voicepatch.models.labels import LabelTokenizerHelper, Tokenizer
 from voicepatch.models.speech_lm import Prompt
 
-DATE = datetime(2024, 12, 19)  # what a chat template that asks for the date is given: the one of Granite's model card
-MAX_CHARACTERS = 100_000  # of a turn; the longest documented one has 400
-REPEATS = 10  # times that a prompt is made: what is drawn at random is seen in them
-TOKENIZER_CONFIG = "tokenizer_config.json"
+DATE = datetime(2024, 12, 19)  # for chat templates that ask for the date: the one of Granite's model card
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a checkpoint's tokenizer made of the labels and the question, and the names of all ids in use."""
+    """Token ids of the labels and of the question, and the text of each token in use."""
 
     ids: Mapping[str, list[int]]
     names: Mapping[int, str]
@@ -47,198 +43,12 @@ class Tokens:
         return [self.names.get(token_id, f"<{token_id}>") for token_id in ids]
 
 
-def settled(
-    folder: Path, tokenizer: Tokenizer, make: Callable[[], Prompt], texts: Sequence[str]
-) -> tuple[Tokens, Prompt]:
-    """The prompt that `make` gives, and the tokens of `texts`; `UserError` where a second run gives others."""
-    results = [_made(tokenizer, make, texts) for _ in range(REPEATS)]
-    if any(result != results[0] for result in results):
-        raise UserError(
-            f"{folder}: the chat template or the tokenizer gives another prompt each time that it is asked; "
-            "remove what draws at random from them"
-        )
-    return results[0]
-
-
-def _made(tokenizer: Tokenizer, make: Callable[[], Prompt], texts: Sequence[str]) -> tuple[Tokens, Prompt]:
-    prompt = make()
-    ids = {text: list(tokenizer.encode(text, add_special_tokens=False)) for text in texts}
+def tokens_of(tokenizer: Tokenizer, prompt: Prompt, question: str, labels: Sequence[str]) -> Tokens:
+    """The ids and names that are used of a tokenizer; `UserError` for labels that share their first token."""
+    LabelTokenizerHelper(tokenizer, labels)
+    ids = {text: list(tokenizer.encode(text, add_special_tokens=False)) for text in (*labels, question)}
     used = sorted({*prompt.before, *prompt.after}.union(*ids.values()))
-    return Tokens(ids, dict(zip(used, map(str, tokenizer.convert_ids_to_tokens(used)), strict=True))), prompt
-
-
-@contextmanager
-def tokenizer_faults(folder: Path) -> Iterator[None]:
-    """Inside, whatever a broken tokenizer or chat template does is one `UserError`."""
-    level = transformers.logging.get_verbosity()
-    # transformers 5 warns of a Mistral regex for any Qwen-like tokenizer; the ids are right without it.
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except BaseException as error:
-        # A broken tokenizer.json raises plain Exception, a broken template what it likes, and a panic of the tokenizers
-        # library is no Exception at all.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"{folder}: no readable tokenizer ({reason[:120]}); "
-            "the folder needs the checkpoint's own tokenizer.json and tokenizer_config.json"
-        ) from None
-    finally:
-        transformers.logging.set_verbosity(level)
-
-
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint folder, with nothing in it drawn at random; no code of its own is run.
-
-    Use it inside `tokenizer_faults`.
-    """
-    for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
-        if path.exists():  # another sort of tokenizer has other files
-            read_json(path)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
-    if model is not None and getattr(model, "dropout", None) is not None:  # of BPE, left from training
-        model.dropout = None
-    return tokenizer
-
-
-@dataclass(frozen=True)
-class Turn:
-    """How a family asks about a sound.
-
-    `documented` is the whole turn as its documentation gives it, with the placeholder `sound` and the `question` in it;
-    it is used where the folder holds no chat template. `inline` says that a template takes the placeholder as text, and
-    not as a part of its own.
-    """
-
-    system: str | None
-    sound: str
-    question: str
-    documented: str
-    borders: tuple[str | None, str | None] = (None, None)
-    inline: bool = False
-
-
-def make_prompt(at: At, tokenizer: PreTrainedTokenizerBase, folder: Path, turn: Turn, labels: Sequence[str]) -> Prompt:
-    """The turn by the folder's chat template, tokenised on both sides of the sound.
-
-    Raises `UserError` where the template does not give the system turn, the question and one place for the sound, or
-    lets the model think before it answers. Use it inside `tokenizer_faults`.
-    """
-    LabelTokenizerHelper(tokenizer, labels)  # labels that it cannot tell apart are refused before the weights are read
-    text, date = _text(at, tokenizer, folder, turn)
-    if text.rstrip().endswith("<think>"):
-        raise UserError(f"{folder}: the model thinks before it answers, so its first token is no answer; take another")
-    at(folder / "tokenizer.json")
-    ids = [tokenizer.encode(part, add_special_tokens=False) for part in text.split(turn.sound)]
-    for token, there in zip(turn.borders, (ids[0][-1:], ids[1][:1]), strict=True):
-        if token and tokenizer.convert_ids_to_tokens(there) != [token]:
-            raise UserError(f"{folder}: the tokenizer lacks {token}; use the checkpoint's own")
-    before, after = ids
-    return Prompt(turn.system, text, before, after, turn.borders, date=date)
-
-
-def _text(at: At, tokenizer: PreTrainedTokenizerBase, folder: Path, turn: Turn) -> tuple[str, str | None]:
-    """The turn, and the date that its template was given where it asked for one."""
-    path, template, of_folder = _chat_template(tokenizer, folder)
-    at(path)
-    found = _rendered(tokenizer, template, path, turn)
-    if found is None and of_folder:
-        raise UserError(
-            f"{folder}: the chat template does not give the turn with one {turn.sound} in it; use the checkpoint's own"
-        )
-    # A template in tokenizer_config.json may be that of a text model, which knows of no sound.
-    return found or (turn.documented, None)
-
-
-def _chat_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> tuple[Path, Any, bool]:
-    """A file, the template in it, and whether it must be one for sound: in the order of transformers' processors."""
-    for name in ("processor_config.json", "chat_template.json"):
-        path = folder / name
-        if path.is_file() and (template := read_json(path).get("chat_template")):
-            return path, default_template(template, path), True
-    path = template_path(folder)
-    return path, default_template(tokenizer.chat_template, path), path.name != TOKENIZER_CONFIG
-
-
-def template_path(folder: Path) -> Path:
-    """Where the tokenizer's chat template comes from."""
-    for path in (folder / "chat_template.jinja", folder / "additional_chat_templates"):
-        if path.exists():
-            return path
-    return folder / TOKENIZER_CONFIG
-
-
-def default_template(template: Any, path: Path) -> Any:
-    """Of several templates with names, the one that is called default, as in transformers; `UserError` without one."""
-    if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}
-    if isinstance(template, dict):
-        if "default" not in template:
-            names = ", ".join(map(str, template)) or "none"
-            raise UserError(f"{path}: of its chat templates ({names}) none is called default; give one that name")
-        template = template["default"]
-    return template
-
-
-def render(
-    tokenizer: PreTrainedTokenizerBase, template: str, path: Path, messages: list[dict]
-) -> tuple[str, str | None]:
-    """The text that the chat template of `path` makes of messages, and the date that it was given if it asked for one.
-
-    Raises whatever a template does with messages that it does not take, and `UserError` for a text without end.
-    """
-    asked: list[str] = []
-
-    def strftime_now(form: str) -> str:
-        asked.append(form)
-        return DATE.strftime(form)
-
-    # The clock is a global of transformers' own; what is passed as a variable loses its functions on the way.
-    _compile_jinja_template(template).globals["strftime_now"] = strftime_now
-    text = tokenizer.apply_chat_template(
-        messages, chat_template=template, add_generation_prompt=True, tokenize=False, enable_thinking=False
-    )
-    if len(text) > MAX_CHARACTERS:
-        raise UserError(f"{path}: the chat template makes a turn of {len(text):,} characters; use the checkpoint's own")
-    return text, DATE.date().isoformat() if asked else None
-
-
-def _rendered(
-    tokenizer: PreTrainedTokenizerBase, template: Any, path: Path, turn: Turn
-) -> tuple[str, str | None] | None:
-    """The whole turn, or None where the template does not give it in any of the forms that templates take."""
-    if not template:
-        return None
-    question: Any = turn.sound + turn.question
-    if not turn.inline:
-        question = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": turn.question}]
-    for system in (turn.system, [{"type": "text", "text": turn.system}]):
-        messages = [{"role": "user", "content": question}]
-        if turn.system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        try:
-            text, date = render(tokenizer, template, path, messages)
-        except (UserError, MemoryError):
-            raise
-        except Exception:  # whatever a template does with a form that it does not take
-            continue
-        if _is_whole(text, turn):
-            return text, date
-    return None
-
-
-def _is_whole(text: str, turn: Turn) -> bool:
-    before, *after = text.split(turn.sound)
-    first, last = (token or "" for token in turn.borders)
-    parts = (turn.question, turn.system or "")
-    return (
-        len(after) == 1 and all(part in text for part in parts) and before.endswith(first) and after[0].startswith(last)
-    )
+    return Tokens(ids, dict(zip(used, map(str, tokenizer.convert_ids_to_tokens(used)), strict=True)))
 
 
 def check_vocabulary(tokens: Tokens, n_rows: int) -> None:
@@ -251,33 +61,155 @@ def check_vocabulary(tokens: Tokens, n_rows: int) -> None:
         )
 
 
-TurnOf = Callable[[str, str], Turn]  # of the sound's token and the question
+@dataclass(frozen=True)
+class Turn:
+    """How a family asks about a sound.
+
+    `documented` is the turn of the family's documentation, with `{sound}` and `{question}` in it; it is
+    used where the folder has no chat template. `borders` are the tokens directly beside the sound, None for none, and
+    `end` is a token after the generation prompt. `inline` says that a chat template takes the sound's placeholder as
+    text, and not as a part of its own.
+    """
+
+    system: str | None
+    documented: str
+    borders: tuple[str | None, str | None] = (None, None)
+    end: str = ""
+    inline: bool = False
 
 
-def read_turn(
-    folder: Path, sound_id: Any, turn_of: TurnOf, question: str, labels: Sequence[str]
+def read_prompt(
+    folder: Path, sound: int | str, turn: Turn, question: str, labels: Sequence[str]
 ) -> tuple[Tokens, Prompt]:
-    """The tokens of a folder and the turn in it, which `turn_of` gives; see `make_prompt`."""
-    return bounded(_read_turn, folder, sound_id, turn_of, question, labels)
+    """The prompt that a folder's chat template and tokenizer make of a turn.
+
+    `sound` is the placeholder of the sound: its token id in `config.json`, or its text. Raises `UserError` where the
+    template does not give the system turn, the question and one place for the sound, or lets the model think before it
+    answers, and where the tokenizer lacks a token of the turn.
+    """
+    return bounded(_read_prompt, folder, sound, turn, question, labels)
 
 
-def _read_turn(
-    at: At, folder: Path, sound_id: Any, turn_of: TurnOf, question: str, labels: Sequence[str]
+def _read_prompt(
+    folder: Path, sound: int | str, turn: Turn, question: str, labels: Sequence[str]
 ) -> tuple[Tokens, Prompt]:
-    at(folder / "tokenizer.json")
-    with tokenizer_faults(folder):
+    with _tokenizer_faults(folder):
         tokenizer = read_tokenizer(folder)
-        turn = turn_of(sound_token(tokenizer, folder, sound_id), question)
-        make = partial(make_prompt, at, tokenizer, folder, turn, labels)
-        return settled(folder, tokenizer, make, [*labels, question])
+        placeholder = tokenizer.convert_ids_to_tokens(sound) if isinstance(sound, int) else sound
+        if placeholder is None:
+            raise UserError(
+                f"{folder}: the tokenizer has no token {sound}, which config.json gives for the sound; take both files "
+                "from one checkpoint"
+            )
+        text, date = _text(tokenizer, folder, turn, placeholder, question)
+        if text.rstrip().endswith("<think>"):
+            raise UserError(f"{folder}: the model thinks before it answers, so its first token is no answer")
+        before, after = (tokenizer.encode(part, add_special_tokens=False) for part in text.split(placeholder))
+        for token, there in ((turn.borders[0], before[-1:]), (turn.borders[1], after[:1]), (turn.end, after[-1:])):
+            if token and tokenizer.convert_ids_to_tokens(there) != [token]:
+                raise UserError(f"{folder}: the tokenizer lacks {token}; use the checkpoint's own")
+        prompt = Prompt(turn.system, text, before, after, turn.borders, date=date)
+        return tokens_of(tokenizer, prompt, question, labels), prompt
 
 
-def sound_token(tokenizer: PreTrainedTokenizerBase, folder: Path, token_id: Any) -> str:
-    """The placeholder as text, from the id that `config.json` gives it."""
-    token = tokenizer.convert_ids_to_tokens(token_id) if type(token_id) is int and token_id >= 0 else None
-    if not isinstance(token, str):
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder, with nothing in it drawn at random; no code of the checkpoint is run."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
+    if model is not None and getattr(model, "dropout", None) is not None:  # of BPE, left from training
+        model.dropout = None
+    return tokenizer
+
+
+@contextmanager
+def _tokenizer_faults(folder: Path) -> Iterator[None]:
+    # transformers 5 warns of a Mistral regex for any Qwen-like tokenizer; the ids are right without it.
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    # A broken tokenizer.json raises plain Exception, a broken template any error, and a panic of the tokenizers library
+    # is no Exception.
+    except BaseException as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{folder}: the tokenizer has no token {token_id!r}, which config.json names as the sound's; "
-            "take both files from one checkpoint"
+            f"{folder}: no readable tokenizer ({reason[:120]}); "
+            "the folder needs the checkpoint's own tokenizer.json and tokenizer_config.json"
+        ) from None
+
+
+def _text(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, turn: Turn, sound: str, question: str
+) -> tuple[str, str | None]:
+    """The turn, and the date that its template was given where it asked for one."""
+    template, is_for_sound = _chat_template(tokenizer, folder)
+    found = _rendered(tokenizer, template, turn, sound, question) if template else None
+    if found is None and template and (is_for_sound or turn.inline):
+        raise UserError(
+            f"{folder}: the chat template does not give the turn with one {sound} in it; use the checkpoint's own"
         )
-    return token
+    # A template in tokenizer_config.json may be that of a text model, which has no place for sound.
+    return found or (turn.documented.format(sound=sound, question=question), None)
+
+
+def _chat_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> tuple[Any, bool]:
+    """The folder's template, and whether it must be one for sound: in the order of transformers' processors.
+
+    Of several templates with names it is the one called default, as in transformers.
+    """
+    template: Any = None
+    for path in (folder / "processor_config.json", folder / "chat_template.json"):
+        template = template or (read_json(path).get("chat_template") if path.is_file() else None)
+    is_for_sound = bool(template) or any(
+        (folder / name).exists() for name in ("chat_template.jinja", "additional_chat_templates")
+    )
+    template = template or tokenizer.chat_template
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}
+    if isinstance(template, dict):
+        if "default" not in template:
+            names = ", ".join(map(str, template)) or "none"
+            raise UserError(f"{folder}: of its chat templates ({names}) none is called default; give one that name")
+        template = template["default"]
+    return template, is_for_sound
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, template: str, turn: Turn, sound: str, question: str
+) -> tuple[str, str | None] | None:
+    """The turn and its date, or None where the template does not give it from any form of the messages."""
+    first, last = (token or "" for token in turn.borders)
+    content: Any = first + sound + last + question
+    if not turn.inline:
+        content = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": question}]
+    for system in (turn.system, [{"type": "text", "text": turn.system}]):
+        messages = [{"role": "user", "content": content}]
+        if turn.system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        try:
+            text, date = _render(tokenizer, template, messages)
+        except MemoryError:
+            raise
+        except Exception:  # any error of a template with a form that it does not take
+            continue
+        has_text = question in text and (turn.system or "") in text
+        if has_text and text.count(sound) == 1 and first + sound + last in text:
+            return text + turn.end, date
+    return None
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, template: str, messages: list[dict]) -> tuple[str, str | None]:
+    """The text that a chat template makes of messages, and the date that it was given if it asked for one."""
+    forms: list[str] = []
+
+    def strftime_now(form: str) -> str:
+        forms.append(form)
+        return DATE.strftime(form)
+
+    # The clock is a global of transformers' own; what is passed as a variable loses its functions on the way.
+    _compile_jinja_template(template).globals["strftime_now"] = strftime_now
+    text = tokenizer.apply_chat_template(
+        messages, chat_template=template, add_generation_prompt=True, tokenize=False, enable_thinking=False
+    )
+    return text, DATE.date().isoformat() if forms else None

@@ -20,49 +20,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from voicepatch.errors import UserError
 from voicepatch.registry.options import Option, options_of
 from voicepatch.registry.sources import imported, parsed
 from voicepatch.types.clip import Clip
 from voicepatch.types.pair import Pair, PairSample
+from voicepatch.types.properties import Properties, Rate
 
 # (the main experiment's pairs, all clips) -> the pairs that an experiment runs on
 PairMaker = Callable[[PairSample, Sequence[Clip]], Sequence[Pair]]
-VALUES = {
-    "judged_by": ("flip_to_target_rate", "flip_from_base_rate"),
-    "recipients": ("main", "own"),
-}
-# Recorded with each experiment of a run, so that reports need neither its file nor its name.
-RECORDED = (
-    "control",
-    "main",
-    "judged_by",
-    "recipients",
-    "must_change_nothing",
-    "reads_only",
-    "approximate",
-    "describes",
-    "figures",
-)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Declared:
     """What the function and the keywords of `@intervention(...)` say of an experiment.
 
-    control: `control --kind all` runs it, and figures show it beside the main experiment
-    main: the main experiment; its NAME in files is the kind of its pairs
+    Those that a run records are explained in `Properties`. Of the others:
+
     named_by_kind: its NAME in files ends with the kind of its pairs
-    judged_by: the rate that counts, `flip_to_target_rate` or `flip_from_base_rate`
-    recipients: `main`, the main experiment's in their order, or `own`, another sample
-    must_change_nothing: any change of an answer is an error of the instrument
-    may_be_noop: it may leave every value as it is; any other experiment that does is refused
-    reads_only: it writes nothing and reads the unpatched run
-    approximate: its logits are estimates
-    describes: the sentence of the report; by default the first paragraph of the docstring
-    figures: a module beside its file with figures and tables of its own, imported by `report` and `figures` alone
+    may_be_noop: it may leave every value as it is; for any other experiment that is an error
     """
 
     name: str
@@ -71,8 +51,8 @@ class Declared:
     control: bool = False
     main: bool = False
     named_by_kind: bool = True
-    judged_by: str = "flip_to_target_rate"
-    recipients: str = "main"
+    judged_by: Rate = "flip_to_target_rate"
+    recipients: Literal["main", "own"] = "main"
     must_change_nothing: bool = False
     may_be_noop: bool = False
     reads_only: bool = False
@@ -87,7 +67,7 @@ class Declared:
 
     def recorded(self) -> dict[str, Any]:
         """The properties that a run's configuration holds."""
-        return {name: getattr(self, name) for name in RECORDED}
+        return {name: getattr(self, name) for name in Properties.__struct_fields__}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,7 +102,7 @@ class Intervention(Declared):
         return hashlib.sha256(code.encode(errors="surrogatepass")).hexdigest()
 
 
-KEYWORDS = {field.name: type(field.default) for field in fields(Declared) if field.default is not MISSING}
+KEYWORDS: dict[str, Any] = {field.name: field.type for field in fields(Declared) if field.default is not MISSING}
 KEYWORDS |= {"range_of": dict, "minimum": dict}
 
 
@@ -159,10 +139,10 @@ def declare(
     for keyword, value in keywords.items():
         if keyword not in KEYWORDS:
             raise UserError(f"{where}: @intervention takes pairs, {', '.join(KEYWORDS)}, not {keyword}")
-        if not isinstance(value, KEYWORDS[keyword]):
-            raise UserError(f"{where}: {keyword}= must be of type {KEYWORDS[keyword].__name__}, not {value!r}")
-        if value not in VALUES.get(keyword, (value,)):
-            raise UserError(f"{where}: {keyword}= must be {' or '.join(VALUES[keyword])}, not {value!r}")
+        try:
+            msgspec.convert(value, KEYWORDS[keyword])
+        except msgspec.ValidationError as error:
+            raise UserError(f"{where}: {keyword}= is {value!r}: {error}") from None
     fields_given = dict(keywords)
     ranges, minimum = fields_given.pop("range_of", {}), fields_given.pop("minimum", {})
     if not fields_given.get("describes"):

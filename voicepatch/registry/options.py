@@ -22,11 +22,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from voicepatch.analysis.metrics import reserved
 from voicepatch.errors import UserError
-from voicepatch.types.setting import option_flag
+from voicepatch.types.setting import LARGEST_NUMBER, option_flag, range_text
 
 FIRST = ("lm", "pair", "layer")
 TYPES = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
-MAX_INTEGER = 2**63
 STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
@@ -66,25 +65,26 @@ class Option:
         """The option as it is written on the command line."""
         return option_flag(self.name)
 
+    @property
+    def range(self) -> str:
+        """The range of a number as help shows it; "" where it has none."""
+        return "" if self.range_of else range_text(self.minimum, self.maximum, self.exclusive)
+
     def error(self, value: Any) -> str:
         """What is wrong with one value, as the end of a message; "" where nothing is."""
         accepted: Any = {int: Integral, float: Real}.get(self.type, self.type)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
             return f"is not {TYPES[self.type]}"
-        if isinstance(value, str) and not value.isprintable():
-            return "contains a control character; write it without"
         if self.choices and value not in self.choices:
             return f"is not one of {', '.join(map(str, self.choices))}"
         if isinstance(value, str):
-            return ""
-        if not math.isfinite(value):
-            return "is not finite"
-        if self.type is int and abs(value) >= MAX_INTEGER:
-            return "is too large"
-        too_small = self.minimum is not None and (value < self.minimum or (self.exclusive and value == self.minimum))
-        if self.maximum is not None and (too_small or value > self.maximum):
-            return f"is not in {'(' if self.exclusive else '['}{self.minimum:g}, {self.maximum:g}]"
-        return f"must be at least {self.minimum:g}" if too_small else ""
+            return "" if value.isprintable() else "contains a control character; write it without"
+        if not math.isfinite(value) or (self.type is int and abs(value) > LARGEST_NUMBER):
+            return "is not finite, or too large"
+        low, high = (value if limit is None else limit for limit in (self.minimum, self.maximum))
+        if not low <= value <= high or (self.exclusive and value == low):
+            return f"is not in the range {range_text(self.minimum, self.maximum, self.exclusive)}"
+        return ""
 
 
 ALPHA = Option(
@@ -94,7 +94,7 @@ ALPHA = Option(
     minimum=0,
     maximum=1,
     exclusive=True,
-    help="Dose: (1 - alpha) * A + alpha * B is written; 0.1,0.5,1 runs several.",
+    help="Dose: (1 - alpha) * A + alpha * B is written; 0.1,0.5,1 is a sweep.",
     stored="patch_alpha",
 )
 

@@ -3,6 +3,8 @@
 experiments_of(path)             # an Entry for each function with @intervention
 """
 
+import __future__
+
 import ast
 import inspect
 import typing
@@ -17,10 +19,8 @@ from voicepatch.registry.options import TYPES
 from voicepatch.registry.plugins import called_name
 from voicepatch.registry.sources import parsed
 
-EMPTY = inspect.Parameter.empty
-# An annotation is evaluated where it consists of these alone, under these names.
-NODES = (ast.Name, ast.Load, ast.Constant, ast.Subscript, ast.Tuple, ast.BinOp, ast.BitOr, ast.UnaryOp, ast.USub)
-NAMES = {kind.__name__: kind for kind in TYPES} | {n: getattr(typing, n) for n in ("Literal", "Optional", "Union")}
+# The names that an annotation may use, besides those that the file gives to such annotations.
+NAMES = {**vars(typing), **{kind.__name__: kind for kind in TYPES}, "typing": typing, "t": typing}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,11 +40,10 @@ class Entry(Declared):
 def experiments_of(path: Path) -> Iterator[Entry]:
     """The experiments of a file; `UserError` with file and line for one that is declared in a wrong way."""
     body = parsed(path).body
-    assigned = {
-        node.targets[0].id: node.value
-        for node in body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
+    names = dict(NAMES)
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Name | ast.Attribute):
+            names[ast.unparse(node.targets[0])] = _annotation(ast.unparse(node.value), names)
     for node in (node for node in body if isinstance(node, ast.FunctionDef)):
         for number, decorator in enumerate(node.decorator_list):
             if called_name(decorator) != "intervention":
@@ -58,28 +57,22 @@ def experiments_of(path: Path) -> Iterator[Entry]:
             given = {k.arg: k.value for k in decorator.keywords} if isinstance(decorator, ast.Call) else {}
             given.pop("pairs", None)
             keywords = {str(name): _literal(where, f"{name or '**'}=", value) for name, value in given.items()}
-            parameters = _parameters(where, node.args, assigned)
-            declared = declare(where, node.name, doc, parameters, keywords)
+            declared = declare(where, node.name, doc, _parameters(where, node.args, names), keywords)
             yield Entry(path=path, line=node.lineno, attribute=node.name, **declared)
 
 
-def _parameters(where: str, args: ast.arguments, assigned: Mapping[str, ast.expr]) -> list[inspect.Parameter]:
+def _parameters(where: str, args: ast.arguments, names: Mapping[str, Any]) -> list[inspect.Parameter]:
+    """The parameters of a function, with their defaults and annotations as values."""
     positional = [*args.posonlyargs, *args.args]
-    defaults = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
-    kinds = inspect.Parameter
-    each: list[tuple[ast.arg | None, ast.expr | None, Any]] = [
-        *((arg, default, kinds.POSITIONAL_OR_KEYWORD) for arg, default in zip(positional, defaults, strict=True)),
-        (args.vararg, None, kinds.VAR_POSITIONAL),
-        *((arg, default, kinds.KEYWORD_ONLY) for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)),
-        (args.kwarg, None, kinds.VAR_KEYWORD),
-    ]
-    found = []
-    for arg, default, kind in each:
-        if arg is not None:
-            value = EMPTY if default is None else _literal(where, f"the default of {arg.arg}", default)
-            annotation = EMPTY if arg.annotation is None else _annotation(arg.annotation, assigned)
-            found.append(inspect.Parameter(arg.arg, kind, default=value, annotation=annotation))
-    return found
+    with_default = [*positional[len(positional) - len(args.defaults) :], *args.kwonlyargs]
+    for arg, default in zip(with_default, [*args.defaults, *args.kw_defaults], strict=True):
+        if default is not None:
+            _literal(where, f"the default of {arg.arg}", default)
+    text = f"def f({ast.unparse(args)}): pass"
+    found: dict[str, Any] = {}
+    exec(compile(text, where, "exec", flags=__future__.annotations.compiler_flag), {"__builtins__": {}}, found)
+    parameters = inspect.signature(found["f"]).parameters.values()
+    return [each.replace(annotation=_annotation(each.annotation, names)) for each in parameters]
 
 
 def _literal(where: str, what: str, value: ast.expr) -> Any:
@@ -90,30 +83,11 @@ def _literal(where: str, what: str, value: ast.expr) -> Any:
         raise UserError(f"{where}: {what} must be a plain value, written out, not {ast.unparse(value)}") from None
 
 
-def _annotation(node: ast.expr, assigned: Mapping[str, ast.expr]) -> Any:
-    """A plain type or a `Literal`, also in quotes or under a name that the file assigns; None for anything else."""
+def _annotation(text: Any, names: Mapping[str, Any]) -> Any:
+    """The type that an annotation names, also in quotes; None where it uses other names than these."""
     try:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            node = ast.parse(node.value.strip(), mode="eval").body
-        node = _Simplified().visit(node)
-        if not all(isinstance(part, NODES) for part in ast.walk(node)):
-            return None
-        used = [part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id in assigned]
-        others = {name: value for name, value in assigned.items() if name not in used}
-        names = NAMES | {name: _annotation(assigned[name], others) for name in used}
-        code = compile(ast.fix_missing_locations(ast.Expression(node)), "annotation", "eval")
-        return eval(code, {"__builtins__": {}}, names)  # of types and literals alone
-    except (SyntaxError, ValueError, TypeError, NameError):
+        while isinstance(text, str):
+            text = eval(text.strip(), {"__builtins__": {}}, names)
+        return text
+    except Exception:
         return None
-
-
-class _Simplified(ast.NodeTransformer):
-    """`typing.Literal` becomes `Literal`, and `Annotated[X, ...]` becomes `X`."""
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        return ast.Name(node.attr, ast.Load())
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        if called_name(node.value) == "Annotated" and isinstance(node.slice, ast.Tuple):
-            return self.visit(node.slice.elts[0])
-        return self.generic_visit(node)

@@ -22,9 +22,8 @@ from markupsafe import Markup
 from voicepatch.analysis.results import Results
 from voicepatch.analysis.words_and_voice import headline
 from voicepatch.files import write_whole
-from voicepatch.report import evidence, overview, prose
+from voicepatch.report import checks, overview, prose
 from voicepatch.report.browser import browser_data
-from voicepatch.report.checks import cards
 from voicepatch.report.experiments import read_run
 from voicepatch.report.methods import hand_over, hand_over_means, methods
 from voicepatch.report.sounds import sounds_of
@@ -54,9 +53,9 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
         headline=found,
         question=prose.question(content),
         glance=overview.glance(content),
-        checks=cards(content),
-        evidence=evidence.by_experiment(content),
-        failed_pairs=evidence.failed_pairs(content),
+        checks=checks.checks_of(content),
+        checks_by_experiment=checks.by_experiment(content),
+        failed_pairs=checks.failed_pairs(content),
         hand_over=hand_over,
         hand_over_means=hand_over_means(content),
         figures={"specs": {figure.stem: figure.spec for figure in figures}, "datasets": content.datasets},

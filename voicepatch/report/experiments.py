@@ -14,7 +14,6 @@ import pandas as pd
 from voicepatch.analysis.cells import DOSE, combinations, is_one_curve, with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.layer_metrics import near_ties
 from voicepatch.analysis.results import KINDS, Results, left_out
 from voicepatch.analysis.sites import ELSEWHERE, NOTHING, site_name, sites_of
 from voicepatch.analysis.tables import all_tables
@@ -29,16 +28,6 @@ from voicepatch.types.task import Task
 
 MOST_ROWS = 400  # of a table
 VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
-
-
-@dataclass(frozen=True)
-class NearTies:
-    """Patched answers whose best two labels are within noise of each other, and recipients whose own are."""
-
-    tied: int
-    answers: int
-    tied_clips: frozenset[str]
-    clips: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -73,7 +62,6 @@ class Experiment:
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     hand_over: dict[str, Any] | None = None
-    near_ties: NearTies | None = None
     no_interval: list[str] = field(default_factory=list)
     own: Own = Own()
     as_written: str | None = None
@@ -154,18 +142,13 @@ class Experiment:
 class Run:
     """The files of a run directory; main experiments first, controls last.
 
-    `invalid` are the experiments whose files are invalid, each with the reason; `left_out` are lines on the controls
-    that ran with other settings than their main experiment.
+    `documents` are the files of `analysis.results.REPORTS`. `invalid` are the experiments whose files are invalid, each
+    with the reason; `left_out` are lines on the controls that ran with other settings than their main experiment.
     """
 
     config: dict[str, Any]
     task: Task
-    tokens: dict[str, Any]
-    spans: dict[str, Any]
-    self_patch: dict[str, Any]
-    engines: dict[str, dict[str, Any]]
-    sounds: dict[str, dict[str, Any]]
-    construction: dict[str, Any]
+    documents: dict[str, dict[str, Any]]
     experiments: list[Experiment]
     invalid: dict[str, str]
     left_out: list[str]
@@ -195,7 +178,7 @@ def read_run(results: Results) -> Run:
     return Run(
         config=results.config,
         task=results.task,
-        **results.documents,
+        documents=results.documents,
         experiments=[_experiment(results, one, album) for one in by_rank],
         invalid={name: str(error) for name, error in invalid.items()},
         left_out=left_out(results),
@@ -218,7 +201,6 @@ def _experiment(results: Results, measured: ExperimentResults, album: Album) -> 
         figures=album.take(charts_of(results, measured.name)),
         tables=_tables(results, measured),
         hand_over=results.hand_over(measured.kind) if measured is results.main(measured.kind) else None,
-        near_ties=_near_ties(measured.records, measured.settings["near_tie_margin"]),
         no_interval=no_interval(measured),
         own=Own(
             own.sentences(*of_it),
@@ -228,14 +210,6 @@ def _experiment(results: Results, measured: ExperimentResults, album: Album) -> 
             partial(own.pair_map, measured),
             own.missing,
         ),
-    )
-
-
-def _near_ties(records: pd.DataFrame, margin: float) -> NearTies:
-    clips = records.drop_duplicates("clip_a")
-    tied = clips["clip_a"][near_ties(clips["logits_base"], margin)]
-    return NearTies(
-        int(near_ties(records["logits_patch"], margin).sum()), len(records), frozenset(tied), frozenset(clips["clip_a"])
     )
 
 

@@ -17,7 +17,7 @@ def methods(run: Run, headline: list[str]) -> str:
     `headline` is that of `analysis.words_and_voice`.
     """
     model, data = run.config["model"], run.config["data"]
-    several = [label for label, entry in run.tokens.get("labels", {}).items() if entry["multi_token"]]
+    several = [label for label, entry in run.documents["tokens"].get("labels", {}).items() if entry["multi_token"]]
     measured = [experiment for experiment in run.others if experiment.records is not None]
     versions = dict.fromkeys(
         ", ".join(f"{name} {version}" for name, version in one.settings["versions"].items()) for one in run.experiments
@@ -72,7 +72,8 @@ def _patching(run: Run) -> list[str]:
 def _of_main(run: Run, experiment: Experiment) -> list[str]:
     """How the pairs were sampled, and what came out."""
     settings, kind = experiment.settings, experiment.kind
-    of = f" of {run.construction[kind]['pairs_possible']} possible" if kind in run.construction else ""
+    construction = run.documents["construction"].get(kind)
+    of = f" of {construction['pairs_possible']} possible" if construction else ""
     speaker = "A and B by the same speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
     direction = "both directions run" if settings["both_directions"] else "direction drawn"
     failed = f" Of these, {len(experiment.failed)} gave no record and are left out." if experiment.failed else ""
@@ -149,7 +150,7 @@ def _outcome(experiment: Experiment) -> str:
 
 
 def _self_patch(run: Run) -> list[str]:
-    found = run.self_patch
+    found = run.documents["self_patch"]
     if not found:
         return []
     return [

@@ -12,6 +12,7 @@ from voicepatch.analysis.cells import ranges, value_text
 from voicepatch.analysis.rounding import with_interval
 from voicepatch.report.experiments import Experiment, Run
 from voicepatch.report.table import Table, table_of
+from voicepatch.types.settings import DECLARED, stored_name
 
 # Settings that the page shows elsewhere.
 APART = ("versions", "finished", "control", "main", "doc", "describes")
@@ -143,11 +144,10 @@ def _command(run: Run, experiment: Experiment) -> list[str]:
     alpha = of["patch_alpha"]
     if alpha != of.get("default_alpha", 1):  # an experiment without this option records 1
         words += ["--alpha", ",".join(value_text(value) for value in (alpha if isinstance(alpha, list) else [alpha]))]
-    words += ["--align", of["align"], "--max-pairs", str(of[f"max_pairs_{kind}"])]
-    words += ["--seed", str(of["pair_sampling_seed"])]
-    words += [] if of["same_speaker"] else ["--any-speaker"]
-    words += ["--both-directions"] if of["both_directions"] else []
-    sounds = run.sounds.get(experiment.name, {})
-    words += ["--on-bad-clip", "skip"] if sounds.get("unreadable") else []
-    words += ["--max-seconds", str(sounds["max_seconds"])] if "max_seconds" in sounds else []
-    return ["python", "cli.py", *words, "--engine", of["engine"], "--device", of["device"], "--dtype", of["dtype"]]
+    for name, setting in DECLARED.items():
+        value = of.get(stored_name(name, kind))
+        if not setting.recorded or name in ("kind", "layers") or value in (None, setting.default):
+            continue
+        words += [setting.flag if value else setting.off_flag]
+        words += [] if isinstance(value, bool) else [value_text(value)]
+    return ["python", "cli.py", *words]

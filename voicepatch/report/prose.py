@@ -112,7 +112,7 @@ def what_it_did(experiment: Experiment) -> str:
 
 def simplifications(run: Run) -> list[str]:
     """Every approximation that was made, with its extent."""
-    entries = run.tokens.get("labels", {})
+    entries = run.documents["tokens"].get("labels", {})
     several = [f"{label} ({' | '.join(entry['tokens'])})" for label, entry in entries.items() if entry["multi_token"]]
     lines = [f"The answer is restricted to the {len(run.labels)} labels. Other answers of the model are not seen."]
     if several:

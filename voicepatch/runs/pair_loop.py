@@ -59,7 +59,7 @@ def run_job(
     """
     subject, inputs, columns, log = job.subject, job.inputs(), swept(job.values), deduplicated(log, set())
     _check_targets(subject.task, pairs)
-    with subject.clips.serving(pairs):
+    with subject.clips.for_pairs(pairs):
         for pair in pairs:
             try:
                 readouts = with_fewer_rows(subject, partial(_readouts, job, pair, inputs), log)
@@ -149,7 +149,7 @@ def _records(
             "label_mass_base": mass[0],
             "label_mass_patch": mass[i],
             "site": note.site,
-            "stream_shift": round(note.shift, 6),
+            "stream_shift": round(note.relative_change, 6),
             **{column: note.options[column] for column in columns if column != "patch_alpha"},
         }
         for i, note in enumerate(readouts.notes, start=1)

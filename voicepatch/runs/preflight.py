@@ -4,7 +4,7 @@
     run_checks(subject, dataset, run, seed, layers, log)     # the span, the model's contract, and the analytic facts
     check_engine(job, pairs, name, run, log)                 # the engine is exact, and the experiment has an effect
 
-Each check is worded where it is made (`checks.py`, `model_contract.py`), stored in its file, and logged as stored.
+Each check is worded where it is made (checks.py, model_contract.py, engine_check.py), stored, and logged as stored.
 """
 
 import random
@@ -19,15 +19,8 @@ from voicepatch.engine.engine import Readouts
 from voicepatch.engine.failures import PairFailed
 from voicepatch.engine.subject import Subject
 from voicepatch.errors import CHECK_FAILED, UserError
-from voicepatch.runs.checks import (
-    N_ENGINE_PAIRS,
-    engine_check,
-    moves,
-    self_patch_check,
-    sound_check,
-    span_check,
-    usable,
-)
+from voicepatch.runs.checks import label_check, self_patch_check, sound_check, span_check, usable
+from voicepatch.runs.engine_check import N_ENGINE_PAIRS, engine_check, moves
 from voicepatch.runs.fewer_rows import with_fewer_rows
 from voicepatch.runs.job import Job
 from voicepatch.runs.log import Log
@@ -85,9 +78,9 @@ def run_checks(
     skip_bad_clips: bool = False,
 ) -> None:
     """The checks of SPEC section 7 on some clips, into their files and the log; status 3 when one fails."""
-    run.write_json("tokenization_report.json", subject.labels.report())
+    _store(run, "tokenization_report.json", label_check(subject), log)
     drawn = _in_random_order(dataset, seed)
-    with subject.clips.ahead_of(drawn[:N_CHECK_CLIPS]):
+    with subject.clips.prefetching(drawn[:N_CHECK_CLIPS]):
         clips, left_out = usable(subject, drawn, N_CHECK_CLIPS, skip_bad_clips)
     spans = span_check(subject, clips) | {"left_out": left_out}
     table = pd.DataFrame(spans["clips"]).drop(columns=["ids_in_span"])
@@ -95,10 +88,11 @@ def run_checks(
     log("audio spans, in positions of the expanded sequence; span_end is the first position after the span:")
     log(table.to_string(index=False))
     _store(run, "sanity_check_audio_span.json", spans, log)
-    model = with_fewer_rows(subject, lambda: model_check(subject, clips[:2]), log)
-    _store(run, "sanity_check_model.json", model, log, f"{subject.family.where}: {subject.family.name}: ")
+    where = f"{subject.family.where}: {subject.family.name}: "
+    model = with_fewer_rows(subject, lambda: model_check(subject, clips[0]), log)
+    _store(run, "sanity_check_model.json", model, log, where)
     same = with_fewer_rows(subject, lambda: self_patch_check(subject, clips[:N_SELF_PATCHED], layers), log)
-    _store(run, "sanity_check_self_patch.json", same, log)
+    _store(run, "sanity_check_self_patch.json", same, log, where)
 
 
 def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: CheckFiles, log: Log) -> None:
@@ -107,7 +101,7 @@ def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: CheckFiles, lo
     An experiment that leaves every value of every pair as it is would measure nothing; with `may_be_noop` it may.
     """
     first = [clip for pair in pairs[:N_ENGINE_PAIRS] for clip in (pair.a, pair.b)]
-    with job.subject.clips.ahead_of(first):
+    with job.subject.clips.prefetching(first):
         found, readouts = with_fewer_rows(job.subject, lambda: engine_check(job, pairs), log)
     run.update_json("sanity_check_engine.json", name, found)
     if found["as_written"]:
@@ -142,7 +136,7 @@ def _any_moves(job: Job, readouts: Sequence[Readouts]) -> bool:
 
 def _moves_later(job: Job, pairs: Sequence[Pair]) -> bool:
     inputs, clips = job.inputs(), job.subject.clips
-    with clips.serving(pairs):
+    with clips.for_pairs(pairs):
         for pair in tqdm(pairs, desc="does it change anything?", unit="pair", delay=2, leave=False):
             try:
                 if _any_moves(job, [job.readouts(inputs.of(pair))]):

@@ -10,10 +10,10 @@
 This module alone writes there, and it needs neither torch nor pandas.
 """
 
-import errno
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,12 +22,12 @@ from typing import Any
 import msgspec
 
 from voicepatch.errors import BAD_USAGE, UserError
-from voicepatch.files import CONFIG, REPLACED, REPLACING, append, cannot_be_written, check_name, cut, write_whole
+from voicepatch.files import CONFIG, REPLACED, append, cannot_be_written, check_name, cut, write_whole
 from voicepatch.store.changes import NO_MATTER, PLACES, changes, lasting
 from voicepatch.store.documents import DOCUMENTS
 from voicepatch.store.experiment import count_done, files_of, read_experiment, read_failures, read_pair_list
 from voicepatch.store.lock import only_user
-from voicepatch.store.reading import has_line, offset_of_line, read_chunks, read_config, read_document
+from voicepatch.store.reading import has_line, offset_of_line, read_config, read_document
 from voicepatch.text import listing
 from voicepatch.types.record import FailedPair, PairRow, record_type
 
@@ -104,7 +104,6 @@ class RunDir:
         check_name(name, self.path)
         self.remark = ""
         config = self.config()
-        self._refuse_twin(name, config)
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
         self._record_types[name] = record_type(tuple(config["task"]["labels"]), tuple(settings["swept"]))
         before = self._begun(name, config)
@@ -191,14 +190,6 @@ class RunDir:
             BAD_USAGE,
         )
 
-    def _refuse_twin(self, name: str, config: Row) -> None:
-        for other in config["experiments"]:
-            if other != name and other.casefold() == name.casefold():
-                raise UserError(
-                    f"{self.path}: the files of {name} and {other} are the same to many systems; pass another --out",
-                    BAD_USAGE,
-                )
-
     def _changed(self, name: str, before: Row, settings: Row, pair_rows: Sequence[Row], overwrite: bool) -> list[str]:
         changed = changes({key: before.get(key) for key in settings}, settings, NO_MATTER)
         if changed:
@@ -239,7 +230,7 @@ class RunDir:
             cut(records, offset_of_line(records, n_lines))
         done = {row["pair_id"] for row in self.read_pairs(name)[:n_done]}
         lines = _lines([row for row in self.failures(name) if row["pair_id"] in done], FailedPair)
-        if failed.exists() and lines.encode() != b"".join(read_chunks(failed)):
+        if failed.exists():
             write_whole(failed, lines)
         return n_done
 
@@ -248,18 +239,13 @@ class RunDir:
         return sorted({*self.path.glob(f"*_{name}.*"), *self.path.glob(f"contrast_{name}_vs_*")})
 
     def _copy_aside(self, name: str) -> Path:
-        """Copy an experiment's files and the configuration to `replaced-N/`; an interrupted copy is made again."""
-        copies = self.path / f"{REPLACING}{name}"
-        if copies.is_symlink():
-            raise cannot_be_written(copies, OSError(errno.ELOOP, "it is a symbolic link"))
-        for leftover in copies.glob("*"):
-            self._remove(leftover)
-        for path in [self.path / CONFIG, *self._files_of(name)]:
-            write_whole(copies / path.name, read_chunks(path))
+        """Copy an experiment's files and the configuration to the first free `replaced-N/`."""
         names = (self.path / f"{REPLACED}{number}" for number in itertools.count(1))
         aside = next(path for path in names if not os.path.lexists(path))
         try:
-            copies.rename(aside)
+            aside.mkdir()
+            for path in [self.path / CONFIG, *self._files_of(name)]:
+                shutil.copyfile(path, aside / path.name)
         except OSError as error:
             raise cannot_be_written(aside, error) from None
         return aside

@@ -5,13 +5,16 @@
 As in `types.record`, no other key may be there. A key of type `UnsetType` is there only where the run has such a thing.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, defstruct
 
 from voicepatch.files import CONFIG
 from voicepatch.types.check import Check
+from voicepatch.types.dataset import Recognised
+from voicepatch.types.properties import Properties
 from voicepatch.types.record import Count, Dose, Keys, Kind, Size
+from voicepatch.types.settings import DECLARED
 from voicepatch.types.task import Task
 
 Seed = Annotated[int, Meta(ge=0)]
@@ -28,17 +31,6 @@ class Model(Keys):
     frames_per_second: Size | None
 
 
-class Corpus(Keys):
-    name: str
-    edition: str
-    n_wavs: Count
-    n_clips: Count
-    left_out: dict[str, Count]
-    n_speakers: Count
-    n_texts: Count
-    pairs: dict[str, dict[str, Count]]
-
-
 class Data(Keys):
     name: str
     source: str
@@ -46,7 +38,7 @@ class Data(Keys):
     n_clips: Count
     warnings: list[str]
     texts: str | UnsetType = UNSET
-    corpus: Corpus | UnsetType = UNSET
+    corpus: Recognised | UnsetType = UNSET
 
 
 class Prompt(Keys):
@@ -74,75 +66,58 @@ class Workers(Keys):
     ray: str
 
 
-class Experiment(Keys):
+# The recorded settings, with their help as the meaning. Of the others, the model gives the layers, and the kind of pair
+# the name of the maximum number.
+RecordedSettings = defstruct(
+    "RecordedSettings",
+    [
+        (setting.stored or name, Annotated[setting.annotation, Meta(description=setting.help)])
+        for name, setting in DECLARED.items()
+        if setting.recorded and name not in ("layers", "max_pairs")
+    ],
+    bases=(Properties,),
+    kw_only=True,
+)
+
+
+class Experiment(RecordedSettings):  # type: ignore[misc,valid-type]
     """One experiment in `patching_config.json`: what it ran with."""
 
     intervention: Annotated[str, Meta(description="its name, as on the command line")]
-    control: Annotated[bool, Meta(description="whether it is a control")]
-    main: Annotated[bool, Meta(description="whether it is the main experiment, whose NAME is the kind of its pairs")]
-    judged_by: Annotated[
-        Literal["flip_to_target_rate", "flip_from_base_rate"], Meta(description="the rate that counts for it")
-    ]
-    recipients: Annotated[
-        Literal["main", "own"],
-        Meta(description="`main`: it has the main experiment's recipients in their order; `own`: another sample"),
-    ]
-    must_change_nothing: Annotated[bool, Meta(description="whether any change is an error of the instrument")]
-    reads_only: Annotated[bool, Meta(description="whether it writes nothing and reads the unpatched run")]
-    approximate: Annotated[bool, Meta(description="whether its logits are estimates")]
-    describes: Annotated[str, Meta(description="the sentence that a report uses for it")]
-    figures: Annotated[str, Meta(description="the module of its own figures beside its file; empty where it has none")]
-    kind: Annotated[Kind, Meta(description="the kind of its pairs")]
     patch_alpha: Annotated[
         Dose | Annotated[list[Dose], Meta(min_length=1)], Meta(description="the dose, or all of a sweep")
     ]
-    options: Annotated[dict[str, Any], Meta(description="its other options, each a value, or a list of those swept")]
-    align: Annotated[str, Meta(description="how spans of unequal length are aligned")]
-    pair_sampling_seed: Annotated[Seed, Meta(description="the seed of everything that is drawn")]
-    same_speaker: Annotated[bool, Meta(description="whether A and B of a pair have one speaker")]
-    both_directions: Annotated[bool, Meta(description="whether each pair runs both ways")]
-    layers_to_patch: Annotated[
-        list[Count], Meta(min_length=1, description="the layers, each of which every pair has records of")
-    ]
-    patch_all_layers: Annotated[bool, Meta(description="whether these are all that the model has")]
-    engine: Annotated[str, Meta(description="how the traces are run")]
-    device: Annotated[str, Meta(description="the kind of device")]
-    dtype: Annotated[str, Meta(description="the type of the model's numbers")]
-    on_bad_clip: Annotated[str, Meta(description="whether a clip that cannot be read stops the run")]
-    max_seconds: Annotated[
-        AtLeastOne, Meta(description="the length from which a clip counts as one that cannot be read")
-    ]
-    max_failed: Annotated[Share, Meta(description="the share of pairs that may have non-finite numbers")]
+    options: Annotated[dict[str, Any], Meta(description="its other options: a value, or a list of swept values")]
+    layers_to_patch: Annotated[list[Count], Meta(min_length=1, description="the patched layers")]
+    patch_all_layers: Annotated[bool, Meta(description="whether these are all layers of the model")]
     versions: Annotated[dict[str, str], Meta(description="of the program (`voicepatch`), Python and the libraries")]
     program_sha256: Annotated[str, Meta(description="of the program's own code")]
     finished: Annotated[bool, Meta(description="whether every pair has its records or is listed as failed")]
     doc: Annotated[str | None, Meta(description="its docstring")]
-    code_sha256: Annotated[str, Meta(description="of its code and what that imports beside it, without comments")]
-    swept: Annotated[list[str], Meta(description="the columns of a record, besides `layer`, with several values")]
+    code_sha256: Annotated[str, Meta(description="of its code and the files that it imports, without comments")]
+    swept: Annotated[list[str], Meta(description="the swept columns of a record, besides `layer`")]
     threads: Annotated[AtLeastOne, Meta(description="processor threads")]
     use_cache: Annotated[bool, Meta(description="of the model's forward; always false")]
     engine_tolerance: Annotated[
-        Size, Meta(description="logits that count as noise between two computations, where logits are 10")
+        Size, Meta(description="the difference of logits that counts as noise, if logits are 10")
     ]
     near_tie_margin: Annotated[
-        Size, Meta(description="logits between the best two labels below which noise may decide")
+        Size, Meta(description="the difference of the best two logits below which noise may decide")
     ]
-    default_alpha: Annotated[
-        Dose | UnsetType, Meta(description="the dose that it has by default, where that is not 1")
-    ] = UNSET
+    default_alpha: Annotated[Dose | UnsetType, Meta(description="its default dose, if that is not 1")] = UNSET
     option_files: Annotated[
         dict[str, str] | UnsetType, Meta(description="the sha256 of each file that a text option names")
     ] = UNSET
-    plugin: Annotated[str | UnsetType, Meta(description="the file of `--plugin` that it is in")] = UNSET
+    plugin: Annotated[str | UnsetType, Meta(description="its file, if that is a plugin")] = UNSET
     max_pairs_prosody: Annotated[
-        AtLeastOne | UnsetType, Meta(description="the most prosody pairs, where it has those")
+        AtLeastOne | UnsetType, Meta(description="the maximum number of prosody pairs, if it has those")
     ] = UNSET
-    max_pairs_semantic: Annotated[AtLeastOne | UnsetType, Meta(description="the same of semantic pairs")] = UNSET
-    n_pairs: Annotated[Count | UnsetType, Meta(description="pairs in the list, once it is finished")] = UNSET
-    n_failed: Annotated[Count | UnsetType, Meta(description="those listed as failed, once it is finished")] = UNSET
+    max_pairs_semantic: Annotated[AtLeastOne | UnsetType, Meta(description="the same for semantic pairs")] = UNSET
+    n_pairs: Annotated[Count | UnsetType, Meta(description="the number of pairs, if it is finished")] = UNSET
+    n_failed: Annotated[Count | UnsetType, Meta(description="the number of failed pairs, if it is finished")] = UNSET
     workers: Annotated[
         Workers | UnsetType,
-        Meta(description="where workers computed it: how many on which hosts and devices, and Ray's version"),
+        Meta(description="if workers computed it: their number, hosts and devices, and Ray's version"),
     ] = UNSET
 
 
@@ -174,6 +149,8 @@ class Tokenization(Keys):
     labels: dict[str, TokenEntry]
     first_token_collision: Collision
     note: str
+    passed: bool
+    checks: list[Check]
 
 
 class GroupCount(Keys):
@@ -223,18 +200,21 @@ class SpanRow(Keys):
     ok: bool
 
 
-class Spans(Keys):
+class Checked(Keys):
+    """What every preflight check stores."""
+
     passed: bool
     checks: list[Check]
+
+
+class Spans(Checked):
     clips: Annotated[list[SpanRow], Meta(min_length=1)]
     left_out: list[BadClip]
     held_against: str
     span: str | UnsetType = UNSET
 
 
-class SelfPatch(Keys):
-    passed: bool
-    checks: list[Check]
+class SelfPatch(Checked):
     clips: list[str]
     layers: list[Count]
     n_predictions: Count
@@ -248,11 +228,9 @@ class SelfPatch(Keys):
 
 class ModelCheck(Keys):
     passed: bool
+    checks: list[Check]
     family: str
-    clips: list[str]
-    tolerance: Size
-    largest_logit: Size
-    checks: list[dict[str, Any]]
+    clip: str
 
 
 class DifferingAnswer(Keys):
@@ -261,9 +239,7 @@ class DifferingAnswer(Keys):
     stepwise_margin: Size
 
 
-class EngineCheck(Keys):
-    passed: bool
-    checks: list[Check]
+class EngineCheck(Checked):
     engine: str
     reference: str
     pairs: list[str]
@@ -279,15 +255,12 @@ class EngineCheck(Keys):
     largest_logit: Size
 
 
-class SoundCheck(Keys):
-    passed: bool
-    checks: list[Check]
+class SoundCheck(Checked):
     n_clips: Count
     unreadable: list[BadClip]
     silent: list[str]
     seconds_heard: Size | UnsetType = UNSET
     cut: list[str] | UnsetType = UNSET
-    max_seconds: AtLeastOne | UnsetType = UNSET
 
 
 class InUse(Keys):

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from voicepatch.errors import UserError
-from voicepatch.files import REPLACED, REPLACING, cannot_be_written, process_exists, remove_partial, write_whole
+from voicepatch.files import cannot_be_written, process_exists, remove_partial, write_whole
 from voicepatch.store.reading import read_document
 
 LOCK = ".lock"
@@ -45,8 +45,7 @@ def only_user(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"{folder}: is in use by {_holder(note)}; where that process is gone, remove {note} and try again"
             )
-        for place in (folder, *folder.glob(f"{REPLACED}*"), *folder.glob(f"{REPLACING}*")):
-            remove_partial(place)
+        remove_partial(folder)
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         write_whole(note, json.dumps({"pid": os.getpid(), "host": here, "since": since}) + "\n")
         try:

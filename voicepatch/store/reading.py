@@ -7,9 +7,8 @@
 No other module opens a file of a run to read it. Needs neither torch nor pandas.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +25,6 @@ from voicepatch.types.task import task_of
 COMPLETE = "run the same command again to complete it"
 OVERWRITE = "run that experiment again with --overwrite"
 MOVE_AWAY = "move it away and run the same command again"
-BLOCK = 1 << 21  # bytes that are decoded at a time
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -37,7 +35,6 @@ def read_document(path: Path) -> dict[str, Any]:
     with file:
         content = file.read()
     try:
-        _check_line_ends(content)
         found = msgspec.json.decode(content)
         if path.name == CONFIG:
             _refuse_other_version(path, found)
@@ -64,49 +61,25 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, declared: Any, way_out: str, complete: bool = True) -> Iterator[tuple[int, Any]]:
-    """The lines of a file as rows of a declaration, each with its number from 1; see `read_blocks`."""
-    number = 1
-    for rows in read_blocks(path, declared, way_out, complete):
-        yield from enumerate(rows, start=number)
-        number += len(rows)
-
-
-def read_blocks(path: Path, declared: Any, way_out: str, complete: bool = True) -> Iterator[list[Any]]:
-    """The lines of a file as rows of a declaration, about `BLOCK` bytes at a time; none where there is no file.
+    """The lines of a file as rows of a declaration, each with its number from 1; none where there is no file.
 
     Of a file that is not complete, text after the last line end is ignored: it may be half a line. Raises `UserError`
-    at the first line that is not as declared, after the rows before it.
+    at the first line that is not as declared.
     """
     file, decode = _opened(path, way_out), msgspec.json.Decoder(declared).decode
     if file is None:
         return
-    number, rest = 0, b""
     with file:
-        while content := file.read(BLOCK):
-            *lines, rest = (rest + content).split(b"\n")
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n") and not complete:
+                return
+            if not line.endswith(b"\n"):
+                raise line_error(path, number, "has no line end, so part of it may be missing", way_out)
             try:
-                _check_line_ends(content)
-                rows, wrong = list(map(decode, lines)), ""
-            except (ValueError, RecursionError):
-                rows, wrong = _up_to_wrong_line(lines, decode)
-            yield rows
-            number += len(rows)
-            if wrong:
-                raise line_error(path, number + 1, wrong, way_out)
-    if rest and complete:
-        raise line_error(path, number + 1, "has no line end, so part of it may be missing", way_out)
-
-
-def _up_to_wrong_line(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any], str]:
-    """The rows before the first line that is wrong, and what is wrong with it; "" where that is in what follows."""
-    rows: list[Any] = []
-    for line in lines:
-        try:
-            _check_line_ends(line)
-            rows.append(decode(line))
-        except (ValueError, RecursionError) as error:
-            return rows, _reason(error)
-    return rows, ""
+                row = decode(line)
+            except (ValueError, RecursionError) as error:
+                raise line_error(path, number, _reason(error), way_out) from None
+            yield number, row
 
 
 def has_line(path: Path) -> bool:
@@ -121,14 +94,6 @@ def offset_of_line(path: Path, number: int) -> int:
         return 0
     with file:
         return sum(len(line) for line in islice(file, number) if line.endswith(b"\n"))
-
-
-def read_chunks(path: Path) -> Iterator[bytes]:
-    """The content of a file, a block at a time, to copy it."""
-    file = _opened(path, MOVE_AWAY)
-    if file is not None:
-        with file:
-            yield from iter(partial(file.read, BLOCK), b"")
 
 
 def line_error(path: Path, number: int, wrong: str, way_out: str) -> UserError:
@@ -159,11 +124,6 @@ def _refuse_other_version(path: Path, config: Any) -> None:
                     f"{path}: experiment {escape(name)} was run with another version of the program ({version}; "
                     f"this is {VERSION}); use that version, or pass another --out"
                 )
-
-
-def _check_line_ends(content: bytes) -> None:
-    if b"\r" in content:  # within a text it is written as \r
-        raise ValueError("has CR line ends, where the program writes LF alone")
 
 
 def _reason(error: Exception) -> str:

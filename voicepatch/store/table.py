@@ -9,7 +9,7 @@ everywhere, and answers, flips and differences follow from the logits.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 
 from voicepatch.errors import UserError
-from voicepatch.store.reading import COMPLETE, line_error, read_blocks
+from voicepatch.store.reading import COMPLETE, line_error, read_rows
 from voicepatch.text import escape, short_repr, value_text
 from voicepatch.types.record import DOSE, LOGITS, OF_PAIR, PairRow, Record, record_type
 
 Columns = dict[str, np.ndarray]
-Fault = tuple[np.ndarray, Callable[[int], str]]  # which rows are wrong, and what is wrong with one of them
 
+BLOCK = 1000  # rows that are held as objects at a time
 SAME_IN_PAIR = ("logits_base", "logits_donor", "pred_base", "eligible", "len_a", "len_b")
 ROUNDING = 2e-6  # logits are written with six decimals
 TOLERANCE_AT = 10.0  # the size of logits up to which the engine's tolerance holds; for larger ones it grows with them
@@ -51,7 +51,7 @@ def read_records(
     expected = _expected(settings, pairs, cells, n_known)
     row, wrong = n_rows, ""
     if n_known:
-        row, wrong = _first_fault([*_places(known, expected, swept), *_facts(known, expected, labels, settings, cells)])
+        row, wrong = _first_fault(known, expected, labels, settings, len(cells))
     if not wrong and n_rows > n_expected:
         row, wrong = n_expected, "comes after the last record that the pair list has"
     if not wrong and error is None and complete and n_rows < n_expected:
@@ -80,27 +80,21 @@ def _expected(settings: Mapping[str, Any], pairs: Sequence[PairRow], cells: Sequ
     return expected | {name: values[cell] for name, values in of_cells.items()}
 
 
-def _first_fault(faults: Sequence[Fault]) -> tuple[int, str]:
+def _first_fault(
+    columns: Columns, expected: Columns, labels: Sequence[str], settings: Mapping[str, Any], n_cells: int
+) -> tuple[int, str]:
     """The first row that is wrong and what is wrong with it; the number of rows and "" where none is."""
-    found = [(int(rows.argmax()), what) for rows, what in faults if rows.any()]
-    row, what = min(found, key=lambda fault: fault[0], default=(len(faults[0][0]), None))
-    return row, what(row) if what else ""
-
-
-def _places(columns: Columns, expected: Columns, swept: Sequence[str]) -> Iterator[Fault]:
-    """Each row is of the pair and the cell that its line number gives, with the facts of the pair list."""
+    swept = settings["swept"]
     elsewhere = np.any([columns[name] != expected[name] for name in ("pair_id", "layer", DOSE, *swept)], axis=0)
-    yield (
-        elsewhere,
-        lambda row: f"is of {_place(columns, row, swept)}, where {_place(expected, row, swept)} is expected",
-    )
-    for name in OF_PAIR:
-        yield (
-            columns[name] != expected[name],
-            lambda row, name=name: (  # type: ignore[misc]
-                f"{name} is {escape(columns[name][row])}, where the pair list has {escape(expected[name][row])}"
-            ),
-        )
+    faults = [(elsewhere, "")]
+    faults += [(columns[name] != expected[name], f"{name} is not that of the pair list") for name in OF_PAIR]
+    faults += _facts(columns, expected, 2 * settings["engine_tolerance"], n_cells)
+    faults += [(~holds, f"{name} contradicts the logits") for name, holds in _follows(columns, labels).items()]
+    found = [(int(rows.argmax()), wrong) for rows, wrong in faults if rows.any()]
+    row, wrong = min(found, key=lambda fault: fault[0], default=(len(elsewhere), ""))
+    if row < len(elsewhere) and elsewhere[row]:
+        wrong = f"is of {_place(columns, row, swept)}, where {_place(expected, row, swept)} is expected"
+    return row, wrong
 
 
 def _place(columns: Columns, row: int, swept: Sequence[str]) -> str:
@@ -112,84 +106,44 @@ def _place(columns: Columns, row: int, swept: Sequence[str]) -> str:
     return ", ".join([f"pair {escape(columns['pair_id'][row])}", *named])
 
 
-def _facts(
-    columns: Columns, expected: Columns, labels: Sequence[str], settings: Mapping[str, Any], cells: Sequence[tuple]
-) -> Iterator[Fault]:
-    """What is A's and B's own is the same in all rows of a pair and of a clip, and the rest follows from the logits."""
-    n_rows = len(expected["layer"])
-    starts = np.arange(0, n_rows, len(cells))
-    first = np.repeat(starts, len(cells))[:n_rows]
+def _facts(columns: Columns, expected: Columns, tolerance: float, n_cells: int) -> Iterator[tuple[np.ndarray, str]]:
+    """Rows in which A's and B's own facts differ from those in another row of the pair or of the clip."""
+    first_row = np.arange(len(expected["layer"])) // n_cells * n_cells
     for name in SAME_IN_PAIR:
-        differs = columns[name] != columns[name][first]
-        yield (
-            differs.any(1) if differs.ndim > 1 else differs,
-            lambda row, name=name: f"{name} differs from that of the pair's first row",  # type: ignore[misc]
+        differs = columns[name] != columns[name][first_row]
+        yield differs.reshape(len(differs), -1).any(1), f"{name} differs from that of the pair's first row"
+    starts = np.unique(first_row)
+    names, lengths, logits = (
+        np.stack([a[starts], b[starts]], 1).reshape(2 * len(starts), *a.shape[1:])  # of A and B, pair by pair
+        for a, b in (
+            (expected["clip_a"], expected["clip_b"]),
+            (columns["len_a"], columns["len_b"]),
+            (columns["logits_base"], columns["logits_donor"]),
         )
-    yield from _same_in_clip(columns, expected, starts, 2 * settings["engine_tolerance"])
-    yield from _answers(columns, labels)
-
-
-def _same_in_clip(columns: Columns, expected: Columns, starts: np.ndarray, tolerance: float) -> Iterator[Fault]:
-    """A clip has one length and, within the tolerance, the same unpatched logits, as A and as B of any pair."""
-
-    def of_clips(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # A and B of the first pair, of the second pair, ...
-        return np.stack([a[starts], b[starts]], 1).reshape(2 * len(starts), *a.shape[1:])
-
-    names = of_clips(expected["clip_a"], expected["clip_b"])
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    _, first, clip = np.unique([numbers[name] for name in names], return_index=True, return_inverse=True)
-    first = first[clip]
-    lengths = of_clips(columns["len_a"], columns["len_b"])
-    logits = of_clips(columns["logits_base"], columns["logits_donor"])
+    )
+    _, first, clip = np.unique(names, return_index=True, return_inverse=True)
     tolerance = tolerance * np.maximum(1, np.abs(logits).max(1) / TOLERANCE_AT)
-    for what, differs in (
-        ("another number of audio positions", lengths != lengths[first]),
-        ("other unpatched logits", np.abs(logits - logits[first]).max(1) > tolerance),
-    ):
-        for side in (0, 1):
-            rows = np.zeros(len(expected["layer"]), bool)
-            rows[starts[differs[side::2]]] = True
-
-            def text(row: int, what: str = what, side: int = side) -> str:
-                number = 2 * int(np.searchsorted(starts, row)) + side
-                line = starts[first[number] // 2] + 1
-                return f"gives clip {escape(names[number])} {what} than line {line}"
-
-            yield rows, text
+    differs = (lengths != lengths[first[clip]]) | (np.abs(logits - logits[first[clip]]).max(1) > tolerance)
+    rows = np.isin(np.arange(len(first_row)), starts[differs.reshape(-1, 2).any(1)])
+    yield rows, "gives a clip another length or other unpatched logits than a line before"
 
 
-def _answers(columns: Columns, labels: Sequence[str]) -> Iterator[Fault]:
-    """Answers, eligibility, flips and the difference of a record follow from its logits."""
+def _follows(columns: Columns, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """For each column that follows from the logits and the target, in which rows it does."""
     number_of = {label: number for number, label in enumerate(labels)}
-    rows = np.arange(len(columns["target"]))
-    base, patch = columns["logits_base"], columns["logits_patch"]
     target, pred_base, pred_patch = (
-        np.fromiter(map(number_of.__getitem__, columns[name]), np.intp, len(rows))
-        for name in ("target", "pred_base", "pred_patch")
+        np.array([number_of[label] for label in columns[name]]) for name in ("target", "pred_base", "pred_patch")
     )
-    for name, logits, answer in (("patch", patch, pred_patch), ("base", base, pred_base)):
-        yield (
-            logits[rows, answer] < logits.max(1),
-            lambda row, name=name: (  # type: ignore[misc]
-                f"pred_{name} is {columns[f'pred_{name}'][row]}, whose logit is not the largest of logits_{name}"
-            ),
-        )
-    for name, follows, one, other in (
-        ("eligible", pred_base != target, "pred_base", "target"),
-        ("flip_to_target", pred_patch == target, "pred_patch", "target"),
-        ("flip_from_base", pred_patch != pred_base, "pred_patch", "pred_base"),
-    ):
-        yield (
-            columns[name] != follows,
-            lambda row, name=name, one=one, other=other: (  # type: ignore[misc]
-                f"{name} contradicts {one} {columns[one][row]} and {other} {columns[other][row]}"
-            ),
-        )
+    rows, base, patch = np.arange(len(target)), columns["logits_base"], columns["logits_patch"]
     difference = patch[rows, target] - base[rows, target]
-    yield (
-        np.abs(columns["delta_logit_target"] - difference) > ROUNDING,
-        lambda row: "delta_logit_target is not the difference of the target's logits",
-    )
+    return {
+        "pred_base": base[rows, pred_base] == base.max(1),
+        "pred_patch": patch[rows, pred_patch] == patch.max(1),
+        "eligible": columns["eligible"] == (pred_base != target),
+        "flip_to_target": columns["flip_to_target"] == (pred_patch == target),
+        "flip_from_base": columns["flip_from_base"] == (pred_patch != pred_base),
+        "delta_logit_target": np.abs(columns["delta_logit_target"] - difference) <= ROUNDING,
+    }
 
 
 def _columns_of_file(
@@ -197,12 +151,17 @@ def _columns_of_file(
 ) -> tuple[Columns, UserError | None]:
     """The rows up to the first that is not as declared, and the error of that one; no column where there is no row."""
     blocks: list[Columns] = []
+    rows: list[Record] = []
     error = None
     try:
-        for rows in read_blocks(path, declared, COMPLETE, complete):
-            blocks += [_columns(rows, labels)] if rows else []
+        for _, row in read_rows(path, declared, COMPLETE, complete):
+            rows.append(row)
+            if len(rows) == BLOCK:
+                blocks.append(_columns(rows, labels))
+                rows = []
     except UserError as caught:
         error = caught
+    blocks += [_columns(rows, labels)] if rows else []
     names = list(blocks[0]) if blocks else []
     return {name: np.concatenate([block.pop(name) for block in blocks]) for name in names}, error
 

@@ -12,19 +12,21 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from msgspec import structs
 
 from voicepatch.errors import UserError
 from voicepatch.file_hashes import file_hash
 from voicepatch.text import escape, nfc, short_repr
 from voicepatch.types.clip import Clip
+from voicepatch.types.record import Count, Keys
 from voicepatch.types.task import Task, default_task
 
 
-@dataclass(frozen=True)
-class Recognised:
+class Recognised(Keys):
     """What a folder is known as by its file names, and what became of its `n_wavs` wav files.
 
     `left_out` counts them by reason; `pairs` holds, for each kind of pair, those possible within speakers and in all.
@@ -32,12 +34,12 @@ class Recognised:
 
     name: str
     edition: str
-    n_wavs: int
-    n_clips: int
-    left_out: dict[str, int]
-    n_speakers: int
-    n_texts: int
-    pairs: dict[str, dict[str, int]]
+    n_wavs: Count
+    n_clips: Count
+    left_out: dict[str, Count]
+    n_speakers: Count
+    n_texts: Count
+    pairs: dict[str, dict[str, Count]]
 
     def lines(self) -> tuple[str, ...]:
         kinds = (
@@ -146,7 +148,7 @@ def dataset_identity(dataset: Dataset, skip_bad_clips: bool = False) -> dict[str
     if dataset.texts:
         identity["texts"] = str(dataset.texts)
     if dataset.corpus:
-        identity["corpus"] = asdict(dataset.corpus)
+        identity["corpus"] = structs.asdict(dataset.corpus)
     return identity
 
 

@@ -1,11 +1,8 @@
 """A pair of clips, the sample that an experiment runs on, and the rows of its pair list."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voicepatch.errors import UserError
-from voicepatch.text import short_repr
 from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset
 
@@ -49,23 +46,3 @@ def pair_row(pair: Pair) -> dict[str, str | None]:
     for side, clip in (("a", pair.a), ("b", pair.b)):
         row |= {f"{column}_{side}": getattr(clip, column) for column in _ROW_COLUMNS}
     return row
-
-
-def pairs_from_rows(rows: Iterable[Mapping[str, Any]], clips: Iterable[Clip]) -> tuple[Pair, ...]:
-    """The pairs that `pair_row` made `rows` of, in their order; `UserError` when a clip is not among `clips`."""
-    by_id = {clip.clip_id: clip for clip in clips}
-    pairs = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            pair_id, kind, target = row["pair_id"], row["kind"], row["target"]
-            a_id, b_id = row["clip_a"], row["clip_b"]
-        except KeyError as error:
-            raise UserError(f"pair list, row {number}: no {error}; build the pairs again") from error
-        for clip_id in (a_id, b_id):
-            if clip_id not in by_id:
-                raise UserError(
-                    f"pair list, row {number}: the data hold no clip {short_repr(clip_id)}; "
-                    "give the data that the pairs were built from, or build them again"
-                )
-        pairs.append(Pair(pair_id, kind, by_id[a_id], by_id[b_id], target))
-    return tuple(pairs)

@@ -37,23 +37,21 @@ class Keys(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
 class PairRow(Keys, Generic[Label]):
     """One line of `pair_list_NAME.jsonl`: a pair, and what the data say of both clips."""
 
-    pair_id: Annotated[str, Meta(description="its name, which no other pair of the list has")]
+    pair_id: Annotated[str, Meta(description="the unique name of the pair")]
     kind: Annotated[Kind, Meta(description="what differs between A and B")]
     clip_a: Annotated[str, Meta(description="A, the recipient")]
     clip_b: Annotated[str, Meta(description="B, the donor")]
-    target: Annotated[Label, Meta(description="the label that a flip goes to; B's own in a main experiment")]
+    target: Annotated[Label, Meta(description="the label that counts as a flip; B's own in a main experiment")]
     text_id_a: Annotated[str, Meta(description="A's text")]
-    semantic_label_a: Annotated[
-        Label | None, Meta(description="the label of A's words; null where the task has no label of the words")
-    ]
+    semantic_label_a: Annotated[Label | None, Meta(description="the label of A's words; null if the task has none")]
     prosody_label_a: Annotated[Label, Meta(description="the label of A's voice")]
-    speaker_a: Annotated[str | None, Meta(description="A's speaker, where the data name one")]
-    text_type_a: Annotated[str | None, Meta(description="the type of A's text, where the data name one")]
+    speaker_a: Annotated[str | None, Meta(description="A's speaker, if the data name one")]
+    text_type_a: Annotated[str | None, Meta(description="the type of A's text, if the data name one")]
     text_id_b: Annotated[str, Meta(description="B's text")]
     semantic_label_b: Annotated[Label | None, Meta(description="the label of B's words, or null")]
     prosody_label_b: Annotated[Label, Meta(description="the label of B's voice")]
-    speaker_b: Annotated[str | None, Meta(description="B's speaker, where the data name one")]
-    text_type_b: Annotated[str | None, Meta(description="the type of B's text, where the data name one")]
+    speaker_b: Annotated[str | None, Meta(description="B's speaker, if the data name one")]
+    text_type_b: Annotated[str | None, Meta(description="the type of B's text, if the data name one")]
 
 
 class Record(Keys, Generic[Label, Logits]):
@@ -79,14 +77,14 @@ class Record(Keys, Generic[Label, Logits]):
     patch_alpha: Annotated[Dose, Meta(description="the dose")]
     semantic_label_b: Annotated[Label | None, Meta(description="the label of B's words, or null")]
     prosody_label_b: Annotated[Label, Meta(description="the label of B's voice")]
-    label_mass_base: Annotated[Mass, Meta(description="probability of all labels together among all tokens, of A")]
-    label_mass_patch: Annotated[Mass, Meta(description="the same of A, patched")]
+    label_mass_base: Annotated[Mass, Meta(description="probability of all labels together, for A")]
+    label_mass_patch: Annotated[Mass, Meta(description="the same for patched A")]
     stream_shift: Annotated[
         Size, Meta(description="relative change of the values that were written: ‖new − old‖ / ‖old‖")
     ]
     patched_from: Annotated[
         Count | None,
-        Meta(description="the first position written, in the expanded sequence; null where nothing was written"),
+        Meta(description="the first position written, in the expanded sequence; null if nothing was written"),
     ]
     site: Annotated[
         str, Meta(description="what was written in the block, such as `mlp.output`; `output` is the residual stream")
@@ -97,8 +95,8 @@ class FailedPair(Keys):
     """One line of `failed_pairs_NAME.jsonl`: a pair that gave no record."""
 
     pair_id: Annotated[str, Meta(description="the pair, as in the pair list")]
-    reason: Annotated[str, Meta(description="the clip that could not be read, or the number that was not finite")]
-    skipped: Annotated[bool, Meta(description="whether it was left out by `--on-bad-clip skip`; then it is no failure")]
+    reason: Annotated[str, Meta(description="the clip that could not be read, or the non-finite number")]
+    skipped: Annotated[bool, Meta(description="whether `--on-bad-clip skip` left it out, which is not a failure")]
 
 
 @cache

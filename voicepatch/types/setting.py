@@ -1,49 +1,58 @@
 """How one setting is declared: its type, default, help and stored name, and how its value is read.
 
-    setting = Setting("Maximum number of pairs.", whole_number(minimum=1), stored="max_pairs_{kind}")
-    setting.type.read("20")             # 20, from the command line or from a YAML file
-    setting.type.read("many")           # ValueError: 'many' is not a whole number of at least 1
+    max_pairs: Annotated[Positive, Setting("Maximum number of pairs.", stored="max_pairs_{kind}")] = 100
+
+    DECLARED["max_pairs"].type.read("20")        # 20, from the command line or from a YAML file
+    DECLARED["max_pairs"].type.read("many")      # ValueError: 'many' is not a whole number, x>=1
 
 `Settings` (settings.py) holds all of them. Imports neither torch nor click.
 """
 
-import math
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
 
 from voicepatch.errors import can_be_written
 from voicepatch.text import short_repr
 from voicepatch.types.task import load_task
 
-LARGEST_NUMBER = 2**64 - 1
+LARGEST_NUMBER = 2**63 - 1
 MOST_LAYERS = 10_000
+Positive = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
+Natural = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Device = Annotated[str, Meta(pattern=r"^(cpu|cuda|mps)(:\d{1,3})?$", description="a device; use cpu, cuda or cuda:N")]
 
 
 @dataclass(frozen=True)
 class ValueType:
-    """What a value may be: how help shows it, and a function that reads it and raises `ValueError`."""
+    """What a value may be: how help shows it, its range, and a function that reads it and raises `ValueError`."""
 
     metavar: str
     read: Callable[[Any], Any]
-    choices: tuple[str, ...] = ()
+    range: str = ""
 
 
 @dataclass(frozen=True)
 class Setting:
     """One setting: the declaration that the command line, the settings file and the run directory share.
 
-    `stored` is its name in patching_config.json and in the settings file (the setting's own name if None);
-    `recorded` whether a run stores it, and `compared` whether two runs with other values are different runs.
-    `inherited` says which experiments take the value of the main experiment of their run. `default_text` describes a
-    default that is not a fixed value; `off_flag` is the flag that switches a setting off.
+    `reads` is the type of its values where the annotation of the field does not say it. `stored` is its name in
+    patching_config.json and in the settings file (the setting's own name if None); `recorded` whether a run stores it,
+    and `compared` whether two runs with other values are different runs. `inherited` says which experiments take the
+    value of the main experiment of their run. `default_text` describes a default that is not a fixed value; `off_flag`
+    is the flag that switches a setting off.
     """
 
     help: str
-    type: ValueType
+    reads: ValueType | None = None
     stored: str | None = None
     recorded: bool = False
     compared: bool = False
@@ -52,6 +61,12 @@ class Setting:
     off_flag: str = ""
     name: str = ""
     default: Any = None
+    annotation: Any = None
+
+    @property
+    def type(self) -> ValueType:
+        """The type of its values."""
+        return self.reads or type_of(self.annotation)
 
     @property
     def flag(self) -> str:
@@ -64,87 +79,56 @@ def option_flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _wrong(value: Any, expected: str) -> ValueError:
-    return ValueError(f"{short_repr(value)} is not {expected}")
+def range_text(minimum: float | None, maximum: float | None, exclusive: bool = False) -> str:
+    """The range of a number x as help and messages show it: `x>=1`, `0<x<=1`; "" where it has none."""
+    if maximum in (None, LARGEST_NUMBER):
+        return "" if minimum is None else f"x{'>' if exclusive else '>='}{minimum:g}"
+    return f"{minimum:g}{'<' if exclusive else '<='}x<={maximum:g}"
 
 
-def _read_switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(value, "true or false")
-    return value
+def type_of(annotation: Any) -> ValueType:
+    """The type that an annotation says: a number with a range, words in `Literal`, both, true or false, or text."""
+    each = [_described(part) for part in _parts(annotation)]
+    expected = ", or ".join(expected for _, expected, _ in each)
 
-
-SWITCH = ValueType("", _read_switch)
-
-
-def _read_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wrong(value, "text; put it in quotes")
-    if not value.strip():
-        raise ValueError("it is empty; give a value, or leave it out")
-    if not value.isprintable():
-        raise ValueError(f"{short_repr(value)} contains a control character; write it without")
-    return value
-
-
-TEXT = ValueType("TEXT", _read_text)
-TASK = ValueType("NAME|FILE", lambda value: load_task(_read_text(value)))
-
-
-def choice(*choices: str) -> ValueType:
-    """One of some words."""
-
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise _wrong(value, f"one of {', '.join(choices)}")
-        return value
-
-    return ValueType(f"[{'|'.join(choices)}]", read, choices)
-
-
-def whole_number(minimum: int, maximum: int = LARGEST_NUMBER) -> ValueType:
-    """A whole number in a range."""
-    limits = f"of at least {minimum}" if maximum == LARGEST_NUMBER else f"from {minimum} to {maximum}"
-
-    def read(value: Any) -> int:
-        digits = str(value).strip() if isinstance(value, str) else ""
-        if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]{1,30}", digits):
-            value = int(digits)
-        if type(value) is not int or not minimum <= value <= maximum:
-            raise _wrong(value, f"a whole number {limits}")
-        return value
-
-    return ValueType("INTEGER", read)
-
-
-def number(minimum: float, maximum: float) -> ValueType:
-    """A number in a range."""
-
-    def read(value: Any) -> float:
+    def read(value: Any) -> Any:
+        if value is None or value == "" or isinstance(value, str) and not value.isprintable():
+            raise ValueError(f"{short_repr(value)} is not {expected}")
         try:
-            found = math.nan if isinstance(value, (bool, list, dict)) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            found = math.nan
-        if not minimum <= found <= maximum:
-            raise _wrong(value, f"a number from {minimum:g} to {maximum:g}")
-        return found
+            return msgspec.convert(value, annotation, strict=not isinstance(value, str))
+        except msgspec.ValidationError:
+            raise ValueError(f"{short_repr(value)} is not {expected}") from None
 
-    return ValueType("FLOAT", read)
+    return ValueType("|".join(metavar for metavar, _, _ in each), read, each[0][2])
 
 
-def number_or(word: str, minimum: int, maximum: int = LARGEST_NUMBER) -> ValueType:
-    """A whole number in a range, or one word such as `all`."""
-    numbers = whole_number(minimum, maximum)
+def without_none(annotation: Any) -> Any:
+    """The type of an optional value where it is given."""
+    return Union[tuple(part for part in _parts(annotation) if part is not NoneType)]  # noqa: UP007
 
-    def read(value: Any) -> int | str:
-        if value == word:
-            return word
-        try:
-            return numbers.read(value)
-        except ValueError as error:
-            raise ValueError(f"{error}, and not {word}") from None
 
-    return ValueType(f"N|{word}", read)
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _described(annotation: Any) -> tuple[str, str, str]:
+    """How help shows a value, what a message says of it, and its range."""
+    if get_origin(annotation) is Literal:
+        words = get_args(annotation)
+        return (f"[{'|'.join(words)}]" if len(words) > 1 else words[0]), f"one of {', '.join(words)}", ""
+    kind, meta = get_args(annotation) if get_origin(annotation) is Annotated else (annotation, Meta())
+    limits = range_text(meta.ge, meta.le)
+    metavar, noun = {
+        bool: ("", "true or false"),
+        int: ("INTEGER", "a whole number"),
+        float: ("FLOAT", "a number"),
+        str: ("TEXT", "text; put it in quotes, and leave out control characters"),
+    }[kind]
+    return metavar, meta.description or (f"{noun}, {limits}" if limits else noun), limits
+
+
+SWITCH, TEXT = type_of(bool), type_of(str)
+TASK = ValueType("NAME|FILE", lambda value: load_task(TEXT.read(value)))
 
 
 def _read_layers(value: Any) -> tuple[int, ...] | None:
@@ -155,12 +139,10 @@ def _read_layers(value: Any) -> tuple[int, ...] | None:
     for part in parts:
         found = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", str(part))
         if found is None or not isinstance(part, (int, str)) or isinstance(part, bool):
-            raise _wrong(part, "a layer or a range of layers; write for example 20,22,24-30")
+            raise ValueError(f"{short_repr(part)} is not a layer or a range of layers; write for example 20,22,24-30")
         first, last = int(found[1]), int(found[2] or found[1])
-        if last < first:
-            raise ValueError(f"{part} runs backwards; write {last}-{first}")
-        if last > MOST_LAYERS:
-            raise ValueError(f"{part}: no model has that many layers")
+        if not first <= last <= MOST_LAYERS:
+            raise ValueError(f"{part} runs backwards, or beyond layer {MOST_LAYERS}")
         layers |= set(range(first, last + 1))
     if not layers:
         raise ValueError("it lists no layer; list some, or leave it out for all")
@@ -170,24 +152,13 @@ def _read_layers(value: Any) -> tuple[int, ...] | None:
 LAYERS = ValueType("LAYERS", _read_layers)
 
 
-def _read_device(value: Any) -> str:
-    if not re.fullmatch(r"(cpu|cuda|mps)(:\d{1,3})?", str(value)):
-        raise _wrong(value, "a device; use cpu, cuda or cuda:N")
-    return str(value)
-
-
-DEVICE = ValueType("TEXT", _read_device)
-
-
 def _checked_path(value: Any) -> str:
-    """A path with `~` expanded; an empty one is refused, since to `pathlib` it is the current directory."""
+    """A path with `~` expanded; an empty one is an error, since to `pathlib` it is the current directory."""
     if not isinstance(value, (str, os.PathLike)):
-        raise _wrong(value, "text; put it in quotes")
+        raise ValueError(f"{short_repr(value)} is not text; put it in quotes")
     text = os.fspath(value)
-    if not text.strip():
-        raise ValueError("it is empty; give a value, or leave it out")
-    if "\0" in text:
-        raise ValueError(f"{short_repr(text)} contains a zero byte")
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{short_repr(text)} is empty, or contains a zero byte")
     if os.sep == "/" and "\\" in text and not os.path.lexists(text):
         raise ValueError(f"{text[:80]} has backslashes, which do not separate folders on this system; write /")
     place = os.path.abspath(os.path.expanduser(text))

@@ -11,33 +11,19 @@ values under their stored names, controls inherit them from the main experiment,
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from voicepatch.audio.limits import MAX_SECONDS
 from voicepatch.paths import DEMO_DATA, DEMO_MODEL
-from voicepatch.types.pair import KINDS
-from voicepatch.types.setting import (
-    DEVICE,
-    LAYERS,
-    MODEL,
-    SWITCH,
-    TASK,
-    TEXT,
-    Setting,
-    choice,
-    number,
-    number_or,
-    path,
-    whole_number,
-)
+from voicepatch.types.record import Kind
+from voicepatch.types.setting import LAYERS, MODEL, TASK, Device, Natural, Positive, Setting, Share, path, without_none
 from voicepatch.types.task import Task
 
-ALIGNMENTS = ("truncate_to_min", "resample_linear")
-DTYPES = ("float32", "bfloat16", "float16")
-ENGINES = ("auto", "tail", "sweep", "stepwise")
-MOST_WORKERS = 1000
+Alignment = Literal["truncate_to_min", "resample_linear"]
+Engine = Literal["auto", "tail", "sweep", "stepwise"]
+ALIGNMENTS, ENGINES = get_args(Alignment), get_args(Engine)
 IDENTITY = {"recorded": True, "compared": True}  # a run with another value is another run
 
 
@@ -48,7 +34,7 @@ class Settings(Struct, frozen=True):
     a value that is found when the model is loaded.
     """
 
-    kind: Annotated[str, Setting("What differs between A and B.", choice(*KINDS), **IDENTITY)] = "prosody"
+    kind: Annotated[Kind, Setting("What differs between A and B.", **IDENTITY)] = "prosody"
     model: Annotated[
         str, Setting("Checkpoint folder, or OWNER/NAME of a Hugging Face repository.", MODEL, default_text="the demo's")
     ] = str(DEMO_MODEL)
@@ -68,7 +54,7 @@ class Settings(Struct, frozen=True):
         Path | None,
         Setting(
             "CSV file with text_id, the task's column of the words (semantic_label) and optionally text, text_type; it "
-            "wins over the data's own labels.",
+            "takes precedence over the data's labels.",
             path(may_be_folder=False),
         ),
     ] = None
@@ -76,14 +62,13 @@ class Settings(Struct, frozen=True):
         Path | None, Setting("Run directory.", path(may_be_file=False), default_text="results/MODEL--DATA, and --TASK")
     ] = None
     max_pairs: Annotated[
-        int,
-        Setting("Maximum number of pairs.", whole_number(1), stored="max_pairs_{kind}", inherited="by all", **IDENTITY),
+        Positive,
+        Setting("Maximum number of pairs.", stored="max_pairs_{kind}", inherited="by all", **IDENTITY),
     ] = 100
     seed: Annotated[
-        int,
+        Natural,
         Setting(
-            "Seed that draws the pairs and their direction.",
-            whole_number(0),
+            "Seed for drawing the pairs and their direction.",
             stored="pair_sampling_seed",
             inherited="by all",
             **IDENTITY,
@@ -92,8 +77,7 @@ class Settings(Struct, frozen=True):
     same_speaker: Annotated[
         bool,
         Setting(
-            "Whether A and B must have the same speaker, where the data name one.",
-            SWITCH,
+            "Whether A and B must have the same speaker, if the data name speakers.",
             inherited="by all",
             off_flag="--any-speaker",
             default_text="same-speaker, unless the task says otherwise",
@@ -101,7 +85,7 @@ class Settings(Struct, frozen=True):
         ),
     ] = True
     both_directions: Annotated[
-        bool, Setting("Run each pair in both directions, A to B and B to A.", SWITCH, inherited="by all", **IDENTITY)
+        bool, Setting("Run each pair in both directions, A to B and B to A.", inherited="by all", **IDENTITY)
     ] = False
     layers: Annotated[
         tuple[int, ...] | None,
@@ -115,88 +99,74 @@ class Settings(Struct, frozen=True):
         ),
     ] = None
     align: Annotated[
-        str,
+        Alignment,
         Setting(
-            "How spans of unequal length are aligned: cut to the shorter one, or B's interpolated in time to A's.",
-            choice(*ALIGNMENTS),
+            "Alignment of spans of unequal length: cut to the shorter one, or B's interpolated to A's length.",
             inherited="by controls",
             **IDENTITY,
         ),
-    ] = ALIGNMENTS[0]
-    device: Annotated[
-        str | None, Setting("cpu, cuda or cuda:N.", DEVICE, default_text="cuda where there is one", **IDENTITY)
-    ] = None
+    ] = "truncate_to_min"
+    device: Annotated[Device | None, Setting("cpu, cuda or cuda:N.", default_text="cuda if available", **IDENTITY)] = (
+        None
+    )
     dtype: Annotated[
-        str | None,
+        Literal["float32", "bfloat16", "float16"] | None,
         Setting(
             "Number type of the model.",
-            choice(*DTYPES),
             inherited="by controls",
             default_text="bfloat16 on cuda, float32 on cpu",
             **IDENTITY,
         ),
     ] = None
     engine: Annotated[
-        str,
+        Engine,
         Setting(
-            "tail: only what a patch can change; sweep: all layers in one trace; stepwise: one trace a layer, the "
-            "textbook way. auto is the fastest that is exact. The results are the same.",
-            choice(*ENGINES),
+            "tail: only positions that a patch can change; sweep: all layers in one trace; stepwise: one trace a "
+            "layer; auto: the fastest exact one. The results are the same.",
             **IDENTITY,
         ),
     ] = "auto"
     max_rows: Annotated[
-        int | None,
+        Positive | None,
         Setting(
             "Maximum number of patched rows in one trace; fewer need less memory.",
-            whole_number(1),
             default_text="a row for every layer",
         ),
     ] = None
     store_mb: Annotated[
-        int | None,
-        Setting("MiB of the device's memory for recorded clips.", whole_number(0), default_text="half of what is free"),
+        Natural | None,
+        Setting("MiB of the device's memory for recorded clips.", default_text="half of the free memory"),
     ] = None
     on_bad_clip: Annotated[
-        str,
+        Literal["stop", "skip"],
         Setting(
-            "A clip that cannot be read stops the run, or its pairs are left out and listed.",
-            choice("stop", "skip"),
+            "Whether an unreadable clip stops the run, or its pairs are left out and listed.",
             recorded=True,
         ),
     ] = "stop"
-    max_seconds: Annotated[
-        int, Setting("A longer clip counts as one that cannot be read.", whole_number(1), recorded=True)
-    ] = MAX_SECONDS
-    max_failed: Annotated[
-        float,
-        Setting(
-            "Maximum share of pairs with non-finite numbers, from 0 to 1; with more the run stops.",
-            number(0, 1),
-            recorded=True,
-        ),
-    ] = 0.01
-    overwrite: Annotated[bool, Setting("Run a finished experiment again; the old files are moved aside.", SWITCH)] = (
-        False
+    max_seconds: Annotated[Positive, Setting("Maximum length; a longer clip counts as unreadable.", recorded=True)] = (
+        MAX_SECONDS
     )
+    max_failed: Annotated[
+        Share,
+        Setting("Maximum share of pairs with non-finite numbers; with more the run stops.", recorded=True),
+    ] = 0.01
+    overwrite: Annotated[bool, Setting("Run a finished experiment again; the old files are moved aside.")] = False
     pairs_in_report: Annotated[
-        int | str | None,
+        Positive | Literal["all"] | None,
         Setting(
             "Number of pairs of each experiment that report.html shows, drawn at random; all makes it large.",
-            number_or("all", 1),
             default_text="up to 500",
         ),
     ] = None
     workers: Annotated[
-        int | str | None,
+        Annotated[int, Meta(ge=0, le=1000)] | Literal["auto"] | None,
         Setting(
-            "Number of processes that share the pairs, each with the model; auto is one a GPU, else one a core. Needs "
-            "Ray.",
-            number_or("auto", 0, MOST_WORKERS),
+            "Number of worker processes, each with the model; auto is one for each GPU, or for each core. Needs Ray.",
             default_text="0, this process alone; auto with --ray",
         ),
     ] = None
-    ray: Annotated[str | None, Setting("Address of a running Ray cluster, HOST:PORT, or auto to find it.", TEXT)] = None
+    ray: Annotated[str | None, Setting("Address of a running Ray cluster, HOST:PORT, or auto to find it.")] = None
     options: Mapping[str, Any] = {}
 
     @property
@@ -210,10 +180,13 @@ class Settings(Struct, frozen=True):
 
 
 def _declared() -> dict[str, Setting]:
-    annotated = {field.name: field for field in structs.fields(Settings) if field.name != "options"}
-    return {
-        name: replace(get_args(field.type)[1], name=name, default=field.default) for name, field in annotated.items()
-    }
+    found = {}
+    for field in structs.fields(Settings):
+        if get_origin(field.type) is Annotated:
+            kind, *limits, setting = get_args(field.type)
+            annotation = without_none(Annotated[kind, *limits] if limits else kind)
+            found[field.name] = replace(setting, name=field.name, default=field.default, annotation=annotation)
+    return found
 
 
 DECLARED = _declared()

@@ -49,6 +49,11 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=T
         return hash(self.sha256)
 
     @property
+    def where(self) -> str:
+        """Where a user finds it: its file, or its name where it was not read from one."""
+        return self.__dict__.get("file", f"task {self.name}")
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of pair that the task allows."""
         return ("prosody",) if self.words is None else ("prosody", "semantic")
@@ -117,6 +122,7 @@ def load_task(name_or_file: str | Path) -> Task:
     wrong = _wrong(task)
     if wrong:
         raise UserError(f"--task {path}: {wrong}; see {EXAMPLE}", BAD_USAGE)
+    task.__dict__["file"] = str(path)
     return task
 
 

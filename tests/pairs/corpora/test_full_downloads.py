@@ -30,7 +30,7 @@ def read(tree):
     ],
 )
 def test_a_full_download_offers_the_pairs_of_the_list(name, paths, prosody):
-    clips, recognised, warnings, corpus = read(names.tree(paths()))
+    clips, warnings, recognised, corpus = read(names.tree(paths()))
     (full,) = corpus.full
     assert (corpus.name, recognised.name, full.prosody) == (name, name, prosody)
     assert tuple(recognised.pairs["prosody"].values()) == prosody
@@ -62,7 +62,7 @@ def test_every_kept_emotion_is_the_label_that_the_corpus_means():
 
 
 def test_emis_has_semantic_pairs_and_its_names_label_the_texts():
-    clips, recognised, warnings, corpus = read(names.tree(names.emis()))
+    clips, warnings, recognised, corpus = read(names.tree(names.emis()))
     assert recognised.n_clips == len(clips) == 1248 and recognised.n_texts == 104
     assert recognised.pairs["prosody"]["any_speaker"] == 5_616
     assert recognised.pairs["semantic"]["any_speaker"] == 146_016
@@ -73,7 +73,7 @@ def test_emis_has_semantic_pairs_and_its_names_label_the_texts():
 
 def test_emo_db_pairs_within_speakers_and_leaves_three_emotions_out():
     grid = [f"wav/{s}{t}{e}a.wav" for s, t, e in product(("03", "08"), ("a01", "b10"), "WLEAFTN")]
-    clips, recognised, *_ = read(names.tree(grid))
+    clips, _, recognised, _ = read(names.tree(grid))
     assert len(clips) == 2 * 2 * 4 and recognised.left_out == dict.fromkeys(("boredom", "disgust", "fear"), 4)
     assert recognised.pairs["prosody"] == {"same_speaker": 4 * 6, "any_speaker": 2 * 6 * 4}
     assert {clip.language for clip in clips} == {"de"}
@@ -94,14 +94,14 @@ def with_transcripts(paths, root):
 
 @pytest.mark.parametrize(("old", "edition"), [(True, "old edition"), (False, "new edition")])
 def test_esd_offers_its_pairs_by_number_where_the_texts_are_parallel(transcripts, old, edition):
-    clips, recognised, *_ = read(with_transcripts(names.esd(range(11, 21), old), transcripts))
+    clips, _, recognised, _ = read(with_transcripts(names.esd(range(11, 21), old), transcripts))
     assert recognised.edition == f"{edition}, English"
     assert recognised.pairs["prosody"] == {"same_speaker": 35_000, "any_speaker": 350_000}
     assert len(clips) == 17_500 and recognised.n_texts == 350
 
 
 def test_both_languages_of_esd_never_pair(transcripts):
-    clips, recognised, warnings, _ = read(with_transcripts(names.esd(), transcripts))
+    clips, warnings, recognised, _ = read(with_transcripts(names.esd(), transcripts))
     assert recognised.edition == "new edition, English and Mandarin" and len(clips) == 35_000
     assert recognised.pairs["prosody"] == {"same_speaker": 70_000, "any_speaker": 700_000}
     assert not any("full download" in warning for warning in warnings)
@@ -112,7 +112,7 @@ def test_every_name_fits_into_files_and_reports(transcripts):
     trees += [names.tree(["03a01Wa.wav"]), with_transcripts(names.esd([1, 11]), transcripts)]
     seen = set()
     for one in trees:
-        clips, recognised, *_ = read(one)
+        clips, _, recognised, _ = read(one)
         seen.add(recognised.name)
         for clip in clips:
             for name in (clip.clip_id, clip.text_id, clip.speaker, clip.language, clip.prosody_label):

@@ -2,7 +2,7 @@
 
 described(Record)           # | key | type | meaning |
 
-`python -m voicepatch.store.describe` prints all of them.
+`python -m tests.store.described` prints all of them.
 """
 
 from typing import Any
