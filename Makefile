@@ -2,7 +2,7 @@
 # make test: lint, format, types and tests, in two processes; WORKERS=0 make test has one, WORKERS=8 as many as that
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
 # make ray-test: experiments on two real workers, which Ray starts
-# make tutorial-test: docs/tutorial.ipynb is executed and held against what it shows; make tutorial writes that anew
+# make tutorial-test: docs/tutorial.ipynb is executed and compared with the outputs in it; make tutorial writes them again
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
 PYTHON ?= python3

@@ -99,7 +99,7 @@ def intervention_command(entry: Entry) -> click.Command:
     """`python cli.py NAME`: one intervention with its own options, its docstring as the help."""
     is_main = entry.main
 
-    @click.command(entry.name, help=PATCH_HELP if is_main else f"{entry.doc}\n\nFrom {entry.path.name}.")
+    @click.command(entry.name, help=PATCH_HELP if is_main else f"{entry.text}\n\nFrom {entry.path.name}.")
     @(kind_option if is_main else own_pair_kind_option)
     @intervention_options(entry)
     @experiment_options
@@ -110,6 +110,22 @@ def intervention_command(entry: Entry) -> click.Command:
 
 
 cli.make_command, cli.check = intervention_command, check_plugin
+
+
+@cli.command()
+@click.argument("run_dir", type=ParamType(path(may_be_file=False, must_exist=True)))
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of ranked parts.")
+@click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Random sets of each size.")
+@own_pair_kind_option
+@experiment_options
+def confirm(run_dir: Path, top: int, draws: int, **options: Any) -> None:
+    """Patch the heads and MLPs exactly that rank highest by the estimates of a run.
+
+    They are ranked by `attribution` on one half of the texts. On the other half the best are patched each alone and
+    jointly, then all parts but them, and random sets from the same layers. The curves show how many parts carry the
+    effect, and whether others stand in for them.
+    """
+    running.confirm(run_dir, top, draws, options)
 
 
 @cli.command(name="list")

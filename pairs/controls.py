@@ -6,7 +6,7 @@ The decorator of a control with other pairs than the main experiment names one o
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from pairs.build import build_pairs, distinct
@@ -61,6 +61,33 @@ def without_conflict(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, .
     keys = ("kind", "max_pairs", "seed", "same_speaker")
     drawn = build_pairs(clips, **{key: sample.report[key] for key in keys}, agreeing_recipient=True)
     return tuple(replace(pair, pair_id=f"no-conflict:{pair.pair_id}") for pair in drawn.pairs)
+
+
+def halves_of_texts(pairs: Sequence[Pair], seed: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """The pairs whose texts are all in one random half of the texts, and those whose texts are all in the other.
+
+    Pairs with a text of each half are in neither.
+    """
+    first = half_of({clip.text_id for pair in pairs for clip in (pair.a, pair.b)}, seed)
+    found: tuple[list[Pair], list[Pair]] = [], []
+    for pair in pairs:
+        in_first = {clip.text_id in first for clip in (pair.a, pair.b)}
+        if len(in_first) == 1:
+            found[0 if in_first.pop() else 1].append(pair)
+    return tuple(found[0]), tuple(found[1])
+
+
+def half_of(texts: Collection[str], seed: int) -> set[str]:
+    """A random half of the texts, the smaller one of an odd number."""
+    return set(random.Random(f"{seed}:halves").sample(sorted(texts), len(texts) // 2))
+
+
+def of_other_texts(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
+    """The pairs of the second half of the texts, which `confirm` does not rank by."""
+    pairs = halves_of_texts(sample.pairs, sample.report["seed"])[1]
+    if not pairs:
+        raise UserError("confirm: no pair has all its texts in one half of the texts; take more pairs or more texts")
+    return tuple(replace(pair, pair_id=f"ranked:{pair.pair_id}") for pair in pairs)
 
 
 def _with_donors(

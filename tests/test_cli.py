@@ -281,7 +281,7 @@ def test_a_sweep_of_doses_is_one_experiment_with_a_line_for_each_layer_and_dose(
         (layer, alpha) for layer in (0, 2, 3) for alpha in (0.25, 1)
     ]
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]["prosody"]
-    assert (ran["patch_alpha"], ran["swept"], ran["options"]) == ([0.25, 1.0], ["patch_alpha"], {})
+    assert (ran["patch_alpha"], ran["swept"], ran["options"]) == ([0.25, 1.0], ["patch_alpha"], {"at": "span"})
     assert (out / "dose_response_prosody.png").exists() and (out / "report.html").exists()
     with without_figures():
         assert "done already" in call(*words)

@@ -146,24 +146,16 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
     assert (out / name).read_bytes() == (again / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (errno.ENOSPC, "(No space left on device); make room, or pass another --in"),
-        (
-            errno.EACCES,
-            "(Permission denied); see to its folder and permissions, or pass another --in",
-        ),
-    ],
-)
-def test_new_on_a_full_or_forbidden_disk_leaves_nothing_and_can_be_called_again(tmp_path, monkeypatch, error, expected):
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES])
+def test_new_on_a_full_or_forbidden_disk_leaves_nothing_and_can_be_called_again(tmp_path, monkeypatch, error):
     def full(descriptor):
         raise OSError(error, os.strerror(error))
 
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full)
         message = fails("new", "my-idea", "--in", tmp_path, status=1)
-    assert message == f"error: {tmp_path / 'my_idea.py'}: cannot be written {expected}" and not list(tmp_path.iterdir())
+    way_out = f"({os.strerror(error)}); make room, see to its folder and permissions, or pass another --in"
+    assert message == f"error: {tmp_path / 'my_idea.py'}: cannot be written {way_out}" and not list(tmp_path.iterdir())
     assert "written: " in call("new", "my-idea", "--in", tmp_path)
 
 
@@ -292,7 +284,7 @@ def test_a_dose_that_is_the_default_of_a_plugin_is_the_one_that_runs(plugin):
     plugin.write_text(HALF.replace("share=0.5", "alpha=0.5"))
     entry = add_plugin(plugin) or find("first-half")
     assert entry.options["alpha"].default == 0.5
-    assert "[default: 0.5]" in call("first-half", "--plugin", plugin, "--help")
+    assert "[default: 0.5; 0<x<=1]" in call("first-half", "--plugin", plugin, "--help")
 
 
 def test_a_plugin_that_is_missing_is_named():
@@ -347,8 +339,8 @@ def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_p
         "We studied opens2s-demo (10 decoder layers",
         "as written, one trace a layer, float32 on cpu (emptied-prosody)",
         "engine tail, float32 on cpu (noise-prosody)",
-        "as written and tail against stepwise",
-        "ran as written: ",
+        "as written (",
+        "engine tail, compared with stepwise on",
         "tail (ran as written)",
     ):
         assert words in text, words

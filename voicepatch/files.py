@@ -4,7 +4,7 @@
     append(run / "patching_records_prosody.jsonl", lines)
 
 A run may be killed and its disk may be full at any moment, and a directory that was handed on may hold anything:
-nothing is written through a symbolic link, and a name that would lead elsewhere is refused.
+nothing is written through a symbolic link, and a name that leads elsewhere is an error.
 """
 
 import errno

@@ -70,11 +70,12 @@ def simplifications(results: Results, experiment: ExperimentResults) -> list[str
     first = experiment.records.drop_duplicates("pair_id")
     apart = lengths_apart(first).abs()
     if experiment.settings["align"] == "resample_linear":
-        how = "B's span is interpolated to A's length, so that a part of A meets the same part of B's course"
+        how = "B's span is interpolated to A's length, so that a part of A gets the same part of B"
     else:
         how = (
-            "the spans are aligned at their start, so that a part of A meets what B says after as many seconds. If the "
-            "same words are spoken at another tempo, that is another word (--align resample_linear follows the tempo)"
+            "the spans are aligned at their start, so that a part of A gets what B says after the same number of "
+            "seconds. If the same words are spoken at another tempo, that is another word (--align resample_linear "
+            "follows the tempo)"
         )
     return [
         f"{experiment.name}: {how}. The two clips' lengths differ by {apart.median():.0%} of the longer one in the "

@@ -155,7 +155,7 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
             | {"family": "Toy", "frames_per_second": 6.25},
             "data": dataset_identity(dataset),
             "task": default_task().identity(),
-            "prompt": {"system": "Be kind.", "user": "Which emotion?", "text": "<|im_start|>"},
+            "prompt": {"system": "Be kind.", "user": "Which emotion?", "text": "<|im_start|>", "tokens_after": ["?"]},
             "labels": {"order": LABELS, "token_ids": [1, 2, 3, 4, 5]},
             "experiments": {name: experiment(name, n_layers, n_pairs) for name in names},
         },

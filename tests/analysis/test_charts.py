@@ -17,7 +17,7 @@ from voicepatch.report import summary, write_report
 from voicepatch.report.compare import compare, differing
 from voicepatch.report.experiments import read_run
 from voicepatch.report.overview import commands
-from voicepatch.report.summary import shown, summarise
+from voicepatch.report.summary import as_text, summarise
 from voicepatch.text import _NOT_IN_XML as NOT_IN_XML
 from voicepatch.types.task import default_task
 
@@ -242,7 +242,7 @@ def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(copie
     contrast = copied / "contrast_prosody_vs_random-prosody.csv"
     contrast.unlink()
     sweep(copied, values, swept, control=True)
-    shown_table = shown(summarise(Results(copied), "random-prosody")[0])
+    shown_table = as_text(summarise(Results(copied), "random-prosody")[0])
     metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
     assert list(metrics)[:6] == FIXED_COLUMNS and (metrics["n_pairs"] == 10).all()
     expected = {(layer, *value.values()) for value in values for layer in LAYERS}
@@ -271,7 +271,7 @@ def test_values_that_differ_beyond_six_digits_are_told_apart_everywhere(copied, 
     close = [0.1, 0.10000001]
     sweep(copied, [{column: value} for value in close], [column])
     results = Results(copied)
-    table = shown(summarise(results, "random-prosody")[0])
+    table = as_text(summarise(results, "random-prosody")[0])
     metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
     assert list(metrics[column]) == close * len(LAYERS) and (metrics["n_pairs"] == 10).all()
     assert sum(" 0.10000001 " in line for line in table.splitlines()) == len(LAYERS)
@@ -290,7 +290,7 @@ UNFIT = "=1+1\x00\x1b\x7f\ufffe"
 def test_a_text_that_no_svg_holds_is_drawn_with_pictures_of_its_characters(run, tmp_path):
     copied = shutil.copytree(run, tmp_path / "run")
     sweep(copied, [{"mode": "a\x01"}, {"mode": "a\x02"}], ["mode"], site=UNFIT)
-    table = shown(summarise(Results(copied), "random-prosody")[0])
+    table = as_text(summarise(Results(copied), "random-prosody")[0])
     svg = (copied / "flip_rate_curve_random-prosody.svg").read_text()
     assert "mode a␁" in svg and "mode a␂" in svg and "=1+1␀␛" in svg
     metrics = pd.read_csv(copied / "patching_metrics_random-prosody.csv")
@@ -311,7 +311,7 @@ def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(copied, monke
     sweep(copied, [{"head": head} for head in range(3)], ["head"])
     monkeypatch.setattr(summary, "MOST_SHOWN", 8)
     monkeypatch.setattr(summary, "BEST_SHOWN", 4)
-    lines = shown(summarise(Results(copied), "random-prosody")[0]).splitlines()
+    lines = as_text(summarise(Results(copied), "random-prosody")[0]).splitlines()
     assert len(lines) == 1 + 4 + 1 and "4 of 9 cells" in lines[-1]
 
 

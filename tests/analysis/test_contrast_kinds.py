@@ -122,7 +122,7 @@ def test_models_of_other_depths_are_compared_on_relative_depth_and_not_layer_by_
     ("low", "high", "shown"),
     [
         (None, 5.0, "4.0 (95 % interval from before the first layer patched to 5.0)"),
-        (2.0, None, "4.0 (95 % interval 2.0 to beyond the last layer patched)"),
+        (2.0, None, "4.0 (95 % interval 2.0 to after the last layer patched)"),
         (None, None, "4.00 (no interval)"),
     ],
 )
@@ -228,7 +228,7 @@ OF_TWO = pd.DataFrame({"text_id_a": ["1", "2"], "text_id_b": ["2", "1"], "speake
         ),
         (
             (-0.5, -0.9, None),
-            "B's voice stops overriding A's answer 0.50 layers (95 % interval from beyond the layers patched to 0.90) "
+            "B's voice stops overriding A's answer 0.50 layers (95 % interval from outside the layers patched to 0.90) "
             "earlier than B's words do, in these 2 texts and 2 speakers. The interval includes 0, so the order of the "
             "two is open.",
         ),
@@ -245,12 +245,12 @@ OF_TWO = pd.DataFrame({"text_id_a": ["1", "2"], "text_id_b": ["2", "1"], "speake
         (
             (0.85, None, None),
             "B's words stop overriding A's answer 0.85 layers earlier than B's voice does, in these 2 texts and 2 "
-            "speakers; its 95 % interval reaches beyond the layers patched at both ends.",
+            "speakers; its 95 % interval goes past the layers patched at both ends.",
         ),
         (
             (None, None, None, "the second curve starts no higher than A's own rate"),
             "Which of B's words and B's voice stops overriding A's answer earlier, in these 2 texts and 2 speakers, "
-            "cannot be told: the semantic curve starts no higher than A's own rate.",
+            "is open: the semantic curve starts no higher than A's own rate.",
         ),
     ],
 )
@@ -264,7 +264,7 @@ def test_eligible_pairs_are_named_where_their_difference_is_another():
     one = {"difference": 0.5, "low": 0.1, "high": 0.9, "reason": None}
     other = {"difference": -0.3, "low": None, "high": 0.2, "reason": None}
     expected = (
-        "Among the eligible pairs the difference is −0.30 (95 % interval from beyond the layers patched to 0.20)."
+        "Among the eligible pairs the difference is −0.30 (95 % interval from outside the layers patched to 0.20)."
     )
     assert words_and_voice.said({ALL: one, ELIGIBLE: other}, OF_TWO).endswith(expected)
 
@@ -298,9 +298,9 @@ def test_the_terminal_says_it_and_what_it_does_not_show(run, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"align": "resample_linear"}, "semantic ran with align resample_linear, not truncate_to_min"),
-        ({"dtype": "bfloat16"}, "semantic ran with dtype bfloat16, not float32"),
-        ({"patch_alpha": 0.5}, "semantic ran with alpha 0.5, not 1"),
+        ({"align": "resample_linear"}, "semantic pairs ran with align resample_linear, not truncate_to_min"),
+        ({"dtype": "bfloat16"}, "semantic pairs ran with dtype bfloat16, not float32"),
+        ({"patch_alpha": 0.5}, "semantic pairs ran with alpha 0.5, not 1"),
     ],
 )
 def test_what_ran_otherwise_is_not_contrasted_and_the_report_says_why(run, settings, said, monkeypatch):
@@ -325,7 +325,9 @@ def test_layers_that_differ_are_no_contrast_but_a_reason(run):
     )
     layers = {"layers_to_patch": [0, 3], "patch_all_layers": False}
     change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(layers))
-    assert "semantic ran with layers 0,3, not 0-7, as prosody did" in words_and_voice.headline(Results(run))[0]
+    assert (
+        "semantic pairs ran with layers 0,3, not 0-7, as prosody pairs did" in words_and_voice.headline(Results(run))[0]
+    )
 
 
 def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch):

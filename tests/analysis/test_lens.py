@@ -11,7 +11,7 @@ from tests.unpainted import without_figures
 from voicepatch.analysis.results import Results
 from voicepatch.figures.charts import charts_of
 from voicepatch.report import write_report
-from voicepatch.report.summary import shown, summarise
+from voicepatch.report.summary import as_text, summarise
 
 LENS = "lens-prosody"
 
@@ -65,7 +65,7 @@ def test_the_figure_has_the_lens_the_final_answers_and_the_main_curve(run):
 
 def test_the_terminal_shows_what_leads_and_no_flips(run, monkeypatch):
     monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
-    head, *lines = shown(summarise(Results(run), LENS)[0]).splitlines()
+    head, *lines = as_text(summarise(Results(run), LENS)[0]).splitlines()
     assert head.split() == ["clips", "layer", "n_clips", "words_lead", "voice_leads", "answer_leads"]
     assert len(lines) == 2 * 10
 

@@ -16,7 +16,7 @@ from voicepatch.analysis.rounding import with_interval
         ((-0.001, -0.001, 0.4), ("0.00", "95 % interval 0.00 to 0.40")),
         ((4.5, 4.5, 4.5), ("4.50", "95 % interval 4.50 to 4.50")),
         ((4.5, None, 6.0), ("4.5", "95 % interval from before the first layer patched to 6.0")),
-        ((4.5, 4.2, None), ("4.50", "95 % interval 4.20 to beyond the last layer patched")),
+        ((4.5, 4.2, None), ("4.50", "95 % interval 4.20 to after the last layer patched")),
         ((4.5, None, None), ("4.50", "")),
     ],
 )

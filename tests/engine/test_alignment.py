@@ -50,7 +50,7 @@ def test_equal_lengths_are_left_as_they_are():
 
 def test_values_of_another_length_than_the_span_are_refused():
     pair = align(make_clip(4, 1), make_clip(6, 2), "resample_linear")
-    with pytest.raises(ValueError, match="a value of 3 positions cannot be resampled: pair.b_span has 6"):
+    with pytest.raises(ValueError, match="a value of 3 positions cannot be resampled: B has 6 positions of the span"):
         pair.resampled(torch.zeros(1, 3, 2))
 
 

@@ -85,7 +85,7 @@ def test_the_layers_that_stepwise_is_measured_at_stand_for_all(case):
 
 
 def test_rows_of_other_experiments_and_planning_are_held_against_a_pair(result):
-    assert set(result["row_over_a_row_of_patch"]) == {"patch", "mlp", "heads"}
+    assert set(result["row_over_a_row_of_patch"]) == {"patch", "mlp", "heads", "reads", "knockout"}
     assert result["row_over_a_row_of_patch"]["patch"] == 1 and 0 < result["planning_share_of_a_pair"] < 1
     assert result["stepwise_layers"] < N_LAYERS and "stepwise was measured at" in bench.bench_table(result)
 

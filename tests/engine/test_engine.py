@@ -14,7 +14,13 @@ from voicepatch.errors import UserError
 SWEPT = ("tail", "sweep")
 # What each experiment is run with, beside its defaults.
 OPTIONS = {
+    "attribution": [{"head": head} for head in (0, 3, "mlp")],
+    "direct": [{"head": head} for head in (1, "mlp", "embeddings")],
     "heads": [{"head": head} for head in range(4)],
+    "knockout": [{"k": 2, "readers": readers} for readers in ("after", "last")],
+    "patch": [{"alpha": 0.4, "at": at} for at in ("span", "after", "question", "last")],
+    "reads": [{"k": 2, "readers": readers} for readers in ("after", "last")],
+    "tokens": [{"token": token} for token in range(4)],
     "timeline": [{"part": part, "slices": 3} for part in range(3)],
     "window": [{"k": 2}, {"k": 3, "alpha": 0.5}],
 }
@@ -51,10 +57,13 @@ class TestAgainstHooks:
 def test_every_experiment_gives_what_it_gives_as_it_is_written_and_the_same_notes(llm, name, engine):
     experiment = load_intervention(name)
     clips = [make_clip(length, seed) for seed, length in enumerate((5, 7, 9))]
-    options = OPTIONS.get(name) or [{"alpha": 1.0}, {"alpha": 0.4}]
-    options = options if "alpha" in experiment.options else [{}]
+    doses = [{"alpha": 1.0}, {"alpha": 0.4}] if "alpha" in experiment.options else [{}]
+    options = OPTIONS.get(name, doses)
     for a, b in ((0, 1), (2, 1)):
-        pair = replace(align(clips[a], clips[a if name == "self" else b]), seed="1", target_clips=lambda: clips)
+        pair = align(clips[a], clips[a if name == "self" else b])
+        pair = replace(
+            pair, seed="1", target_clips=lambda: clips, label_ids={"sad": 3, "happy": 7}, question=slice(-3, -1)
+        )
         found = Engine(llm, engine).readouts(experiment, pair, [0, 1, 3], options)
         expected = Engine(llm, "stepwise").readouts(experiment, pair, [0, 1, 3], options)
         torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=0)

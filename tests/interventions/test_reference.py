@@ -69,12 +69,12 @@ def test_the_example_is_the_main_experiment():
 
 
 @pytest.mark.parametrize("name", catalogue())
-def test_no_body_is_longer_than_ten_lines(name):
+def test_no_body_is_longer_than_thirteen_lines(name):
     entry = catalogue()[name]
     tree = ast.parse(entry.path.read_text(encoding="utf-8"))
     (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
     body = function.body[1:] if ast.get_docstring(function) else function.body
-    assert body[-1].end_lineno - body[0].lineno + 1 <= 10
+    assert body[-1].end_lineno - body[0].lineno + 1 <= 13
 
 
 @pytest.fixture

@@ -26,7 +26,9 @@ def test_it_is_an_experiment_under_the_name_that_is_shown(tmp_path, name):
 
 def test_it_is_patch_with_a_place_to_change_the_value(tmp_path):
     written = body(write_template("my-idea", tmp_path))
-    assert written.replace(", value, ", ", donor, ") == body(ROOT / "interventions" / "patch.py")
+    patch = body(ROOT / "interventions" / "patch.py").replace("a_at, b_at = pair.positions(at)\n", "")
+    over_the_span = patch.replace("b_at], at)", "pair.b_span])").replace("a_at", "pair.a_span")
+    assert written.replace(", value, ", ", donor, ") == over_the_span
 
 
 @pytest.mark.parametrize("name", ["patch", "no_conflict", "torch", "class", "_x", "not a name", "a/b", ""])

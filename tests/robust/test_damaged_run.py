@@ -25,7 +25,7 @@ ROWS = {
     "patching_records_prosody.jsonl": record_type(default_task().labels),
     "failed_pairs_prosody.jsonl": FailedPair,
 }
-NOT_READ = ("in_use.json",)  # by `report`
+NOT_READ = ("in_use.json", "confirm.json")  # not by the commands that are tried here
 FILES = {**{name: declared for name, declared in DOCUMENTS.items() if name not in NOT_READ}, **ROWS}
 MAY_BE_MISSING = [name for name in DOCUMENTS if name != "patching_config.json"]  # the page says that it is
 

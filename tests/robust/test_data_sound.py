@@ -380,7 +380,7 @@ def flac_with(content, rate=None, total=None):
     ("claims", "what"),
     [
         ({"total": 2**36 - 1}, "lasts 4294967 s by its header, and at most 1200 s are read"),
-        ({"total": 0}, "does not say how long"),
+        ({"total": 0}, "has no length in its header"),
         ({"total": 1200 * 16_000}, "not a readable sound file"),
         ({"total": 8_000}, "MD5"),
         ({"rate": 999, "total": 1}, "claims a rate of 999 Hz"),

@@ -131,6 +131,8 @@ class StandIn:
     """Model and input of one decoder layer that hears random frames: a pair costs it a few milliseconds."""
 
     max_samples = None
+    prompt = SimpleNamespace(after=[])
+    tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: [1])
 
     def __init__(self):
         self.llm = make_llm(n_layers=1)

@@ -287,7 +287,8 @@ class TestClips:
         assert "4 of 30 pairs gave no record" in said
         self.call(folder, tmp_path / "other", "--max-seconds", "12")
         found = json.loads((tmp_path / "other" / "sanity_check_sounds.json").read_text(encoding="utf-8"))["prosody"]
-        assert found["passed"] and found["max_seconds"] == 12
+        ran = json.loads((tmp_path / "other" / "patching_config.json").read_text(encoding="utf-8"))["experiments"]
+        assert found["passed"] and ran["prosody"]["max_seconds"] == 12
         assert not (tmp_path / "other" / "failed_pairs_prosody.jsonl").exists()
 
     def test_a_clip_that_changes_meanwhile_ends_the_run_and_nothing_is_lost(self, corpus, tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_another_file_that_an_experiment_imports_or_an_option_names_is_refused(f
     text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
     text = text.replace("def patch(lm, pair, layer, ", 'def with_helper(lm, pair, layer, directions="none", ')
     text = text.replace("    with lm.trace(pair.b):", "    from own_helper import same\n\n    with lm.trace(pair.b):")
-    text = text.replace("span], donor, alpha)", "span], same(donor), alpha)")
+    text = text.replace("a_at], donor, alpha)", "a_at], same(donor), alpha)")
     text = text.replace("@intervention(main=True)", "@intervention\n@torch.no_grad()")
     assert text.count("same(") == 1 and "no_grad" in text
     plugin.write_text(text, encoding="utf-8")
@@ -193,7 +193,7 @@ def test_interrupted_after_its_last_pair_it_is_finished_all_the_same(made, tmp_p
 def test_a_pair_report_without_a_model_leaves_that_of_the_experiment(made):
     before = files(made)
     result = CliRunner().invoke(cli, ["pairs", "--kind", "prosody", "--seed", "7", "--out", str(made)])
-    assert result.exit_code == 0 and "kept" in result.output.splitlines()[-1]
+    assert result.exit_code == 0 and "unchanged" in result.output.splitlines()[-1]
     assert files(made) == before
 
 

@@ -136,10 +136,9 @@ def test_a_value_that_an_experiment_does_not_take_is_refused_before_any_pair(dem
 
 
 def test_numbers_of_numpy_are_numbers(demo):
-    found = option_values(
-        load_intervention("heads"), {"head": np.int64(1), "alpha": (np.float32(0.5), 1)}, demo.engine.written
-    )
-    assert found == {"head": (1,), "alpha": (0.5, 1.0)} and json.dumps(found) == '{"head": [1], "alpha": [0.5, 1.0]}'
+    found = option_values(load_intervention("heads"), {"head": np.int64(1), "alpha": (np.float32(0.5), 1)}, demo)
+    assert found == {"head": (1,), "alpha": (0.5, 1.0), "at": ("span",)}
+    assert json.dumps(found) == '{"head": [1], "alpha": [0.5, 1.0], "at": ["span"]}'
 
 
 def test_a_function_that_another_decorator_was_put_over_is_told_so(demo, pairs):

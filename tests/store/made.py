@@ -13,7 +13,7 @@ IDENTITY = {
     "model": {"name": "m", "sha256": "1", "n_layers": 2, "hidden_size": 8, "family": "F", "frames_per_second": 5.0},
     "data": {"name": "d", "source": "here", "sha256": "2", "n_clips": 6, "warnings": []},
     "task": default_task().identity(),
-    "prompt": {"system": "", "user": "?", "text": "?"},
+    "prompt": {"system": "", "user": "?", "text": "?", "tokens_after": ["?"]},
     "labels": {"order": list(LABELS), "token_ids": [1, 2, 3, 4, 5]},
 }
 SETTINGS = {

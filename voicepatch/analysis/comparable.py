@@ -1,4 +1,4 @@
-"""Whether two experiments ran alike, so that a difference between them is due to what they are compared for.
+"""Whether two experiments ran with the same settings, so that only what is compared can make a difference.
 
 control_differences(main, control)   # [] or ["alpha 1, not 0.5", "seed 1, not 42"]
 curve_differences(one, other)        # what makes a curve alone, for two main experiments

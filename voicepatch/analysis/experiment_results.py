@@ -1,20 +1,29 @@
 """One experiment of a run, with the metrics that follow from its records."""
 
+import inspect
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from voicepatch.analysis.cells import DOSE, at_highest_dose, is_one_curve
+from voicepatch.analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve
 from voicepatch.analysis.contrasts import Side
 from voicepatch.analysis.layer_metrics import layer_intervals, layer_metrics
 from voicepatch.analysis.logits import Logits
 from voicepatch.analysis.metrics import Metric, with_metrics
-from voicepatch.analysis.sites import BLOCK_OUTPUT, sites_of
+from voicepatch.analysis.sites import BLOCK_OUTPUT, NOTHING, site_name, sites_of
 from voicepatch.store.experiment import StoredExperiment
 from voicepatch.store.table import Columns
+from voicepatch.text import escape
 from voicepatch.types.record import LOGITS, PairRow
+
+SPAN = "over the audio span"  # as the docstrings of experiments say it
+PLACES = {
+    "after": "at all positions after the audio span",
+    "question": "over the question",
+    "last": "at the last position",
+}
 
 
 class ExperimentResults:
@@ -55,6 +64,46 @@ class ExperimentResults:
         return self.settings["judged_by"]
 
     @property
+    def has_donor(self) -> bool:
+        """Whether any pair has another clip as B; without one there is no target either."""
+        return bool((self.pairs["clip_a"] != self.pairs["clip_b"]).any())
+
+    @property
+    def what(self) -> str:
+        """What it does, in one sentence, with the positions that its option `at` chose."""
+        words = inspect.cleandoc(self.settings["describes"]).split("\n\n")[0].split()
+        sentence = " ".join(map(escape, words))
+        where = PLACES.get(str(self.settings["options"].get("at")))
+        if where and SPAN in sentence:
+            return sentence.replace(SPAN, where)
+        if where and sentence:
+            return f"{sentence.removesuffix('.')}, {where}."
+        return sentence or f'intervention "{escape(self.settings["intervention"])}"'
+
+    @property
+    def site(self) -> str:
+        """What was written in the block, in words; "" without records."""
+        return "" if self.records is None else site_name(self.records)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes A's run; true without records."""
+        return self.records is None or sites_of(self.records) != [NOTHING]
+
+    @property
+    def doses(self) -> list[float]:
+        """Every alpha that ran."""
+        if self.records is not None:
+            return sorted(self.records[DOSE].unique().tolist())
+        alpha = self.settings["patch_alpha"]
+        return alpha if isinstance(alpha, list) else [alpha]
+
+    def cell(self, row: pd.Series) -> str:
+        """The cell of a row of its metrics, as "layer 3, head 2"."""
+        values = combinations(row.to_frame().T.infer_objects(), [c for c in self.swept if c != DOSE]).iloc[0]
+        return ", ".join(filter(None, [f"layer {int(row['layer'])}", values]))
+
+    @property
     def is_curve(self) -> bool:
         """Whether it is finished, with one row a layer at its highest dose."""
         return self.finished and self.records is not None and is_one_curve(self.swept)
@@ -68,7 +117,7 @@ class ExperimentResults:
     def metrics(self) -> pd.DataFrame:
         """One row a cell, with 95 % limits, in six digits (`analysis.layer_metrics`).
 
-        The swept values and the dose have all their digits, by which cells are told apart.
+        The swept values and the dose have all their digits, which distinguish the cells.
         """
         swept, further = self.swept, self.further_metrics
         intervals = layer_intervals(self.records, self.pairs, self.seed, swept=swept, metrics=further)

@@ -129,7 +129,7 @@ class Results:
 
     def controls(self, kind: str) -> tuple[list[ExperimentResults], dict[str, str]]:
         """The finished controls of a kind that ran as its main experiment did; and the others, with what differs."""
-        main, alike, others = self.main(kind), [], {}
+        main, comparable, others = self.main(kind), [], {}
         if main is None:
             return [], {}
         for one in self.valid:
@@ -138,8 +138,8 @@ class Results:
                 if found:
                     others[one.name] = "; ".join(found)
                 else:
-                    alike.append(one)
-        return alike, others
+                    comparable.append(one)
+        return comparable, others
 
     def contrast(self, control: ExperimentResults) -> pd.DataFrame:
         """Main experiment − one of `controls`, by layer; see `analysis.contrasts`."""
@@ -153,8 +153,8 @@ class Results:
         """The hand-over layers of a main experiment that is one curve; see `analysis.hand_over`."""
         main = self.main(kind)
         if main is not None and kind not in self._hand_over:
-            alike, _ = self.controls(kind)
-            suffix = next(((c.records, c.pairs) for c in alike if self._writes_suffix(c, main)), None)
+            comparable, _ = self.controls(kind)
+            suffix = next(((c.records, c.pairs) for c in comparable if self._writes_suffix(c, main)), None)
             self._hand_over[kind] = hand_over(main.records, main.pairs, suffix, main.seed)
         return self._hand_over.get(kind)
 

@@ -5,8 +5,8 @@ with_interval(0.8512, 0.178, 1.862)     # ("0.85", "95 % interval 0.18 to 1.86")
 
 import math
 
-BOTH_OPEN = "its 95 % interval reaches beyond the layers patched at both ends"
-OPEN_ENDS = ("from before the first layer patched", "beyond the last layer patched")
+BOTH_OPEN = "its 95 % interval goes past the layers patched at both ends"
+OPEN_ENDS = ("from before the first layer patched", "after the last layer patched")
 
 
 def with_interval(

@@ -13,6 +13,10 @@ NAMES = {
     "self_attn.output": "output of the attention",
     "mlp.output": "output of the MLP",
     "self_attn.o_proj.input": "input of o_proj (a head's slice)",
+    "self_attn.k_proj.output": "keys",
+    "self_attn.v_proj.output": "values",
+    "self_attn.attention_mask": "attention mask",
+    NOTHING: "nothing is written",
     ELSEWHERE: "a place that the engine does not follow",
 }
 

@@ -18,9 +18,9 @@ from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
 STEM = "contrast_prosody_vs_semantic"
 NOT_SHOWN = (
     "This shows neither when the information leaves the span nor until which layer A's own span is needed; the latter "
-    "takes a knock-out of the attention to the span, which is not part of this comparison."
+    "takes a knock-out of the attention to the span (python cli.py knockout), which is not part of this comparison."
 )
-OPEN = ("from beyond the layers patched", "beyond the layers patched")
+OPEN = ("from outside the layers patched", "outside the layers patched")
 
 
 def contrast_of(results: Results) -> Contrast | str | None:
@@ -30,7 +30,7 @@ def contrast_of(results: Results) -> Contrast | str | None:
         return None
     found = curve_differences(*mains)
     if found:
-        return f"semantic ran with {'; '.join(found)}, as prosody did; run both alike"
+        return f"semantic pairs ran with {'; '.join(found)}, as prosody pairs did; give both the same settings"
     one, other = mains
     return contrast(one.side, other.side, seed=one.seed)
 
@@ -52,7 +52,7 @@ def said(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
     whole, eligible, of = statistics[ALL], statistics[ELIGIBLE], in_these(pairs)
     difference, reason = whole["difference"], _named(whole["reason"] or "")
     if difference is None:
-        return f"Which of B's words and B's voice stops overriding A's answer earlier, {of}, cannot be told: {reason}."
+        return f"Which of B's words and B's voice stops overriding A's answer earlier, {of}, is open: {reason}."
     voice_first = difference < 0
     value, interval = _counted(whole, voice_first)
     inserted = f" ({interval})" if interval else ""

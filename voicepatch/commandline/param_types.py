@@ -77,7 +77,8 @@ def option_type(option: Option) -> ValueType:
             raise ValueError(f"{short_repr(value)} is not a value, or several as in [2, 3]")
         if isinstance(value, str) and not all(part.strip() for part in parts):
             raise ValueError(f"{short_repr(value)} has an empty value; write one, or several with commas between them")
-        values = [found for part in parts for found in _parsed(option.type, str(part).strip())]
+        texts = [str(part).strip() for part in parts]
+        values = [v for text in texts for v in ([text] if text in option.further else _parsed(option.type, text))]
         for found in values:
             if error := option.error(found):
                 written = f"{found:g}" if isinstance(found, float) else repr(str(found)[:40])

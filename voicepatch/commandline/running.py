@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pairs import build_pairs, load_dataset
+from pairs.controls import half_of
 from pairs.load import find_clips
 from voicepatch.commandline import showing
 from voicepatch.commandline.config_file import explicit_settings
@@ -37,12 +38,12 @@ from voicepatch.models.folder import (
 from voicepatch.paths import RESULTS
 from voicepatch.registry.catalogue import catalogue, load_intervention
 from voicepatch.registry.syntax import Entry
-from voicepatch.runs.inherit import make_settings, resolve_settings
+from voicepatch.runs.inherit import inherited, make_settings, resolve_settings
 from voicepatch.runs.interrupt import IMPORTING, until_done
 from voicepatch.store.directory import RunDir
 from voicepatch.types.dataset import Dataset, dataset_identity, label_spellings, spelling_lines
 from voicepatch.types.pair import KINDS, PairSample
-from voicepatch.types.settings import Settings
+from voicepatch.types.settings import Settings, stored_name
 from voicepatch.types.task import default_task
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ if TYPE_CHECKING:
 MOST_OF_A_NAME = 64  # three of them and what comes between fit into a file's name, which is 255 bytes at most
 
 
-def run_each(names: Sequence[str], options: Mapping[str, Any]) -> None:
+def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapping[str, Any] | None = None) -> None:
     """Run some experiments on one kind of pair, each to its figures, and make the report of their run.
 
-    One of several that the data do not allow, or that ends with an error of the data, does not stop the others; the
-    status is then 1.
+    `chosen_here` are settings that the command chooses, and that it takes no options for. One of several experiments
+    that the data do not allow, or that ends with an error of the data, does not stop the others; the status is then 1.
     """
     entries = [catalogue()[name] for name in names]
-    explicit = explicit_settings(options, entries)
+    explicit = explicit_settings(options, entries) | dict(chosen_here or {})
     if any(entry.main for entry in entries):
         _require_kind(explicit)
     given = make_settings(explicit)
@@ -103,6 +104,34 @@ def run_each(names: Sequence[str], options: Mapping[str, Any]) -> None:
     showing.exit_if_invalid(results)
     if outcome.errors:
         click.get_current_context().exit(BAD_INPUT)
+
+
+def confirm(run_path: Path, top: int, draws: int, options: Mapping[str, Any]) -> None:
+    """Rank heads and MLPs by a run's estimates on half of its texts, and patch sets of the best on the other half."""
+    given = explicit_settings(options)
+    results = results_of(run_path)
+    kind = given.get("kind", KINDS[0])
+    estimates = [e for e in results.valid if e.settings["approximate"] and e.kind == kind and e.swept == ["head"]]
+    if not estimates or not estimates[0].finished:
+        raise UserError(
+            f"{run_path}: holds no finished estimates of {kind} pairs; run "
+            f"python cli.py attribution --pairs {kind} --out {run_path}"
+        )
+    from voicepatch.analysis.ranking import ranked, ranking_pairs, sets_of
+
+    by = estimates[0]
+    half = half_of({*by.pairs["text_id_a"], *by.pairs["text_id_b"]}, by.seed)
+    pair_ids = ranking_pairs(by.measured_pairs, half)
+    if not pair_ids:
+        raise UserError(f"{run_path}: no pair of {by.name} has all its texts in one half of them; take more pairs")
+    names = ranked(by.records, pair_ids)
+    sets = sets_of(names, top, draws, by.seed)
+    chosen_here = {name: by.settings[stored_name(name, kind)] for name in inherited("by all")}
+    chosen_here |= {"components": tuple(sets), "at": by.settings["options"]["at"], "top": (top,), "draws": (draws,)}
+    click.echo(f"{by.name}: ranked on {len(pair_ids)} pairs of {len(half)} texts; best: {', '.join(names[:top])}")
+    run_each(["ranked"], options, chosen_here | {"layers": (0,), "out": run_path, "kind": kind})
+    ranking = {"ranked_by": by.name, "texts": sorted(half), "n_pairs": len(pair_ids), "best": names[:top]}
+    RunDir(run_path).update_json("confirm.json", kind, ranking)
 
 
 class Outcome:

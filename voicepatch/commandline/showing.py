@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def summary(results: "Results", name: str) -> None:
     """Write an experiment's tables and figures, and show its metrics and where the figures are."""
     with starting():
-        from voicepatch.report.summary import shown, summarise
+        from voicepatch.report.summary import as_text, summarise
 
     click.echo(f"{name}: statistics and figures ...", err=True)
     metrics, drawn = summarise(results, name)
-    click.echo(f"\n{name}, by layer:\n{shown(metrics)}")
+    click.echo(f"\n{name}, by layer:\n{as_text(metrics)}")
     if metrics.attrs["gone"]:
         click.echo(f"warning: {metrics.attrs['gone']}", err=True)
     figures(drawn)
@@ -48,7 +48,7 @@ def report(results: "Results", pairs: int | str | None = None) -> None:
         click.echo(line)
     for line in left_out(results):
         click.echo(f"left out: {line}")
-    click.echo(f"report: {_shown(write_report(results, pairs))}")
+    click.echo(f"report: {_relative(write_report(results, pairs))}")
 
 
 def exit_if_invalid(results: "Results") -> None:
@@ -66,10 +66,10 @@ def figures(paths: list[Path]) -> None:
     if why := why_not_drawn():
         click.echo(f"warning: {why}", err=True)
     for figure in paths:
-        click.echo(f"figure: {_shown(figure)}")
+        click.echo(f"figure: {_relative(figure)}")
 
 
-def _shown(path: Path) -> str:
+def _relative(path: Path) -> str:
     return relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 

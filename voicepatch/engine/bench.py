@@ -38,7 +38,13 @@ from voicepatch.registry.catalogue import load_intervention
 PROCEDURES = ("textbook", "stepwise", "sweep", "tail")
 ALL_PAIRS = ("tail",)  # the others are slow, and share nothing between pairs but the clips
 STEPWISE_LAYERS = 4  # spread evenly; the others are inferred from them
-ROW_OPTIONS: dict[str, list[dict[str, Any]]] = {"patch": [{}], "mlp": [{}], "heads": [{"head": 0}, {"head": 1}]}
+ROW_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "patch": [{}],
+    "mlp": [{}],
+    "heads": [{"head": 0}, {"head": 1}],
+    "reads": [{"k": 1}],
+    "knockout": [{"k": 1}],
+}
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy")
 # torch counts every attention kernel but the processor's.
 _CPU_ATTENTION = {

@@ -2,7 +2,7 @@
 
 case = make_case()                       # random weights, OpenS2S's depth, narrow enough for two cores
 case = make_case(full_size=True)         # the real shape, on a CUDA device
-clip_input = case.clips[0]()             # encoded anew at every call
+clip_input = case.clips[0]()             # encoded again at every call
 """
 
 from collections.abc import Callable

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from voicepatch.engine.sites import BLOCK, first_of
+from voicepatch.engine.sites import ATTENTION, BLOCK, MASK, first_of
 from voicepatch.models.speech_lm import CausalLM
 
-Location = tuple[str, str]  # path of a module in a block, "input" or "output"
+Location = tuple[str, str]  # path of a module in a block, and "input", "output" or "attention_mask"
 N_POSITIONS = 3
 
 
@@ -64,10 +64,14 @@ def block_layout(llm: CausalLM) -> BlockLayout:
     blocks = [_BlockValues() for _ in llm.model.layers]
 
     def watch(seen: _BlockValues, path: str, module: nn.Module) -> list[Any]:
+        def see_input(_: nn.Module, args: Any, kwargs: Any) -> None:
+            taken = [*args, *kwargs.values(), None][0]
+            seen.see((path, "input"), taken)
+            if path == ATTENTION and MASK in kwargs:  # a mask has a row a position, whatever the block is given
+                seen.see((path, MASK), taken)
+
         return [
-            module.register_forward_pre_hook(
-                lambda _, args, kwargs: seen.see((path, "input"), [*args, *kwargs.values(), None][0]), with_kwargs=True
-            ),
+            module.register_forward_pre_hook(see_input, with_kwargs=True),
             module.register_forward_hook(lambda _, args, output: seen.see((path, "output"), output)),
         ]
 

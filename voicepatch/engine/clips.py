@@ -140,7 +140,7 @@ class ClipStore:
     @property
     def nbytes(self) -> int:
         """Bytes held at the moment."""
-        runs = (i.inputs_embeds.nbytes + self._engine.recordings.nbytes(i) for i in self._inputs.values())
+        runs = (i.inputs_embeds.nbytes + self._engine.nbytes(i) for i in self._inputs.values())
         return sum(runs) + sum(frames.nbytes for frames in self._frames.values())
 
     def _next_use(self, clip_id: str) -> float:

@@ -21,6 +21,7 @@ import torch
 from nnsight import NNsight
 
 from voicepatch.engine.fused import run_rows
+from voicepatch.engine.gradients import Gradients
 from voicepatch.engine.lm import LM
 from voicepatch.engine.memory import is_out_of_memory
 from voicepatch.engine.mistakes import (
@@ -84,13 +85,18 @@ class Engine:
         self.llm, self.name, self.max_rows = llm, _resolved(llm, name), max_rows
         self.n_layers: int = llm.config.num_hidden_layers
         self.recordings = Recordings(llm, with_past=self.name == "tail")
-        self.written = WrittenLM(llm)
-        self._planned = PlannedLM(llm, self.recordings)
+        self.gradients = Gradients(llm, self.recordings)
+        self.written = WrittenLM(llm, self.gradients)
+        self._planned = PlannedLM(llm, self.recordings, self.gradients)
         self._decoder = NNsight(llm)
 
     def record(self, clip: ClipInput) -> Recording:
         """The clip's unpatched run, computed on first use."""
         return self.recordings.of(clip)
+
+    def nbytes(self, clip: ClipInput) -> int:
+        """Bytes that the recording and the gradients of a clip take on the device; 0 before there are any."""
+        return self.recordings.nbytes(clip) + self.gradients.nbytes(clip)
 
     def readouts(
         self, experiment: Intervention, pair: PairInput, layers: Sequence[int], options: Sequence[Options]
@@ -106,7 +112,7 @@ class Engine:
         if not written:  # the experiment only reads streams out of the recording
             return Readouts(torch.cat([self.recordings.of(pair.a).logits, *rows]), _of_nothing(layers, options))
         logits = run_rows(self._decoder, self.recordings, written, self.name == "tail", self.max_rows)
-        changes = relative_changes((row.writes[0].values, row.original) for row in written)
+        changes = relative_changes((row.writes[0].site, row.writes[0].values, row.original) for row in written)
         notes = [
             _note(row.layer, row.options, [(write.site, write.positions) for write in row.writes], change)
             for row, change in zip(written, changes, strict=True)
@@ -118,8 +124,10 @@ class Engine:
     ) -> list[Row] | list[torch.Tensor]:
         """What each call writes and what is known about it; `CannotPlan` where a call must run to be known.
 
-        For an experiment that writes nothing and reads a stream out: the logits `[1, vocabulary]` of each call.
+        For an experiment that writes nothing, and reads a stream out or estimates: the logits `[1, vocabulary]` of
+        each call.
         """
+        computes = experiment.approximate or experiment.reads_only  # and may return logits that it computed
         drafts: list[Draft] = []
         read: list[torch.Tensor] = []
         # Outside inference mode, copies of recordings count their changes.
@@ -130,7 +138,10 @@ class Engine:
                 if result is None:
                     raise gave_no_readout(experiment, result)
                 traces = self._planned.traces
-                if traces and traces[-1].clip is pair.a and traces[-1].read_out(result):
+                last = traces[-1] if traces and traces[-1].clip is pair.a else None
+                if last and (last.read_out(result) or (computes and last.estimated(result))):
+                    if result.shape != (own := self.recordings.of(pair.a).logits).shape:
+                        raise gave_no_readout(experiment, result, own.shape)
                     read.append(result)
                 else:
                     drafts.append(draft_row(self._planned, result, pair.a, layer, chosen))
@@ -159,13 +170,14 @@ class Engine:
                 reads_donor |= pair.b is not pair.a and any(trace.clip is pair.b for trace in lm.traces)
                 logits.append(_checked(experiment, readout, base, lm, pair))
                 writes = lm.writes()
-                if not writes and lm.unembedded:
+                if not writes and (lm.unembedded or experiment.approximate or experiment.reads_only):
                     notes += _of_nothing([layer], [chosen])
                 elif not writes and not lm.used_raw_attribute:
                     raise wrote_nothing(experiment)
                 else:
                     notes.append(_note(layer, chosen, [(write.site, write.positions) for write, _ in writes]))
-                changes.append((writes[0][0].values, writes[0][1]) if writes else (base, base))
+                new, old = (writes[0][0].values, writes[0][1]) if writes else (base, base)
+                changes.append((writes[0][0].site if writes else None, new, old))
                 reached |= lm.reached_model
             if reached:  # a weight, a hook or a setting of a module may have stayed changed
                 with lm.trace(pair.a):
@@ -216,7 +228,9 @@ def _checked(
 
 
 def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[int]]], change: float = 0.0) -> Note:
-    positions = {position for _, at in written for position in at}
+    # Positions before the readers of changed keys are written as well, with A's own stream.
+    heads = [(site, at) for site, at in written if site.is_key_or_value]
+    positions = {position for _, at in heads or written for position in at}
     sites = " + ".join(dict.fromkeys(site.name for site, _ in written))
     return Note(layer, options, sites or "elsewhere", len(positions), min(positions, default=None), change)
 

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from nnsight import NNsight
 
+from voicepatch.engine.masks import of_inputs
 from voicepatch.engine.recordings import Past, Recordings
 from voicepatch.engine.rows import Row
-from voicepatch.engine.sites import BLOCK, Site, Write, as_index, first_of, with_first
+from voicepatch.engine.sites import BLOCK, MASK, Site, Write, as_index, first_of, with_first
 
 
 def run_rows(
@@ -68,7 +69,8 @@ def _run(decoder: NNsight, recordings: Recordings, rows: Sequence[Row], skips_kn
     """One trace; `rows` in the order in which they enter, so that a row's number is its place in the batch."""
     clip = rows[0].clip
     n = min(row.n for row in rows) if skips_known else 0
-    past = Past(recordings.of(rows[0].source), n) if n else None
+    on_past = [(number, write) for number, row in enumerate(rows) for write in row.past]
+    past = Past(recordings, rows[0].source, n, on_past) if n else None
     own = recordings.of(clip)
     schedule = _schedule(recordings, rows)
     last = len(own.streams) - 1
@@ -130,6 +132,9 @@ class _Batch:
 
     def write(self, envoy: Any, end: str, writes: Sequence[tuple[int, Write]]) -> None:
         """Write into what a module takes or returns."""
+        if end == MASK:
+            self._write_mask(envoy, writes)
+            return
         whole = getattr(envoy, end)
         value = first_of(whole)
         if writes[0][1].replaced:  # what else reads the module's own tensor is to see it as it was
@@ -137,6 +142,13 @@ class _Batch:
         self.put(value, writes)
         if writes[0][1].replaced:
             setattr(envoy, end, with_first(whole, value))
+
+    def _write_mask(self, attention: Any, writes: Sequence[tuple[int, Write]]) -> None:
+        args, kwargs = attention.inputs
+        rows = len([*args, *kwargs.values()][0])
+        mask = of_inputs(args, kwargs, self._n).expand(rows, -1, -1).clone()
+        self.put(mask, writes)
+        attention.inputs = (args, {**kwargs, MASK: mask[:, None]})
 
     def put(self, value: torch.Tensor, writes: Sequence[tuple[int, Write]]) -> None:
         """Set `value [rows, positions, …]` to what is written at those of the positions that are computed."""

@@ -11,7 +11,7 @@ Two classes have this interface. `engine.written.WrittenLM` runs an experiment a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from voicepatch.engine.clip_copies import ClipCopies
+from voicepatch.engine.gradients import Gradients, Tokens
 from voicepatch.engine.pair_input import PairInput
-from voicepatch.engine.sites import ATTENTION, BLOCK, MLP, Site, plain
+from voicepatch.engine.sites import ATTENTION, BLOCK, KEYS, MASK, MLP, VALUES, Site, plain
 from voicepatch.engine.source_text import check_sources
 from voicepatch.errors import UserError
 from voicepatch.models.speech_lm import CausalLM, ClipInput
@@ -33,9 +34,9 @@ class LM(ABC):
     a trace they are used in the order in which the model computes them.
     """
 
-    def __init__(self, llm: CausalLM):
+    def __init__(self, llm: CausalLM, gradients: Gradients):
         config = llm.config
-        self._llm, self._blocks = llm, llm.model.layers
+        self._llm, self._blocks, self._gradients = llm, llm.model.layers, gradients
         self.n_layers: int = config.num_hidden_layers
         self.n_heads: int = config.num_attention_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.n_heads
@@ -43,6 +44,9 @@ class LM(ABC):
         self.layers_output = BlockValues(self, BLOCK, "output")
         self.attentions_output = BlockValues(self, ATTENTION, "output")
         self.mlps_output = BlockValues(self, MLP, "output")
+        self.keys = Projections(self, KEYS)
+        self.values = Projections(self, VALUES)
+        self.attention_mask = BlockValues(self, ATTENTION, MASK)
         self.layers = Blocks(self)
         self.clip_copies = ClipCopies()
 
@@ -69,23 +73,69 @@ class LM(ABC):
     def logits(self) -> torch.Tensor:
         """The readout: logits at the last position, `[1, vocabulary]` in float32."""
 
+    def gradient(self, clip: ClipInput, tokens: Iterable[int]) -> "GradientLM":
+        """Gradients of the logits of `tokens` at the readout of a clip's own run, by the names of the values.
+
+        `lm.gradient(pair.a, pair.label_ids.values()).mlps_output[3]` is `[labels, T, hidden]`: how each label's logit
+        changes with what the MLP of block 3 adds at each position. Used outside a trace; recorded once a clip.
+        """
+        return GradientLM(self._llm, self._gradients, self.clip_copies.original(clip), tuple(map(int, tokens)))
+
     def unembed(self, stream: torch.Tensor) -> torch.Tensor:
         """The final norm and the head, applied to a residual stream `[1, n, hidden]` at its last position.
 
         Gives logits `[1, vocabulary]` in float32, as `logits` does for the last block's output. `UserError` for a model
         whose final norm is not `model.norm`, or whose head is not `lm_head`.
         """
+        norm, head = self._norm_and_head
+        # The modules' functions, not the modules: nnsight would take a call for the forward's own.
+        return head.forward(norm.forward(stream[:, -1:].as_subclass(torch.Tensor)))[:, -1].float()
+
+    def direct(self, part: torch.Tensor, stream: torch.Tensor) -> torch.Tensor:
+        """What a part of the residual stream adds to the logits by itself: direct logit attribution.
+
+        `part` and the last block's output `stream` are `[1, n, hidden]`; of both the last position counts. The final
+        norm has the scale that it has for the whole stream, so the logits `[1, vocabulary]`, in float32, of parts that
+        sum to the stream sum to its logits. `UserError` for a final norm that does more than to scale.
+        """
+        norm, head = self._norm_and_head
+        part, stream = (value[:, -1:].as_subclass(torch.Tensor) for value in (part, stream))
+        # A norm of the root mean square has w * x * s(x); s is that of the whole stream.
+        weight = norm.forward(torch.ones_like(stream)).float()
+        normed, weighted = norm.forward(stream).float(), weight * stream.float()
+        scale = (normed * weighted).sum(-1, keepdim=True) / weighted.square().sum(-1, keepdim=True)
+        if not (normed - scale * weighted).norm() <= 1e-2 * normed.norm():  # of a LayerNorm it is NaN
+            raise UserError(
+                f"{type(self._llm).__name__}: its final norm does more than to scale, so parts do not add up"
+            )
+        zero, read = torch.zeros_like(stream), (scale * weight * part.float()).to(stream.dtype)
+        return (head.forward(read) - head.forward(zero))[:, -1].float()
+
+    def head_output(self, layer: int, head: int, mixed: torch.Tensor) -> torch.Tensor:
+        """What one head adds to the stream `[1, n, hidden]`, of the input of `o_proj` `[1, n, heads * head_dim]`."""
+        columns = slice(head * self.head_dim, (head + 1) * self.head_dim)
+        alone = torch.zeros_like(mixed.as_subclass(torch.Tensor))
+        alone[..., columns] = mixed[..., columns]
+        o_proj = self._blocks[self.layer(layer)].self_attn.o_proj
+        return o_proj.forward(alone) - o_proj.forward(torch.zeros_like(alone))
+
+    @property
+    def _norm_and_head(self) -> tuple[Any, Any]:
         norm, head = getattr(self._llm.model, "norm", None), getattr(self._llm, "lm_head", None)
         if not isinstance(norm, nn.Module) or not isinstance(head, nn.Module):
             missing = "final norm (model.norm)" if not isinstance(norm, nn.Module) else "head (lm_head)"
             raise UserError(f"{type(self._llm).__name__}: its {missing} is not found, so no stream can be read out")
-        # The modules' functions, not the modules: nnsight would take a call for the forward's own.
-        return head.forward(norm.forward(stream[:, -1:].as_subclass(torch.Tensor)))[:, -1].float()
+        return norm, head
 
     @property
     @abstractmethod
     def model(self) -> Any:
         """nnsight's envoy of the decoder, for modules outside the blocks, such as `lm.model.model.norm`."""
+
+    def band(self, layer: int, k: int, side: str = "from") -> range:
+        """`k` layers that begin at `layer` (`from`), end there (`to`) or lie around it; fewer at the model's ends."""
+        first = {"from": layer, "to": layer - k + 1, "around": layer - k // 2}[side]
+        return range(max(first, 0), min(first + k, self.n_layers))
 
     @abstractmethod
     def read(self, site: Site) -> torch.Tensor:
@@ -111,6 +161,36 @@ class LM(ABC):
             raise IndexError(f"layer {number}: the model has layers 0-{self.n_layers - 1}") from None
 
 
+class GradientLM(LM):
+    """What `lm.gradient` gives: reading a value gives the gradients there, `[tokens, T, width]`."""
+
+    def __init__(self, llm: CausalLM, gradients: Gradients, clip: ClipInput, tokens: Tokens):
+        super().__init__(llm, gradients)
+        self._clip, self._tokens = clip, tokens
+
+    def read(self, site: Site) -> torch.Tensor:
+        return self._gradients.at(self._clip, self._tokens, site)
+
+    raw_output = read
+
+    def write(self, site: Site, tensor: torch.Tensor) -> None:
+        raise UserError("lm.gradient: a gradient is read, not written; write into the values of a trace")
+
+    def _trace(self, clip: ClipInput) -> Any:
+        raise UserError("lm.gradient: it has no trace; open one with lm.trace")
+
+    @property
+    def logits(self) -> torch.Tensor:
+        raise UserError("lm.gradient: the logits are what is differentiated; read them in a trace")
+
+    @property
+    def model(self) -> Any:
+        raise UserError("lm.gradient: gradients are known at the values of the blocks alone")
+
+    def raw_attribute(self, layer: int, path: str, name: str) -> Any:
+        raise UserError(f"lm.gradient: {path or 'the block'}.{name} is no value; use .input or .output")
+
+
 class BlockValues:
     """The same value in each block: `lm.mlps_output[3]` is that of block 3, and can be assigned."""
 
@@ -128,6 +208,32 @@ class BlockValues:
 
     def _site(self, layer: int) -> Site:
         return Site(self._lm.layer(layer), self._path, self._end)
+
+
+class Projections(BlockValues):
+    """The keys or the values of each block, `[1, T, kv_heads * head_dim]`, before any norm and rotary embedding."""
+
+    def __init__(self, lm: LM, path: str):
+        super().__init__(lm, path, "output")
+        config, heads = lm._llm.config, lm.n_heads * lm.head_dim
+        width = lm.head_dim * (getattr(config, "num_key_value_heads", None) or lm.n_heads)
+        # Their columns in a projection of queries, keys and values together.
+        self._columns = slice(heads, heads + width) if path == KEYS else slice(heads + width, heads + 2 * width)
+
+    def __getitem__(self, layer: int) -> torch.Tensor:
+        site = self._site(layer)
+        if self._has(site.layer, site.path):
+            return self._lm.read(site)
+        together = f"{ATTENTION}.qkv_proj"
+        if not self._has(site.layer, together):
+            raise UserError(f"{type(self._lm._llm).__name__}: its attention has no k_proj and v_proj, and no qkv_proj")
+        return self._lm.read(Site(site.layer, together, "output"))[..., self._columns]
+
+    def __setitem__(self, layer: int, value: torch.Tensor) -> None:
+        self[layer][:, :] = value
+
+    def _has(self, layer: int, path: str) -> bool:
+        return any(name == path for name, _ in self._lm._blocks[layer].named_modules())
 
 
 class Blocks:

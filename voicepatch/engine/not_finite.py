@@ -16,27 +16,27 @@ from voicepatch.types.clip import Clip
 
 
 def check_finite(
-    engine: Engine, logits: torch.Tensor, heard: Sequence[tuple[Clip, ClipInput]], notes: Sequence[Note] = ()
+    engine: Engine, logits: torch.Tensor, clips: Sequence[tuple[Clip, ClipInput]], notes: Sequence[Note] = ()
 ) -> None:
-    """Raise `NotFinite` where readouts `[rows, …]` are not finite, naming the clip of those `heard`, and the layer.
+    """Raise `NotFinite` where readouts `[rows, …]` are not finite, naming the clip of those `clips`, and the layer.
 
     `notes` are those of the rows after the first; what they wrote must be finite too.
     """
     bad = ~torch.isfinite(logits).all(dim=1)
     if not bool(bad.any()):
-        _check_shifts(heard[0][0], notes)
+        _check_shifts(clips[0][0], notes)
         return
-    for clip, inputs in heard:
+    for clip, inputs in clips:
         place = _first_not_finite(engine, inputs)
         if place:
             raise NotFinite(f"clip {escape(clip.clip_id)}: {place}")
     row = int(bad.nonzero()[0])
     where = f", patched at layer {notes[row - 1].layer}" if 0 < row <= len(notes) else ""
-    raise NotFinite(f"clip {escape(heard[0][0].clip_id)}{where}: its readout is not finite")
+    raise NotFinite(f"clip {escape(clips[0][0].clip_id)}{where}: its readout is not finite")
 
 
 def _check_shifts(clip: Clip, notes: Sequence[Note]) -> None:
-    """A norm in the blocks may make finite readouts of what is too large to be told from infinity."""
+    """A norm in the blocks may give finite readouts although values before it are too large."""
     for note in notes:
         if not math.isfinite(note.relative_change):
             where = f"clip {escape(clip.clip_id)}, patched at layer {note.layer}"

@@ -22,6 +22,8 @@ from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.speech_lm import ClipInput
 from voicepatch.types.settings import ALIGNMENTS
 
+POSITIONS = ("span", "after", "question", "last")  # what the option `at` of an experiment names
+
 
 @dataclass(frozen=True, eq=False)
 class PairInput:
@@ -31,7 +33,8 @@ class PairInput:
     `label_ids` holds the token id of each label. For an intervention that needs more: `rng` is seeded and of this pair
     alone, and restarts with each call, so that all layers of a pair draw the same numbers. `target_clips()` gives some
     clips with the target label, in A's voice. `cache` holds the values of `cached`; None turns
-    caching off.
+    caching off. `question` holds the positions of the question's tokens, counted from the end of the prompt; None where
+    they do not stand behind the sound.
     """
 
     a: ClipInput
@@ -43,6 +46,7 @@ class PairInput:
     target_clips: Callable[[], list[ClipInput]] = list
     target: str = ""
     label_ids: Mapping[str, int] = field(default_factory=dict)
+    question: slice | None = None
     cache: dict[Any, Any] | None = None
 
     @property
@@ -50,16 +54,42 @@ class PairInput:
         """Aligned positions of A."""
         return self.a_span.stop - self.a_span.start
 
-    def resampled(self, value: torch.Tensor) -> torch.Tensor:
-        """B's values at `b_span`, `[1, positions, …]`, as many as `a_span` has; the same tensor where they are that.
+    def positions(self, at: str = "span") -> tuple[slice, slice]:
+        """The positions that an experiment's option `at` names, in A and in B.
+
+        `span` is the aligned audio span, `after` all positions behind the sound, `question` the question's own tokens,
+        and `last` the readout. The last three hold the same tokens in both clips. `UserError` for another name, and for
+        `question` where the question does not stand behind the sound.
+        """
+        if at == "span":
+            return self.a_span, self.b_span
+        if at == "question" and self.question is None:
+            raise UserError(
+                "--at question: the question's tokens do not stand behind the sound in this prompt", BAD_USAGE
+            )
+        a, b = (self._behind_the_sound(clip, at) for clip in (self.a, self.b))
+        return a, b
+
+    def _behind_the_sound(self, clip: ClipInput, at: str) -> slice:
+        n = len(clip.input_ids)
+        if at == "question" and self.question:
+            return slice(n + self.question.start, n + self.question.stop)
+        if at not in ("after", "last"):
+            raise UserError(f"--at {at}: unknown; use {', '.join(POSITIONS)}", BAD_USAGE)
+        return slice(clip.span.stop if at == "after" else clip.readout_pos, n)
+
+    def resampled(self, value: torch.Tensor, at: str = "span") -> torch.Tensor:
+        """B's values at its positions `at`, `[1, positions, …]`, as many as A has; the same tensor where they are that.
 
         Else interpolated linearly along time in float32, the first and the last as they are. `ValueError` for values
-        of another number of positions than `b_span` has.
+        of another number of positions than B has there.
         """
-        n_b = self.b_span.stop - self.b_span.start
+        n_a, n_b = (there.stop - there.start for there in self.positions(at))
         if value.shape[1] != n_b:
-            raise ValueError(f"a value of {value.shape[1]} positions cannot be resampled: pair.b_span has {n_b}")
-        return value if n_b == self.n_patched else _interpolated(value, self.n_patched)
+            raise ValueError(
+                f"a value of {value.shape[1]} positions cannot be resampled: B has {n_b} positions of the {at}"
+            )
+        return value if n_b == n_a else _interpolated(value, n_a)
 
     def part(self, number: int, of: int, seconds: float = 0.0) -> tuple[slice, slice]:
         """Part `number` of `a_span` cut into `of` parts of equal length: its positions, and those counted in the span.

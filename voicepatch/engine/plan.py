@@ -1,6 +1,6 @@
 """Finds what an experiment writes without running the model: its body runs as plain Python over recordings.
 
-    lm = PlannedLM(llm, recordings)
+    lm = PlannedLM(llm, recordings, gradients)
     result = experiment.run(lm, pair, layer)             # or CannotPlan
     lm.traces[-1].values                                 # what was handed out, and written to
 
@@ -17,6 +17,7 @@ from nnsight.tracing import tracer as nnsight_tracer
 from torch.utils._pytree import tree_map
 
 from voicepatch.engine.failures import Mistake
+from voicepatch.engine.gradients import Gradients
 from voicepatch.engine.lm import LM
 from voicepatch.engine.recordings import Recordings
 from voicepatch.engine.sites import Site, Value, positions_of, wrong_shape
@@ -33,8 +34,8 @@ class CannotPlan(Exception):
 class PlannedLM(LM):
     """Recordings with the interface of a decoder. Nothing is computed; what is written is noted in the trace."""
 
-    def __init__(self, llm: CausalLM, recordings: Recordings):
-        super().__init__(llm)
+    def __init__(self, llm: CausalLM, recordings: Recordings, gradients: Gradients):
+        super().__init__(llm, gradients)
         self._recordings = recordings
         self._open: PlannedTrace | None = None
         self.traces: list[PlannedTrace] = []
@@ -164,6 +165,10 @@ class PlannedTrace:
         """Whether `result` is a stream of this trace read out, with nothing written in it."""
         return not self.first_written and any(result is logits for logits in self.unembedded)
 
+    def estimated(self, result: Any) -> bool:
+        """Whether `result` is made from what was read in this trace, with nothing written in it."""
+        return not self.first_written and isinstance(result, torch.Tensor)
+
     def gave(self, result: Any) -> bool:
         """Whether `result` is the readout of this trace, patched."""
         written = [value for value in self.values.values() if value.is_written]
@@ -229,6 +234,11 @@ class WriteOnly(_Unreadable):
     def tensor(self) -> "WriteOnly":
         return self
 
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, tuple) and len(index) == 2 and index[0] is Ellipsis and isinstance(index[1], slice):
+            return _Columns(self, index[1])
+        raise CannotPlan(self._why)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         if not self._in_time():
             raise CannotPlan(LATE)
@@ -242,3 +252,17 @@ class WriteOnly(_Unreadable):
         self.values.copy_(tensor)
         self.mask.fill_(True)
         self.replaced = True
+
+
+class _Columns(_Unreadable):
+    """Some columns of a value after the first write, `[1, T, columns]`."""
+
+    def __init__(self, value: WriteOnly, columns: slice):
+        super().__init__(value._why)
+        self._value, self._at = value, columns
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        parts = index if isinstance(index, tuple) else (index,)
+        if len(parts) > 2 or not all(isinstance(part, slice) for part in parts):
+            raise CannotPlan(self._why)
+        self._value[(*parts, *[slice(None)] * (2 - len(parts)), self._at)] = value

@@ -3,12 +3,13 @@
     recordings = Recordings(llm, with_past=True)
     recordings.of(clip).streams[3]               # one forward, once a clip
     recordings.at(clip, Site(3, "mlp", "output"))  # recorded when it is first asked for, at all layers in one forward
-    past = Past(recordings.of(clip), 34)         # the keys and values of its first 34 positions, frozen
+    past = Past(recordings, clip, 34)              # the keys and values of its first 34 positions, frozen
 
 A causal decoder never looks ahead, so what stands before the first changed position needs no computing again.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,8 @@ from nnsight import NNsight
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from voicepatch.engine.block_layout import BlockLayout, Location, block_layout
-from voicepatch.engine.sites import BLOCK, Site, Write, as_index, first_of
+from voicepatch.engine.masks import additive
+from voicepatch.engine.sites import BLOCK, MASK, Site, Write, as_index, first_of
 from voicepatch.models.speech_lm import CausalLM, ClipInput
 
 
@@ -44,7 +46,8 @@ class Recording:
     @cached_property
     def nbytes(self) -> int:
         """Bytes that the recording holds on the model's device."""
-        locations = [tensor for tensors in self.locations.values() for tensor in tensors]
+        # Blocks share one mask, or have none.
+        locations = [t for (_, end), tensors in self.locations.items() if end != MASK for t in tensors]
         return sum(tensor.nbytes for tensor in (*self.streams, *self.keys, *self.values, *locations, self.logits))
 
 
@@ -72,7 +75,11 @@ class Recordings:
             if site.end == "output":
                 return self.of(clip).streams[site.layer]
             return self.of(clip).streams[site.layer - 1] if site.layer else clip.inputs_embeds
-        return self._location(clip, site).locations[site.path, site.end][site.layer]
+        value = self._location(clip, site).locations[site.path, site.end][site.layer]
+        if site.end == MASK:
+            n = len(clip.input_ids)
+            return additive(value, n, n, clip.inputs_embeds)
+        return value
 
     def rest(self, clip: ClipInput, site: Site) -> tuple | None:
         """What the module returned behind that value, or None where it returned nothing but the value."""
@@ -126,7 +133,8 @@ class Recordings:
                 found = nnsight.save({location: [] for location in [*wanted, (BLOCK, "output")]})
                 for layer in layers:
                     for path, end in wanted:
-                        found[path, end].append(getattr(layer.get(path), end))
+                        module = layer.get(path)
+                        found[path, end].append(module.inputs[1][MASK] if end == MASK else getattr(module, end))
                     found[BLOCK, "output"].append(layer.output)
                 logits = self._traced.lm_head.output[:, -1].float().save()
         values = {location: [first_of(raw) for raw in raw_outputs] for location, raw_outputs in found.items()}
@@ -145,24 +153,60 @@ class Recordings:
         return block_layout(self._llm)
 
 
-class _FrozenLayer(DynamicLayer):
-    """Keys and values that new ones are joined to for one attention, and that never change."""
+@dataclass(frozen=True)
+class PastWrite:
+    """Keys or values of one block that a row stands on at `positions`: another clip's own there."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor):
+    layer: int
+    positions: Sequence[int]
+    of_keys: bool
+    clip: ClipInput
+
+
+class _FrozenLayer(DynamicLayer):
+    """Keys and values that new ones are joined to for one attention, and that never change.
+
+    `changes` are (row, index of positions, whether keys, tensor `[kv_heads, n, head_dim]`) that some rows stand on.
+    """
+
+    def __init__(
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        changes: Sequence[tuple[int, Any, bool, torch.Tensor]] = (),
+    ):
         super().__init__()
         self.keys, self.values, self.is_initialized = keys, values, True
+        self._changes = changes
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         rows = len(key_states)
         keys, values = (past.expand(rows, -1, -1, -1) for past in (self.keys, self.values))
-        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+        keys, values = torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+        for row, index, of_keys, tensor in self._changes:
+            (keys if of_keys else values)[row, :, index] = tensor
+        return keys, values
 
 
 class Past(Cache):
-    """The first `n` positions of a recorded run, as a cache that stores nothing: every row stands on the same ones."""
+    """The first `n` positions of a clip's recorded run, as a cache that stores nothing, for the rows of a forward.
 
-    def __init__(self, recording: Recording, n: int):
-        kept = zip(recording.keys, recording.values, strict=True)
-        super().__init__(layers=[_FrozenLayer(keys[:, :, :n], values[:, :, :n]) for keys, values in kept])
+    Every row stands on the same ones, but for what `writes` says of its number.
+    """
+
+    def __init__(self, recordings: Recordings, clip: ClipInput, n: int, writes: Sequence[tuple[int, PastWrite]] = ()):
+        changes: dict[int, list[tuple[int, Any, bool, torch.Tensor]]] = {}
+        for row, write in writes:
+            other = recordings.of(write.clip)
+            recorded = (other.keys if write.of_keys else other.values)[write.layer][0]
+            index = as_index(write.positions, 0, recorded.device)
+            changes.setdefault(write.layer, []).append((row, index, write.of_keys, recorded[:, index]))
+        own = recordings.of(clip)
+        super().__init__(
+            layers=[
+                _FrozenLayer(keys[:, :, :n], values[:, :, :n], changes.get(layer, ()))
+                for layer, (keys, values) in enumerate(zip(own.keys, own.values, strict=True))
+            ]
+        )

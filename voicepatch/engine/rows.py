@@ -6,7 +6,9 @@
 
 What is known about a row is found here and never declared. Everything before its first written position is A's. Where
 the residual stream was replaced by exactly the donor's values, and the same tokens stand before it, every position up
-to the end of the replaced ones is the donor's at all later layers, because attention is causal.
+to the end of the replaced ones is the donor's at all later layers, because attention is causal. Where keys and values
+were replaced by the donor's at the same positions, and A's own stream was written back over them behind the block,
+these positions are A's at all layers, with the donor's keys and values in that block.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +17,10 @@ from typing import Any
 
 import torch
 
+from voicepatch.engine.masks import attends_to_nothing, check_rows
 from voicepatch.engine.plan import LATE, CannotPlan, PlannedLM, PlannedTrace
-from voicepatch.engine.recordings import Recordings
-from voicepatch.engine.sites import Site, Value, Write, as_index, as_range
+from voicepatch.engine.recordings import PastWrite, Recordings
+from voicepatch.engine.sites import BLOCK, KEYS, MASK, Site, Value, Write, as_index, as_range
 from voicepatch.models.speech_lm import PLACEHOLDER_ID, ClipInput
 
 
@@ -37,8 +40,8 @@ class Draft:
 class Row:
     """One call of an experiment: A's run with `writes` in it, in the order of computing.
 
-    From the first write on, positions before `n` are those of `source`'s own run. `original` is the value that the
-    first write replaced.
+    From the first write on, positions before `n` are those of `source`'s own run, with the keys and values of `past`
+    at some of them. `original` is the value that the first write replaced.
     """
 
     layer: int
@@ -48,6 +51,7 @@ class Row:
     original: torch.Tensor
     source: ClipInput
     n: int
+    past: tuple[PastWrite, ...] = ()
 
 
 def draft_row(lm: PlannedLM, result: Any, recipient: ClipInput, layer: int, options: Mapping[str, Any]) -> Draft:
@@ -75,37 +79,62 @@ def resolve_rows(drafts: Sequence[Draft], recordings: Recordings) -> list[Row]:
         queries.append(answers)
         return len(queries) - 1
 
-    asked = []
+    planned, blocked = [], []
     for draft in drafts:
         first, later = draft.first, draft.trace.write_only.values()
         changed = query(first.changed()) if first.needs_comparison else None
-        streams: list[tuple[Site, torch.Tensor, torch.Tensor | None]] = []
-        if first.site.is_stream:
-            streams = [(first.site, first.tensor, None)]
-            streams += [(value.site, value.values, value.mask) for value in later if value.site.is_stream]
         positions = [(value.site, query(value.mask.flatten(2).any(2)[0])) for value in later]
         same = {
-            donor: {site: query(_same(tensor, mask, recordings.at(donor, site))) for site, tensor, mask in streams}
-            for donor in draft.donors
-            if streams
+            clip: {
+                site: query(_same(tensor, mask, recordings.at(clip, site), not first.site.is_stream))
+                for site, tensor, mask in compared
+            }
+            for clip, compared in _compared(draft).items()
         }
-        asked.append((draft, changed, positions, same))
+        masks: list[tuple[Site, torch.Tensor]] = [(first.site, first.tensor)] if first.site.end == MASK else []
+        masks += [
+            (value.site, torch.where(value.mask, value.values, recordings.at(draft.clip, value.site)))
+            for value in later
+            if value.site.end == MASK
+        ]
+        blocked += [(site.layer, query(attends_to_nothing(mask[0]))) for site, mask in masks]
+        planned.append((draft, changed, positions, same))
     answers = _fetched(queries)
+    for layer, found in blocked:
+        check_rows(layer, answers[found])
     return [
         _row(
             draft,
             _writes(draft, None if changed is None else answers[changed], {site: answers[i] for site, i in positions}),
             {donor: {site: answers[i] for site, i in found.items()} for donor, found in same.items()},
         )
-        for draft, changed, positions, same in asked
+        for draft, changed, positions, same in planned
     ]
 
 
-def _same(tensor: torch.Tensor, mask: torch.Tensor | None, donors: torch.Tensor) -> torch.Tensor:
-    """`[n]`: at which of the positions that both have the tensor is exactly the donor's, as far as it is known."""
+def _compared(draft: Draft) -> dict[ClipInput, list[tuple[Site, torch.Tensor, torch.Tensor | None]]]:
+    """For each clip, the values that may be its own: what was written, and at which of its elements (None: at all)."""
+    first, later = draft.first, draft.trace.write_only.values()
+    values = [(first.site, first.tensor, None), *((value.site, value.values, value.mask) for value in later)]
+    streams = [value for value in values if value[0].is_stream]
+    if first.site.is_stream:
+        return {donor: streams for donor in draft.donors}
+    if not first.site.is_key_or_value:
+        return {}
+    heads = [value for value in values if value[0].is_key_or_value]
+    return {draft.clip: streams} | {donor: heads for donor in draft.donors}
+
+
+def _same(tensor: torch.Tensor, mask: torch.Tensor | None, donors: torch.Tensor, is_complete: bool) -> torch.Tensor:
+    """`[n]`: at which of the positions that both have the tensor is exactly the donor's.
+
+    Elements that were not written, where `mask` is false, count as the donor's unless the value must be complete.
+    """
     n = min(tensor.shape[1], donors.shape[1])
     same = tensor[0, :n] == donors[0, :n]
-    return (same if mask is None else same | ~mask[0, :n]).all(1)
+    if mask is not None:
+        same = same & mask[0, :n] if is_complete else same | ~mask[0, :n]
+    return same.all(1)
 
 
 def _fetched(queries: list[torch.Tensor]) -> list[list[bool]]:
@@ -133,11 +162,14 @@ def _row(draft: Draft, writes: list[Write], same: Mapping[ClipInput, Mapping[Sit
     most = clip.readout_pos  # the readout must be computed
     source, known = clip, min(most, *(write.positions[0] for write in writes))
     start = writes[0].positions[0]
+    original = first.original[0, as_index(writes[0].positions, 0, first.original.device)]
+    if first.site.is_key_or_value:
+        n, past = _behind_restored(clip, writes, same)
+        return Row(draft.layer, draft.options, clip, writes, original, clip, max(known, min(n, most)), past)
     for donor, found in same.items():
         n = _donors_up_to(writes, found)
         if n > start and start <= common_prefix(clip, donor) and min(n, most) > known:
             source, known = donor, min(n, most)
-    original = first.original[0, as_index(writes[0].positions, 0, first.original.device)]
     return Row(draft.layer, draft.options, clip, writes, original, source, known)
 
 
@@ -156,16 +188,51 @@ def _donors_up_to(writes: Sequence[Write], same: Mapping[Site, list[bool]]) -> i
     return n
 
 
+def _behind_restored(
+    clip: ClipInput, writes: Sequence[Write], same: Mapping[ClipInput, Mapping[Site, list[bool]]]
+) -> tuple[int, tuple[PastWrite, ...]]:
+    """The first position that is not A's own, and the donors' keys and values before it; 0 where that is not known."""
+    heads = [write for write in writes if write.site.is_key_or_value]
+    streams = {write.site: write for write in writes if write.site.is_stream}
+    if len(heads) + len(streams) < len(writes):
+        return 0, ()
+    start, past = min(write.positions[0] for write in heads), []
+    for write in heads:
+        donor = next((d for d, found in same.items() if d is not clip and _all(found[write.site], write)), None)
+        if donor is None:
+            return 0, ()
+        past.append(PastWrite(write.site.layer, write.positions, write.site.path == KEYS, donor))
+    ends = []
+    for site in {Site(write.site.layer, BLOCK, "output") for write in heads} | set(streams):
+        restored = [p for p in streams[site].positions if same[clip][site][p]] if site in streams else []
+        other = set(streams[site].positions) - set(restored) if site in streams else set()
+        is_head = any(write.site.layer == site.layer for write in heads)
+        # Behind a block whose keys changed, all positions from the first changed one on must be restored.
+        end = next((p for p in range(start, clip.readout_pos + 1) if p not in set(restored)), clip.readout_pos + 1)
+        ends.append(min([end, *other] if is_head else [*other, clip.readout_pos + 1]))
+    n = min(ends)
+    return (n, tuple(past)) if all(write.positions[-1] < n for write in heads) else (0, ())
+
+
+def _all(same: Sequence[bool], write: Write) -> bool:
+    return all(position < len(same) and same[position] for position in write.positions)
+
+
 def common_prefix(a: ClipInput, b: ClipInput) -> int:
     """How many first positions hold the same token of the prompt in both."""
     pairs = zip(a.input_ids.tolist(), b.input_ids.tolist(), strict=False)
     return next((n for n, (x, y) in enumerate(pairs) if x != y or x == PLACEHOLDER_ID), 0)
 
 
-def relative_changes(changes: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[float]:
-    """The relative change ‖new − old‖ / ‖old‖ of each (new, old) `[n, …]`; fetched in one transfer."""
+def relative_changes(changes: Iterable[tuple[Site | None, torch.Tensor, torch.Tensor]]) -> list[float]:
+    """The relative change ‖new − old‖ / ‖old‖ of each (site, new, old) `[n, …]`; fetched in one transfer.
+
+    Of a mask it is that of its exponential, 1 where a position is attended to and 0 where it is not.
+    """
     found = []
-    for new, old in changes:
+    for site, new, old in changes:
         new, old = new.float(), old.float()
+        if site and site.end == MASK:
+            new, old = new.exp(), old.exp()
         found.append((new - old).norm() / old.norm().clamp_min(torch.finfo(torch.float32).tiny))
     return torch.stack(found).tolist() if found else []

@@ -13,10 +13,15 @@ import torch
 
 BLOCK = ""
 ATTENTION, MLP = "self_attn", "mlp"
+KEYS, VALUES = "self_attn.k_proj", "self_attn.v_proj"
+MASK = "attention_mask"
 
 
 class Site(NamedTuple):
-    """The input or the output of a module of block `layer`; `path` is the module's name in it, "" for the block."""
+    """The input or the output of a module of block `layer`; `path` is the module's name in it, "" for the block.
+
+    `end` is `attention_mask` for the mask that the attention of a block is given, one row a query position.
+    """
 
     layer: int
     path: str
@@ -31,6 +36,11 @@ class Site(NamedTuple):
     def is_stream(self) -> bool:
         """Whether the value is the residual stream."""
         return self.path == BLOCK
+
+    @property
+    def is_key_or_value(self) -> bool:
+        """Whether the value is the keys or the values of an attention, before any norm and rotary embedding."""
+        return self.path in (KEYS, VALUES) and self.end == "output"
 
 
 class Tracked(torch.Tensor):
@@ -133,11 +143,12 @@ def positions_of(index: Any, shape: torch.Size) -> Sequence[int]:
         positions = as_range(reached.flatten(2).any(2).any(0).nonzero().flatten().tolist())
         is_empty = not len(positions)
     if is_empty:
-        raise IndexError(f"[{_shown(parts)}] selects nothing of a value of shape {list(shape)}, so nothing is written")
+        chosen = _as_text(parts)
+        raise IndexError(f"[{chosen}] selects nothing of a value of shape {list(shape)}, so nothing is written")
     return positions
 
 
-def _shown(parts: tuple) -> str:
+def _as_text(parts: tuple) -> str:
     def one(part: Any) -> str:
         if not isinstance(part, slice):
             return str(part)

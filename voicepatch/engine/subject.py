@@ -10,10 +10,12 @@ One model with its task, its answer tokens, and the clips that it has encoded.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.engine import Engine
+from voicepatch.engine.positions import question_positions
 from voicepatch.engine.threads import settle_threads
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.checkpoint import checkpoint_hash, model_hash
@@ -41,6 +43,16 @@ class Subject:
     engine: Engine
     clips: ClipStore
     warnings: tuple[str, ...] = ()
+
+    @property
+    def n_after(self) -> int:
+        """Positions behind the sound."""
+        return len(self.model.prompt.after)
+
+    @cached_property
+    def question(self) -> slice | None:
+        """The question's own tokens, as `PairInput.question` has them."""
+        return question_positions(self.model.prompt.after, self.model.tokenizer, self.task.question)
 
 
 def load_subject(

@@ -16,8 +16,11 @@ from nnsight import NNsight
 from nnsight.intervention.interleaver import EarlyStopException
 
 from voicepatch.engine.failures import Mistake
+from voicepatch.engine.gradients import Gradients
 from voicepatch.engine.lm import LM
-from voicepatch.engine.sites import Site, Value, Write, as_index, first_of, plain, with_first
+from voicepatch.engine.masks import attends_to_nothing, check_rows, of_inputs
+from voicepatch.engine.recordings import Recordings
+from voicepatch.engine.sites import MASK, Site, Value, Write, as_index, first_of, plain, with_first
 from voicepatch.models.speech_lm import CausalLM, ClipInput
 
 NESTED = "a trace is opened inside another; end the first one before it, and save what the second needs of it"
@@ -41,8 +44,8 @@ class WrittenTrace:
 class WrittenLM(LM):
     """nnsight around a decoder; values are the model's own tensors, and track what is assigned to them."""
 
-    def __init__(self, llm: CausalLM):
-        super().__init__(llm)
+    def __init__(self, llm: CausalLM, gradients: Gradients | None = None):
+        super().__init__(llm, gradients or Gradients(llm, Recordings(llm, with_past=False)))
         self._traced = NNsight(llm)
         self.forget()
 
@@ -94,6 +97,8 @@ class WrittenLM(LM):
         return self._traced
 
     def read(self, site: Site) -> torch.Tensor:
+        if site not in self._values and site.end == MASK:
+            self._read_mask(site)
         if site not in self._values:
             whole = getattr(self._envoy(site.layer, site.path), site.end)
             tensor = first_of(whole)
@@ -101,7 +106,20 @@ class WrittenLM(LM):
             self._values[site] = Value(site, tensor.clone(), tensor, keeps_versions=False)
         return self._values[site].tensor
 
+    def _read_mask(self, site: Site) -> None:
+        """Give the attention a mask of numbers, which the experiment then changes in place."""
+        envoy = self._envoy(site.layer, site.path)
+        args, kwargs = envoy.inputs
+        if MASK not in kwargs:
+            raise Mistake(f"lm.attention_mask: {type(self._llm).__name__} passes no attention_mask to its attention")
+        mask = of_inputs(args, kwargs).clone()
+        envoy.inputs = (args, {**kwargs, MASK: mask[:, None]})
+        self._values[site] = Value(site, mask.clone(), mask, keeps_versions=False)
+
     def write(self, site: Site, tensor: Any) -> None:
+        if site.end == MASK:
+            self.read(site)[:] = tensor
+            return
         self.read(site)
         whole = tensor if isinstance(tensor, tuple) else with_first(self._wholes[site], tensor)
         self._values[site].replace(first_of(whole))
@@ -134,8 +152,8 @@ class WrittenLM(LM):
         before = [readout for trace in earlier for readout in trace.readouts]
         if any(_share(result, readout) for readout in before):
             return True
-        alike = any(torch.equal(result, readout) for readout in before)
-        return alike and bool(last.readouts) and not any(torch.equal(result, readout) for readout in last.readouts)
+        is_equal = any(torch.equal(result, readout) for readout in before)
+        return is_equal and bool(last.readouts) and not any(torch.equal(result, readout) for readout in last.readouts)
 
     def writes(self) -> list[tuple[Write, torch.Tensor]]:
         """What the last trace wrote, each with what stood there before, in the order in which it was used."""
@@ -149,6 +167,8 @@ class WrittenLM(LM):
             if len(positions):
                 index = as_index(positions, 0, value.original.device)
                 write = Write(value.site, positions, value.tensor[0, index], None, value.replaced)
+                if value.site.end == MASK:
+                    check_rows(value.site.layer, attends_to_nothing(write.values).tolist())
                 found.append((write, value.original[0, index]))
         return found
 

@@ -16,7 +16,7 @@ from voicepatch.analysis.tables import unpatched
 from voicepatch.analysis.words_and_voice import headline
 from voicepatch.figures import contrasts, curves, maps
 from voicepatch.figures.headings import count_of_pairs, dose_note, heading, model_and_data
-from voicepatch.figures.own import own_figures
+from voicepatch.figures.own import own, replaces_common
 
 MOST_LINES = 6  # of a sweep; more values are drawn as a heat map
 Charts = dict[str, alt.TopLevelMixin]
@@ -29,8 +29,8 @@ def charts_of(results: Results, name: str) -> Charts:
 
 def _charts_of(results: Results, name: str) -> Charts:
     experiment = results.experiment(name)
-    charts: Charts = {} if experiment.settings["reads_only"] else _common(results, experiment)
-    return charts | own_figures(results, experiment).charts(results, experiment)
+    charts: Charts = {} if replaces_common(results, experiment) else _common(results, experiment)
+    return charts | own(results, experiment, "charts", results, experiment)
 
 
 def _common(results: Results, experiment: ExperimentResults) -> Charts:
@@ -46,11 +46,15 @@ def metric_columns(experiment: ExperimentResults) -> list[str]:
     """The means that are drawn by layer: those of the program, and every metric from outside."""
     outside = [metric.column for metric in experiment.further_metrics]
     has_recovery = experiment.is_main and not experiment.swept and experiment.metrics["recovery_n"].max() > 0
+    if not experiment.has_donor:
+        return outside
     return [curves.DELTA_LOGIT, *([curves.RECOVERY] if has_recovery else []), *outside]
 
 
 def _of_one_curve(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
     metrics, name = experiment.metrics, experiment.name
+    if not experiment.has_donor:
+        return {f"flip_rate_curve_{name}": curves.changed_answers_curve(metrics, title, subtitle)}
     charts: Charts = {f"flip_rate_curve_{name}": curves.flip_rate_curve(metrics, title, subtitle)}
     for column in metric_columns(experiment):
         stem = curves.metric_declaration(column).stem
@@ -71,6 +75,7 @@ def _of_sweep(experiment: ExperimentResults, title: str, subtitle: list[str]) ->
         caption, notes = curves.metric_declaration(column).caption, subtitle
         if column == rate:
             caption = "Flip rates by patched layer"
+        if column == curves.TO_TARGET:
             own_rates = (f"{line} {metrics[of].mean():.0%}" for line, of in curves.REFERENCES.items())
             notes = [*subtitle, "; ".join(own_rates), *curves.no_upper_bound(metrics)]
         charts[f"{stem}_{name}"] = maps.swept_heat_map(metrics, swept, column, title, notes, caption)

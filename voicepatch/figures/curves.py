@@ -109,6 +109,13 @@ def metric_curve(metrics: pd.DataFrame, column: str, title: str, subtitle: Seque
     return figure(chart, title, [*subtitle, *filter(None, [note])], declared.caption)
 
 
+def changed_answers_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
+    """How many answers change at each layer, for an experiment that has no donor and so no target."""
+    tidy, styles = series(metrics, FROM_BASE, FROM_BASE, "n_pairs"), {FROM_BASE: FLIP_STYLES[FROM_BASE]}
+    chart = layer_curves(tidy, styles, rate("share of clips whose answer changes"), [FROM_BASE])
+    return figure(chart, title, subtitle, "Changed answers by layer")
+
+
 def flip_rate_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
     """The rates of flips to the target and from the base prediction at each layer, with both reference lines."""
     counts = {TO_TARGET_ELIGIBLE: "eligible_count"}
@@ -158,6 +165,9 @@ def swept_curves(
         y, caption = number(column), metric_declaration(column).caption
         chart = zero_line(y) + layer_curves(tidy, styles, y, values, 3, bands=False, form=".3f")
         return figure(chart, title, subtitle, caption)
+    if column == FROM_BASE:  # it is of no target, so how often unpatched clips give one is no reference
+        chart = layer_curves(tidy, styles, rate(column), values, 2, bands=False)
+        return figure(chart, title, subtitle, "Changed answers by layer")
     tidy = pd.concat([tidy, references(metrics[names == values[0]])])  # unpatched answers depend on no swept option
     chart = layer_curves(tidy, styles | REFERENCE_STYLES, rate(column), values, 2, bands=False)
     return figure(chart, title, [*subtitle, *no_upper_bound(metrics)], "Flip rates by patched layer")

@@ -14,7 +14,7 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from voicepatch.analysis.sites import site_name
+from voicepatch.analysis.sites import NOTHING, site_name, sites_of
 from voicepatch.files import write_whole
 from voicepatch.text import for_xml
 
@@ -37,7 +37,7 @@ LEGEND = dict(
 
 def site_axis_title(table: pd.DataFrame) -> str:
     """The title of an axis of layers, with the site that was written there."""
-    return f"patched layer: {site_name(table)}"
+    return "layer" if sites_of(table) == [NOTHING] else f"patched layer: {site_name(table)}"
 
 
 def layer_axis(table: pd.DataFrame) -> alt.X:

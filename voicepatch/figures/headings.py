@@ -3,7 +3,6 @@
 title, subtitle = heading(results, experiment)
 """
 
-import inspect
 from typing import Any
 
 import pandas as pd
@@ -24,18 +23,14 @@ def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[
     of = f" of {n_listed} ({', '.join(missing)})" if missing else ""
     eligible = f"{int(metrics['eligible_count'].max())} of them eligible (A unpatched does not give the target)"
     dose = "".join(f", {note}" for note in dose_note(experiment) if metrics[DOSE].nunique() == 1)
-    return f"{experiment.kind.capitalize()} pairs{intervention}: {description(settings)}", [
-        f"{count_of_pairs(metrics)} pair{'s' if metrics['n_pairs'].max() > 1 else ''}{of}, {eligible}{dose}"
-        + ("" if experiment.finished else "; not finished"),
+    unit = "pair" if experiment.has_donor else "clip"
+    units = f"{count_of_pairs(metrics)} {unit}{'s' if metrics['n_pairs'].max() > 1 else ''}{of}"
+    units += f", {eligible}{dose}" if experiment.has_donor else ""
+    return f"{experiment.kind.capitalize()} pairs{intervention}: {experiment.what}", [
+        units + ("" if experiment.finished else "; not finished"),
         model_and_data(results.config),
         *no_interval(experiment),
     ]
-
-
-def description(settings: dict[str, Any]) -> str:
-    """What an experiment does, in one sentence, from its recorded settings."""
-    words = inspect.cleandoc(settings["describes"]).split("\n\n")[0].split()
-    return " ".join(map(escape, words)) or f'intervention "{escape(settings["intervention"])}"'
 
 
 def model_and_data(config: dict[str, Any]) -> str:

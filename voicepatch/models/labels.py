@@ -20,7 +20,7 @@ class Tokenizer(Protocol):
 
 
 class LabelError(UserError):
-    """The labels of a task cannot be told apart by their tokens, or have none."""
+    """The labels of a task have no token, or two labels have the same first token."""
 
 
 class LabelTokenizerHelper:

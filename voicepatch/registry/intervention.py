@@ -65,6 +65,12 @@ class Declared:
         """The docstring's first line."""
         return self.doc.partition("\n")[0]
 
+    @property
+    def text(self) -> str:
+        """The docstring without its lines on options, which have their own help."""
+        lines = [line for line in self.doc.splitlines() if line.strip().partition(":")[0] not in self.options]
+        return "\n".join(lines).strip()
+
     def recorded(self) -> dict[str, Any]:
         """The properties that a run's configuration holds."""
         return {name: getattr(self, name) for name in Properties.__struct_fields__}
@@ -110,7 +116,8 @@ def intervention(run: Callable[..., Any] | None = None, *, pairs: PairMaker | No
     """Make a function an experiment; `UserError` where its parameters are not `lm, pair, layer` and then options.
 
     `pairs(sample, clips)` turns the main experiment's pairs into its own. The other keywords are those of `Declared`,
-    `range_of={"head": "n_heads"}` for options that run over a number of the model or of another option, and
+    `range_of={"head": "n_heads"}` for options that run over a number of the model or of another option (then over some
+    texts: `{"head": ("n_heads", "mlp")}`), and
     `minimum={"k": 1}` for the smallest value of an option. All are written as plain values, since files are parsed, not
     imported, for `--help`.
     """

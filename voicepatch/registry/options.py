@@ -46,7 +46,8 @@ class Option:
     """An option of an experiment.
 
     `default` is `ALL` for an option with `range_of`, which runs over the numbers below that attribute of the model, or
-    below that option of the experiment. `exclusive` excludes the minimum itself. `stored` is its name in files.
+    below that option of the experiment, and then over the texts `further`. `exclusive` excludes the minimum itself.
+    `stored` is its name in files.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Option:
     maximum: float | None = None
     exclusive: bool = False
     range_of: str = ""
+    further: tuple[str, ...] = ()
     help: str = ""
     stored: str = ""
 
@@ -72,6 +74,8 @@ class Option:
 
     def error(self, value: Any) -> str:
         """What is wrong with one value, as the end of a message; "" where nothing is."""
+        if value in self.further:
+            return ""
         accepted: Any = {int: Integral, float: Real}.get(self.type, self.type)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
             return f"is not {TYPES[self.type]}"
@@ -109,7 +113,7 @@ def options_of(
     name: str,
     doc: str,
     parameters: Sequence[inspect.Parameter],
-    range_of: Mapping[str, str],
+    range_of: Mapping[str, str | tuple[str, ...]],
     minimum: Mapping[str, float],
 ) -> dict[str, Option]:
     """The options of the function `name`; `UserError`, beginning with `where`, for a parameter that cannot be one.
@@ -121,7 +125,8 @@ def options_of(
     options = {}
     for parameter in parameters[len(FIRST) :]:
         option = _typed(f"{where}: the option {parameter.name} of {name}", parameter)
-        option = replace(option, help=helps.get(option.name, option.help), range_of=range_of.get(option.name, ""))
+        number, *further = _as_tuple(range_of.get(option.name, ""))
+        option = replace(option, help=helps.get(option.name, option.help), range_of=number, further=tuple(further))
         options[option.name] = replace(option, minimum=0) if option.range_of else option
     for key, value in minimum.items():
         if key not in options or not _is_number(options[key].default) or not _is_number(value):
@@ -137,7 +142,7 @@ def options_of(
 
 
 def _check_parameters(
-    where: str, name: str, parameters: Sequence[inspect.Parameter], range_of: Mapping[str, str]
+    where: str, name: str, parameters: Sequence[inspect.Parameter], range_of: Mapping[str, str | tuple[str, ...]]
 ) -> None:
     names = [STARS.get(parameter.kind, "") + parameter.name for parameter in parameters]
     has_default = {parameter.name: parameter.default is not parameter.empty for parameter in parameters}
@@ -150,7 +155,8 @@ def _check_parameters(
             f"def {name}(lm, pair, layer, alpha=1.0); {found}{wraps if '*args' in names else ''}"
         )
     for option, number in range_of.items():
-        if option not in names[len(FIRST) :] or not isinstance(number, str) or not number.isidentifier():
+        texts = _as_tuple(number)
+        if option not in names[len(FIRST) :] or not all(isinstance(t, str) and t.isidentifier() for t in texts):
             raise UserError(
                 f"{where}: range_of= must give the number of values of an option of {name}, as in "
                 f'range_of={{"head": "n_heads"}}; it has {option!r}: {number!r}'
@@ -160,6 +166,11 @@ def _check_parameters(
                 f"{where}: {option} of {name} is in range_of=, so it takes all its values, but has a default; remove "
                 f"the default, as in def {name}(lm, pair, layer, {option})"
             )
+
+
+def _as_tuple(number: Any) -> tuple[Any, ...]:
+    """The number that an option runs over, and the texts after it, from a value of `range_of`."""
+    return number if isinstance(number, tuple) and number else (number,)
 
 
 def _typed(what: str, parameter: inspect.Parameter) -> Option:

@@ -153,7 +153,7 @@ def import_file(path: Path, line: int = 1) -> ModuleType:
 
 
 def run_file(path: Path) -> ModuleType:
-    """The module of a plugin's file, which runs again at each call and registers anew."""
+    """The module of a plugin's file, which runs and registers again at each call."""
     _make_importable(path)
     for registry in _registries:
         registry.forget(path)

@@ -24,7 +24,7 @@ from voicepatch.analysis.words_and_voice import headline
 from voicepatch.files import write_whole
 from voicepatch.report import checks, overview, prose
 from voicepatch.report.browser import browser_data
-from voicepatch.report.experiments import read_run
+from voicepatch.report.experiments import VARIES, read_run
 from voicepatch.report.methods import hand_over, hand_over_means, methods
 from voicepatch.report.sounds import sounds_of
 from voicepatch.text import for_xml
@@ -41,7 +41,7 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
     clips, no_sound = results.clips
     browser = browser_data(content, clips, pairs)
     sounds, missing = sounds_of(browser["clips"], browser["experiments"], clips)
-    figures = [figure for experiment in content.experiments for figure in experiment.figures]
+    figures = [figure for of_one in content.figures.values() for figure in of_one]
     scripts = {"vega": _script(_vega()), "charts": _script(_read("charts.js")), "pairs": _script(_read("pairs.js"))}
     found = headline(results)
     template = _environment().get_template("page.html")
@@ -57,6 +57,7 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
         checks_by_experiment=checks.by_experiment(content),
         failed_pairs=checks.failed_pairs(content),
         hand_over=hand_over,
+        varies=VARIES,
         hand_over_means=hand_over_means(content),
         figures={"specs": {figure.stem: figure.spec for figure in figures}, "datasets": content.datasets},
         pairs=browser,

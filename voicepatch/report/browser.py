@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from voicepatch.analysis.cells import DOSE, combinations
+from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.logits import logits_of
 from voicepatch.audio.decode import seconds_of
 from voicepatch.figures.figure_style import label_colours
-from voicepatch.report.experiments import Experiment, Run
+from voicepatch.report.experiments import Run
 from voicepatch.types.clip import Clip
 
 # Without a number from the user: pairs of an experiment, and characters that all experiments share.
@@ -65,7 +66,7 @@ def browser_data(run: Run, clips: Mapping[str, Clip], pairs: int | str | None = 
                 "site": experiment.site,
                 "rows": rows,
                 "combinations": names,
-                **experiment.own.pair_map(names),
+                **run.own(experiment, "pair_map", experiment, names),
                 "pairs": mine,
                 "left_out": len(experiment.records) // n_rows - len(mine),
             }
@@ -74,7 +75,7 @@ def browser_data(run: Run, clips: Mapping[str, Clip], pairs: int | str | None = 
     return {"labels": run.labels, "colours": colours, "clips": listed, "experiments": experiments}
 
 
-def _drawn(experiment: Experiment, n_rows: int, most: int | str) -> np.ndarray:
+def _drawn(experiment: ExperimentResults, n_rows: int, most: int | str) -> np.ndarray:
     """The places in the pair list of the first `most` measured pairs, in a random order that all lists share.
 
     So the experiments of a run show the same recipients, and a larger number adds to the pairs of a smaller one.
@@ -85,7 +86,7 @@ def _drawn(experiment: Experiment, n_rows: int, most: int | str) -> np.ndarray:
     return drawn if most == "all" else drawn[: int(most)]
 
 
-def _rows(experiment: Experiment, n_rows: int) -> tuple[list[list[int]], list[str]]:
+def _rows(experiment: ExperimentResults, n_rows: int) -> tuple[list[list[int]], list[str]]:
     """Layer and number of the combination of each row of a pair, and the combinations' names."""
     first = experiment.records[:n_rows]
     names = combinations(first, experiment.swept)
@@ -94,7 +95,7 @@ def _rows(experiment: Experiment, n_rows: int) -> tuple[list[list[int]], list[st
 
 
 def _pairs(
-    experiment: Experiment, labels: list[str], n_rows: int, drawn: np.ndarray
+    experiment: ExperimentResults, labels: list[str], n_rows: int, drawn: np.ndarray
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The pairs at the places `drawn`, each with its place; a pair's rows stand together in the records."""
     records = experiment.records

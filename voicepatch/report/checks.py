@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.layer_metrics import near_ties
-from voicepatch.analysis.results import REPORTS
+from voicepatch.analysis.results import REPORTS, left_out
 from voicepatch.analysis.tables import lengths_apart
-from voicepatch.report.experiments import Experiment, Run
+from voicepatch.figures.own import why_missing
+from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
 from voicepatch.text import escape
 from voicepatch.types.check import Check
@@ -28,8 +30,9 @@ OF_EXPERIMENT = ("engines", "sounds")  # files with the checks of each experimen
 
 def checks_of(run: Run) -> list[Check]:
     """Every check of the run, first those that must pass before an experiment starts (SPEC section 7)."""
+    invalid = run.results.invalid
     return [
-        *(Check(f"{name} cannot be shown", False, _short(why, most=1200)) for name, why in run.invalid.items()),
+        *(Check(f"{name} cannot be shown", False, _short(str(why), most=1200)) for name, why in invalid.items()),
         *(check for part in OF_RUN for check in _stored(part, run.documents[part])),
         *_joined(run),
         *_pairs(run),
@@ -85,27 +88,28 @@ def _joined(run: Run) -> Iterator[Check]:
         yield Check(name, passed, text, note=bool(parts))
 
 
-def _of_experiment(run: Run, experiment: Experiment) -> list[Check]:
+def _of_experiment(run: Run, experiment: ExperimentResults) -> list[Check]:
     stored = [check for part in OF_EXPERIMENT for check in _stored(part, run.documents[part].get(experiment.name, {}))]
-    return [*stored, *_pairs_measured(experiment), *([] if experiment.records is None else _of_records(experiment))]
+    of_records = [] if experiment.records is None else _of_records(run, experiment)
+    return [*stored, _pairs_measured(experiment), *of_records]
 
 
-def _pairs_measured(experiment: Experiment) -> list[Check]:
+def _pairs_measured(experiment: ExperimentResults) -> Check:
     n, n_failed, n_measured = len(experiment.pairs), len(experiment.failed), experiment.n_measured
     text = f"{n_measured} of {n} pairs are measured"
     text += f", {n_failed} gave no record; the reasons are below" if n_failed else ""
     text += "" if experiment.finished else "; not finished, the same command continues"
-    return [Check("Every pair is measured", True, text, note=n_measured < n or not experiment.finished)]
+    return Check("Every pair is measured", True, text, note=n_measured < n or not experiment.finished)
 
 
-def _of_records(experiment: Experiment) -> list[Check]:
+def _of_records(run: Run, experiment: ExperimentResults) -> list[Check]:
     """Checks of an experiment's records, those of its own module among them."""
-    checks = [*experiment.own.checks, _near_ties(experiment), _lengths(experiment)]
+    checks = [*run.own(experiment, "checks"), _near_ties(experiment), _lengths(experiment)]
     mass = experiment.records.groupby("clip_a")["label_mass_base"].first()
     text = f"unpatched they hold {mass.mean():.1%} of it on average and {mass.min():.1%} at least; {len(mass)} clips"
     checks.append(Check("The labels hold the model's probability", True, text, note=mass.mean() < ENOUGH_MASS))
-    if experiment.own.missing:
-        checks.append(Check("The figures of the experiment alone are there", True, experiment.own.missing, note=True))
+    if missing := why_missing(run.results, experiment):
+        checks.append(Check("The figures of the experiment alone are there", True, missing, note=True))
     if experiment.settings["must_change_nothing"]:
         changed = int(experiment.records["flip_from_base"].sum())
         text = f"flip from base in {changed} of {len(experiment.records)} patched answers ({experiment.site})"
@@ -113,7 +117,7 @@ def _of_records(experiment: Experiment) -> list[Check]:
     return checks
 
 
-def _near_ties(experiment: Experiment) -> Check:
+def _near_ties(experiment: ExperimentResults) -> Check:
     """How many answers have their best two labels within the noise of the arithmetic."""
     records, margin = experiment.records, experiment.settings["near_tie_margin"]
     clips = records.drop_duplicates("clip_a")
@@ -125,7 +129,7 @@ def _near_ties(experiment: Experiment) -> Check:
     return Check("Answers that are near-ties", True, text, note=unpatched + patched > 0)
 
 
-def _lengths(experiment: Experiment) -> Check:
+def _lengths(experiment: ExperimentResults) -> Check:
     """Whether the two spans of each pair have similar lengths."""
     pairs = experiment.records.drop_duplicates("pair_id")
     apart = lengths_apart(pairs).abs()
@@ -153,8 +157,8 @@ def _pairs(run: Run) -> list[Check]:
 
 def _controls(run: Run) -> list[Check]:
     name, kinds = "Controls ran with the settings of the main experiment", {main.kind for main in run.mains}
-    if run.left_out:
-        return [Check(name, True, "; ".join(run.left_out), note=True)]
+    if lines := left_out(run.results):
+        return [Check(name, True, "; ".join(lines), note=True)]
     joined = [one.name for one in run.others if one.settings["control"] and one.finished and one.kind in kinds]
     same = "the same dose, layers, alignment, dtype, sampling of pairs and seed"
     return [Check(name, True, f"{', '.join(joined)}: {same}")] if joined else []

@@ -106,7 +106,7 @@ def _refuse_twice(runs: list[Path]) -> None:
 
 
 def _names(runs: list[Path]) -> list[str]:
-    """The directories' names, with their parents' where two are alike."""
+    """The directories' names, with their parents' where two are equal."""
     names = [escape(run.resolve().name) for run in runs]
     return [
         f"{escape(run.resolve().parent.name)}/{name}" if names.count(name) > 1 else name
@@ -123,7 +123,7 @@ def _results(run: Path) -> Results:
 def _mains(run: Path, results: Results) -> list[ExperimentResults]:
     for kind in KINDS:
         if kind in results.names:
-            results.experiment(kind)  # refused, where it does not hold together
+            results.experiment(kind)  # an error if its files contradict each other
     mains = [main for main in map(results.main, KINDS) if main is not None]
     if not mains:
         raise UserError(f"{run}: has no finished main experiment with one curve; run `python cli.py patch` there first")

@@ -3,11 +3,16 @@
 methods(run, headline(results))
 """
 
+from typing import Any
+
 import pandas as pd
 
+from voicepatch.analysis.cells import is_one_curve
+from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
 from voicepatch.figures.curves import FROM_BASE
-from voicepatch.report.experiments import Experiment, Run
+from voicepatch.figures.headings import no_interval
+from voicepatch.report.experiments import Run
 from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, list_of, what_it_did
 
 
@@ -36,8 +41,8 @@ def methods(run: Run, headline: list[str]) -> str:
         *(line for experiment in run.mains for line in _of_main(run, experiment)),
         *headline[:1],
         *intervals(run),
-        *(line for experiment in measured for line in experiment.own.sentences),
-        *(f"{what_it_did(one)}: {_outcome(one)}." for one in measured if not one.settings["reads_only"]),
+        *(line for experiment in measured for line in run.own(experiment, "sentences")),
+        *(f"{what_it_did(run, one)}: {_outcome(one)}." for one in measured if not one.settings["reads_only"]),
         *_self_patch(run),
         f"Software: {'; '.join(versions)}.",
     ]
@@ -48,7 +53,8 @@ def _engines(run: Run) -> str:
     """How the forward passes were run, with the experiments' names where they differ."""
     ways: dict[str, list[str]] = {}
     for one in run.experiments:
-        way = f"{one.engine}, {one.settings['dtype']} on {one.settings['device']}"
+        engine = "as written, one trace a layer" if run.as_written(one) else f"engine {one.settings['engine']}"
+        way = f"{engine}, {one.settings['dtype']} on {one.settings['device']}"
         ways.setdefault(way, []).append(one.name)
     named = [f"{way} ({list_of(names)})" for way, names in ways.items()] if len(ways) > 1 else list(ways)
     return f"Forward passes: {'; '.join(named)}."
@@ -69,7 +75,7 @@ def _patching(run: Run) -> list[str]:
     ]
 
 
-def _of_main(run: Run, experiment: Experiment) -> list[str]:
+def _of_main(run: Run, experiment: ExperimentResults) -> list[str]:
     """How the pairs were sampled, and what came out."""
     settings, kind = experiment.settings, experiment.kind
     construction = run.documents["construction"].get(kind)
@@ -81,10 +87,10 @@ def _of_main(run: Run, experiment: Experiment) -> list[str]:
         f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "
         f"{speaker}, {direction}), {differs(run, kind)}.{failed}"
     )
-    why = [f"{line[0].upper()}{line[1:]}." for line in experiment.no_interval]
-    if experiment.records is None or not experiment.is_one_curve:
+    why = [] if experiment.records is None else [f"{line[0].upper()}{line[1:]}." for line in no_interval(experiment)]
+    if experiment.records is None or not is_one_curve(experiment.swept):
         return [sampled, *why]
-    start, end = experiment.metrics.iloc[0], experiment.metrics.iloc[-1]
+    start, end = experiment.curve.iloc[0], experiment.curve.iloc[-1]
     eligible = int(start["eligible_count"])
     sentences = [
         sampled,
@@ -95,10 +101,10 @@ def _of_main(run: Run, experiment: Experiment) -> list[str]:
     if eligible:
         rates = [
             f"{row['flip_to_target_rate_eligible']:.0%}{_interval(row)} when patched at layer {int(row['layer'])}"
-            for row in ([start, end] if len(experiment.metrics) > 1 else [start])
+            for row in ([start, end] if len(experiment.curve) > 1 else [start])
         ]
         sentences.append(f"The flip-to-target rate among eligible pairs was {list_of(rates)}.")
-    return [*sentences, *([hand_over(experiment)] if experiment.hand_over else []), *why]
+    return [*sentences, *([hand_over(found)] if (found := run.hand_over(experiment)) else []), *why]
 
 
 def _interval(row: pd.Series) -> str:
@@ -106,9 +112,8 @@ def _interval(row: pd.Series) -> str:
     return f" (95 % interval {low:.0%} to {high:.0%})" if pd.notna(low) else ""
 
 
-def hand_over(experiment: Experiment) -> str:
+def hand_over(found: dict[str, Any]) -> str:
     """The hand-over layer with its interval, as a sentence."""
-    found = experiment.hand_over
     if found.get("layer") is None:
         return f"There is no hand-over layer: {found['reason']}."
     sentence, suffix = f"The hand-over layer is {_layer(found)}", found.get("suffix")
@@ -119,7 +124,7 @@ def hand_over(experiment: Experiment) -> str:
 
 def hand_over_means(run: Run) -> str:
     """The definition of the hand-over layer, where an experiment has one."""
-    return next((e.hand_over["definition"] for e in run.experiments if e.hand_over), "")
+    return next((found["definition"] for e in run.mains if (found := run.hand_over(e))), "")
 
 
 def _layer(found: dict[str, float | None]) -> str:
@@ -128,9 +133,9 @@ def _layer(found: dict[str, float | None]) -> str:
     return f"{layer} ({remark})"
 
 
-def _outcome(experiment: Experiment) -> str:
+def _outcome(experiment: ExperimentResults) -> str:
     """How often A's answer became the target among eligible pairs, and how often it changed at all."""
-    metrics = experiment.metrics
+    metrics = experiment.curve
     top = metrics.loc[metrics[FROM_BASE].idxmax()]
     rate, of = top[FROM_BASE], f"of {int(top['n_pairs'])} pairs"
     changed = f"A's answer changed in {f'at most {rate:.0%} {of} ({experiment.cell(top)})' if rate else f'none {of}'}"

@@ -8,9 +8,10 @@ import shlex
 
 import pandas as pd
 
-from voicepatch.analysis.cells import ranges, value_text
+from voicepatch.analysis.cells import is_one_curve, ranges, value_text
+from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.rounding import with_interval
-from voicepatch.report.experiments import Experiment, Run
+from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
 from voicepatch.types.settings import DECLARED, stored_name
 
@@ -20,13 +21,13 @@ APART = ("versions", "finished", "control", "main", "doc", "describes")
 
 def glance(run: Run) -> Table:
     """A row for each experiment: flip rates at its first and its last layer, and the highest at any cell."""
-    lines = pd.DataFrame(map(_line, run.experiments)).dropna(axis="columns", how="all")
+    lines = pd.DataFrame([_line(run, experiment) for experiment in run.experiments]).dropna(axis="columns", how="all")
     if "written" in lines and lines["written"].nunique() == 1:
         lines = lines.drop(columns="written")  # the results name it
     return table_of("Every experiment of this run, over all of its pairs", lines)
 
 
-def _line(experiment: Experiment) -> dict[str, object]:
+def _line(run: Run, experiment: ExperimentResults) -> dict[str, object]:
     line = {"experiment": experiment.name, "what it does": experiment.what}
     line["written"] = experiment.site or None
     n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
@@ -34,10 +35,13 @@ def _line(experiment: Experiment) -> dict[str, object]:
         return {**line, "pairs": f"none of {n_pairs}" if experiment.finished else "none yet"}
     if experiment.settings["reads_only"]:  # it patches nothing, so nothing flips
         return {**line, "pairs": f"{n_measured} clips"}
-    metrics = experiment.metrics
+    metrics = experiment.curve
     rate = metrics["flip_to_target_rate"]
     best = metrics.loc[rate.idxmax()]
-    first, last = (metrics.iloc[0], metrics.iloc[-1]) if experiment.is_one_curve else (None, None)
+    changed = f"{metrics['flip_from_base_rate'].max():.0%}"
+    if not experiment.has_donor:  # and so no target
+        return {**line, "pairs": f"{n_measured} clips", "flip_from_base_rate, highest": changed}
+    first, last = (metrics.iloc[0], metrics.iloc[-1]) if is_one_curve(experiment.swept) else (None, None)
     return {
         **line,
         "pairs": str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}",
@@ -46,12 +50,12 @@ def _line(experiment: Experiment) -> dict[str, object]:
         "flip_to_target_rate, first layer": _rate(experiment, first),
         "highest": _rate(experiment, best),
         "last layer": _rate(experiment, last),
-        "flip_from_base_rate, highest": f"{metrics['flip_from_base_rate'].max():.0%}",
-        "hand-over layer": _hand_over(experiment.hand_over or {}),
+        "flip_from_base_rate, highest": changed,
+        "hand-over layer": _hand_over(run.hand_over(experiment)),
     }
 
 
-def _rate(experiment: Experiment, row: pd.Series | None) -> str | None:
+def _rate(experiment: ExperimentResults, row: pd.Series | None) -> str | None:
     if row is None:
         return None
     cell = experiment.cell(row).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
@@ -73,7 +77,7 @@ def settings(run: Run) -> list[Table]:
         for key, value in run.config[part].items()
         if key != "warnings"
     }
-    each = {experiment.name: _flat(experiment) for experiment in run.experiments}
+    each = {experiment.name: _flat(run, experiment) for experiment in run.experiments}
     keys = list(dict.fromkeys(key for values in each.values() for key in values))
     shared = {key: values[0] for key in keys if len(set(values := [each[name].get(key) for name in each])) == 1}
     tables = [
@@ -90,10 +94,10 @@ def settings(run: Run) -> list[Table]:
     return tables
 
 
-def _flat(experiment: Experiment) -> dict[str, str]:
+def _flat(run: Run, experiment: ExperimentResults) -> dict[str, str]:
     """Settings as JSON, so that they can be compared; versions each on their own."""
     own = {key: value for key, value in experiment.settings.items() if key not in APART}
-    own["engine"] += " (ran as written)" if experiment.as_written else ""
+    own["engine"] += " (ran as written)" if run.as_written(experiment) else ""
     versions = {f"version of {name}": value for name, value in experiment.settings["versions"].items()}
     return {key: json.dumps(value) for key, value in {**own, **versions}.items()}
 
@@ -125,7 +129,7 @@ def commands(run: Run) -> list[str]:
     return [shlex.join(_command(run, experiment)) for experiment in in_order]
 
 
-def _command(run: Run, experiment: Experiment) -> list[str]:
+def _command(run: Run, experiment: ExperimentResults) -> list[str]:
     of, kind = experiment.settings, experiment.settings["kind"]
     if experiment.is_main:
         words = [of["intervention"], "--kind", kind]

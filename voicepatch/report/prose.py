@@ -9,10 +9,11 @@ import pandas as pd
 
 from voicepatch.analysis.cells import value_text
 from voicepatch.analysis.contrasts import ENOUGH_SPEAKERS
+from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.tables import lengths_apart
 from voicepatch.analysis.words_and_voice import n_named
 from voicepatch.figures.curves import NO_UPPER_BOUND
-from voicepatch.report.experiments import Experiment, Run
+from voicepatch.report.experiments import Run
 
 LIMITS = (
     "Patching shows until which layer B's states can override A's answer. It shows neither when the information leaves "
@@ -41,13 +42,20 @@ RATES = (
     "unpatched, give the target."
 )
 
+ABLATION = (
+    "A is the clip whose run is changed. There is no donor and no target. flip_from_base_rate is the share of clips "
+    "whose answer in the changed run is not the unpatched one."
+)
+
 
 def terms(run: Run) -> str:
     """What A, B and the rates are, in a run of these experiments."""
     changing = [experiment for experiment in run.experiments if experiment.writes]
     if not changing:
         return "No experiment of this run changes anything in the model: each answer is that of an unpatched clip."
-    donors = [experiment.name for experiment in changing if experiment.is_donor_patch]
+    if not any(experiment.has_donor for experiment in changing):
+        return ABLATION
+    donors = [experiment.name for experiment in changing if run.is_donor_patch(experiment)]
     made = "what is written into A's run is made from B's activations"
     if len(donors) == len(changing):
         who = f"A is the recipient, whose run is changed; B is the donor: {made}."
@@ -61,11 +69,11 @@ def terms(run: Run) -> str:
 def limits(run: Run) -> list[str]:
     """What the run does not show."""
     changing = [experiment for experiment in run.experiments if experiment.writes]
-    others = [experiment.name for experiment in changing if not experiment.is_donor_patch]
+    others = [experiment.name for experiment in changing if not run.is_donor_patch(experiment)]
     lines = [*LIMITS] if len(others) < len(changing) else []
     lines += [OF_A_CHANGE.format(names=list_of(others, "or"))] if others else []
     lines += [OFF_DISTRIBUTION] if changing else []
-    return [*lines, *dict.fromkeys(line for experiment in run.experiments for line in experiment.own.limits)]
+    return [*lines, *run.limits()]
 
 
 def question(run: Run) -> str:
@@ -77,7 +85,7 @@ def question(run: Run) -> str:
     if not run.mains:
         return (
             f"{model['name']} receives a clip of {data} and the question “{prompt}” The run has no main experiment. At "
-            f"{layers} it has: {'; '.join(map(what_it_did, run.others))}."
+            f"{layers} it has: {'; '.join(what_it_did(run, one) for one in run.others)}."
         )
     pairs = [f"{counted(len(main.pairs), f'{main.kind} pair')} ({differs(run, main.kind)})" for main in run.mains]
     sentences = [
@@ -95,18 +103,18 @@ def question(run: Run) -> str:
 
 def differs(run: Run, kind: str) -> str:
     """What the clips of a pair have in common, and which label is the target."""
-    voice, words = (column.replace("_", " ") for column in (run.task.voice, run.task.words or ""))
+    voice, words = (column.replace("_", " ") for column in (run.results.task.voice, run.results.task.words or ""))
     if kind == "prosody":
         return f"the same words in another voice; the target is B's {voice}"
     return f"another text in a voice with the same {voice}; the target is B's {words}"
 
 
-def what_it_did(experiment: Experiment) -> str:
+def what_it_did(run: Run, experiment: ExperimentResults) -> str:
     """Its name, and in brackets its sentence, what it wrote where, and whether with B's activations."""
     parts = [experiment.what.rstrip(".")]
     if experiment.records is not None:
         parts.append(f"written: {experiment.site}" if experiment.writes else "nothing is written")
-    parts += ["from B's activations"] if experiment.is_donor_patch and not experiment.is_main else []
+    parts += ["from B's activations"] if run.is_donor_patch(experiment) and not experiment.is_main else []
     return f"{experiment.name} ({'; '.join(parts)})"
 
 
@@ -122,12 +130,12 @@ def simplifications(run: Run) -> list[str]:
         )
     for experiment in run.mains:
         if experiment.records is not None:
-            lines += [_alignment(experiment), _mass(experiment)]
-    lines += [line for experiment in run.experiments for line in experiment.own.simplifications]
+            lines.append(_alignment(experiment))
+    lines += [line for experiment in run.experiments for line in run.own(experiment, "simplifications")]
     lines += [f"{e.name}: its logits are estimates." for e in run.experiments if e.settings["approximate"]]
     lines += intervals(run)
     for is_patch, mixed in ((True, "alpha · B"), (False, "alpha · what the experiment writes at alpha 1")):
-        some = [one for one in run.experiments if one.doses != [1] and one.is_donor_patch == is_patch]
+        some = [one for one in run.experiments if one.doses != [1] and run.is_donor_patch(one) == is_patch]
         doses = [f"{one.name} at alpha {doses_of(one.doses)}" for one in some]
         lines += (
             [f"At alpha below 1 the written value is (1 − alpha) · A + {mixed}: {list_of(doses)}."] if doses else []
@@ -137,7 +145,7 @@ def simplifications(run: Run) -> list[str]:
 
 def intervals(run: Run) -> list[str]:
     """How the 95 % intervals were made, where there are any."""
-    metrics = [experiment.metrics for experiment in run.experiments if experiment.metrics is not None]
+    metrics = [experiment.curve for experiment in run.experiments if experiment.records is not None]
     if not any(table["flip_to_target_rate_low"].notna().any() for table in metrics):
         return []
     line = "95 % intervals come from resampling whole texts"
@@ -150,11 +158,11 @@ def intervals(run: Run) -> list[str]:
     return [f"{line}."]
 
 
-def is_resampled(experiment: Experiment) -> bool:
+def is_resampled(experiment: ExperimentResults) -> bool:
     return experiment.settings["align"] == "resample_linear"
 
 
-def _alignment(experiment: Experiment) -> str:
+def _alignment(experiment: ExperimentResults) -> str:
     first = experiment.records.drop_duplicates("pair_id")
     apart = lengths_apart(first).abs()
     differ = f"In {(apart > 0).sum()} of {len(first)} pairs the lengths differ"
@@ -169,14 +177,6 @@ def _alignment(experiment: Experiment) -> str:
     return (
         f"{experiment.name}: spans are aligned at their start ({experiment.settings['align']}). {differ}: "
         f"{longer_a.sum()} recipients keep their own end, {longer_b.sum()} donors lose theirs."
-    )
-
-
-def _mass(experiment: Experiment) -> str:
-    base, patched = experiment.records["label_mass_base"], experiment.records["label_mass_patch"]
-    return (
-        f"{experiment.name}: of the model's probability over all tokens the labels hold {base.mean():.1%} on average "
-        f"before patching and {patched.mean():.1%} after it ({min(base.min(), patched.min()):.1%} at least)."
     )
 
 

@@ -21,11 +21,12 @@ from voicepatch.analysis.results import Results
 from voicepatch.errors import UserError
 from voicepatch.figures import figure_style
 from voicepatch.figures.charts import charts_of
-from voicepatch.figures.own import own_figures
+from voicepatch.figures.own import own, replaces_common
 from voicepatch.files import cannot_be_written, open_regular, write_whole
 from voicepatch.text import for_xml
 
 SHOWN = ["layer", "n_pairs", "eligible_count", "flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"]
+WITHOUT_DONOR = ["layer", "n_pairs", "flip_from_base_rate"]
 MOST_SHOWN = 150
 BEST_SHOWN = 20
 
@@ -33,10 +34,10 @@ BEST_SHOWN = 20
 def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     """Write tables and figures of experiment `name` in the run directory; gives the metrics and the PNG files.
 
-    Of an experiment that only reads, which flips nothing, it gives its first own table instead of the metrics.
+    Where the experiment's own figures replace the common ones, it gives its first own table instead of the metrics.
 
-    Where the run has the main experiment of that kind and controls that ran alike, the contrasts between them are
-    written too. They and the hand-over layer are of curves: at the highest dose, and not where another option was
+    Where the run has the main experiment of that kind and controls with the same settings, the contrasts between them
+    are written too. They and the hand-over layer are of curves: at the highest dose, and not where another option was
     swept. `UserError` where there is no record, or where the experiment's files do not hold together.
     """
     run, experiment = results.run, results.experiment(name)
@@ -53,12 +54,13 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
         _write_contrasts(results, main, None if experiment is main else name)
     if experiment.is_main:
         _write_words_and_voice(results)
-    metrics.attrs["shown"] = [SHOWN[0], *experiment.swept, *SHOWN[1:]]
-    own = own_figures(results, experiment).tables(results, experiment)
-    for stem, table in own.items():
+    columns = SHOWN if experiment.has_donor else WITHOUT_DONOR
+    metrics.attrs["shown"] = [columns[0], *experiment.swept, *columns[1:]]
+    tables = own(results, experiment, "tables", results, experiment)
+    for stem, table in tables.items():
         write_table(run / f"{stem}.csv", table)
-    if own and experiment.settings["reads_only"]:
-        metrics = next(iter(own.values()))
+    if tables and replaces_common(results, experiment):
+        metrics = next(iter(tables.values()))
     metrics.attrs["gone"] = gone
     figures = []
     for stem, chart in charts_of(results, name).items():
@@ -66,7 +68,7 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     return metrics, [figure for figure in figures if figure.suffix == ".png"]
 
 
-def shown(metrics: pd.DataFrame) -> str:
+def as_text(metrics: pd.DataFrame) -> str:
     """Some columns of what `summarise` gave as text, for the terminal; of many cells those with the most flips."""
     few, note = metrics, ""
     if len(metrics) > MOST_SHOWN and "flip_to_target_rate" in metrics:
@@ -110,10 +112,10 @@ def _write_words_and_voice(results: Results) -> None:
 
 def _write_contrasts(results: Results, main: ExperimentResults, only: str | None) -> None:
     """Those of one control, or of all; what was written of one that is not joined any more is removed."""
-    alike, others = results.controls(main.kind)
+    comparable, others = results.controls(main.kind)
     for name in others:
         _remove(_contrast_file(results.run, main.name, name))
-    for control in alike:
+    for control in comparable:
         if only in (None, control.name):
             write_table(_contrast_file(results.run, main.name, control.name), results.contrast(control))
 

@@ -63,7 +63,7 @@ def close(name: str, difference: float, tolerance: float, why_not: str) -> Check
 
 
 def label_check(subject: Subject) -> dict[str, Any]:
-    """How the labels are read, and which of them are several tokens; labels that collide are refused on loading."""
+    """How the labels are read, and which of them are several tokens; labels that collide are an error on loading."""
     report = subject.labels.report()
     several = [label for label, entry in report["labels"].items() if entry["multi_token"]]
     text = "no two labels start with the same token"

@@ -60,8 +60,10 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
         ]
         total += len(answers)
     tolerance = noise(subject, largest)
+    as_written = next((found.as_written for found in readouts if found.as_written), None)
+    how = f"as written ({as_written})" if as_written else f"engine {engine.name}"
     text = (
-        f"engine {engine.name}, compared with stepwise on {len(compared)} pairs: largest |Δlogit| {difference:.2g}, "
+        f"{how}, compared with stepwise on {len(compared)} pairs: largest |Δlogit| {difference:.2g}, "
         f"tolerance {tolerance:g}; {len(differing)} of {total} answers differ"
     )
     if differing:
@@ -79,7 +81,7 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
     report = as_stored([check]) | {
         "engine": engine.name,
         "reference": "stepwise",
-        "as_written": next((found.as_written for found in readouts if found.as_written), None),
+        "as_written": as_written,
         "reads_donor": reads_donor,
         "pairs": compared,
         "layers": list(job.layers),

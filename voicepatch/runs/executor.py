@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from voicepatch.engine.failures import PairFailed
+from voicepatch.engine.positions import token_texts
 from voicepatch.engine.subject import Subject
 from voicepatch.registry.intervention import Intervention
 from voicepatch.runs.job import Job, make_job
@@ -97,7 +98,13 @@ class LocalExecutor:
                 "frames_per_second": subject.family.frames_per_second,
             },
             "task": subject.task.identity(),
-            "prompt": {"system": prompt.system, "user": subject.task.question, "text": prompt.text} | more,
+            "prompt": {
+                "system": prompt.system,
+                "user": subject.task.question,
+                "text": prompt.text,
+                "tokens_after": token_texts(subject.model.tokenizer, prompt.after),
+            }
+            | more,
             "labels": {"order": list(subject.task.labels), "token_ids": subject.labels.token_ids},
         }
 

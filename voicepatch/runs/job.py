@@ -52,6 +52,7 @@ class Inputs:
             target_clips=partial(self._target_clips, pair),
             target=pair.target,
             label_ids=dict(zip(self.subject.task.labels, self.subject.labels.token_ids, strict=True)),
+            question=self.subject.question,
             cache=self._cache_of((pair.target, pair.a.speaker)),
         )
 
@@ -81,7 +82,7 @@ class Inputs:
 class Job:
     """An experiment at `layers`, with every combination of the `values` of its options.
 
-    `clips` are the data set's, for experiments that look beyond their pair.
+    `clips` are the data set's, for experiments that read other clips too.
     """
 
     subject: Subject
@@ -120,4 +121,4 @@ def make_job(
 ) -> Job:
     """A job at all layers for None; options that are not given have their defaults."""
     layers = range(subject.engine.n_layers) if layers is None else layers
-    return Job(subject, experiment, layers, option_values(experiment, options or {}, subject.engine.written), **how)
+    return Job(subject, experiment, layers, option_values(experiment, options or {}, subject), **how)

@@ -37,7 +37,7 @@ def model_check(subject: Subject, clip: Clip) -> dict[str, Any]:
 def _reference(subject: Subject, clip: Clip, own: torch.Tensor, tolerance: float) -> Check:
     reference: Callable[..., Any] | None = getattr(subject.model, "reference", None)
     if reference is None:
-        return Check(REFERENCE, True, "the family has no such function to compare with")
+        return Check(REFERENCE, True, "the family has no such function to compare with", note=True)
     with torch.inference_mode():
         expected = torch.as_tensor(reference(np.array(read_sound(clip.path).waveform))).to(own).flatten()[None]
     if expected.shape != own.shape:

@@ -43,7 +43,7 @@ def run_pairs(
     """Run one intervention over pairs, yielding each pair's records (SPEC section 9), one a patched row.
 
     `how` are the arguments of `make_job`: `layers` (all for None), `options` (the intervention's own parameters, each
-    one value or several), `align_how`, `seed`, and `clips`, the data set, for those that look beyond their pair.
+    one value or several), `align_how`, `seed`, and `clips`, the data set, for those that read other clips too.
     """
     return run_job(make_job(subject, experiment, **how), pairs, log, failed)
 
@@ -54,8 +54,8 @@ def run_job(
     """The records of each pair.
 
     Clips are dropped after their last pair, so memory does not grow with the number of pairs; rows that do not fit into
-    one forward are split. `log` is told of that, and where the intervention must run as it is written. A pair that
-    fails (`PairFailed`) is told to `failed`, if given, and yields no record.
+    one forward are split. `log` gets a line about that, and where the intervention must run as it is written. A pair
+    that fails (`PairFailed`) is passed to `failed`, if given, and yields no record.
     """
     subject, inputs, columns, log = job.subject, job.inputs(), swept(job.values), deduplicated(log, set())
     _check_targets(subject.task, pairs)
@@ -108,9 +108,9 @@ def run_table(
 def _readouts(job: Job, pair: Pair, inputs: Inputs) -> Readouts:
     ready, subject = inputs.of(pair), job.subject
     readouts = job.readouts(ready)
-    heard = [(pair.a, ready.a), (pair.b, ready.b)]
-    check_finite(subject.engine, readouts.logits, heard, readouts.notes)
-    check_finite(subject.engine, subject.clips.unpatched(pair.b).logits, heard[1:])
+    clips = [(pair.a, ready.a), (pair.b, ready.b)]
+    check_finite(subject.engine, readouts.logits, clips, readouts.notes)
+    check_finite(subject.engine, subject.clips.unpatched(pair.b).logits, clips[1:])
     return readouts
 
 
@@ -157,5 +157,5 @@ def _records(
 
 
 def _by_label(answer: Answer, labels: Sequence[str]) -> list[dict[str, float]]:
-    # Six decimals are beyond float32 at the size of a logit; differences are taken between the printed values.
+    # float32 has fewer than six decimals at the size of a logit; differences are taken between the printed values.
     return [dict(zip(labels, (round(x, 6) for x in row), strict=True)) for row in answer.logits.tolist()]

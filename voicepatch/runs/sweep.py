@@ -1,6 +1,6 @@
 """The values that an experiment's options take, and the combinations of them that each pair runs.
 
-values = option_values(experiment, {"head": ALL, "alpha": (0.5, 1.0)}, lm)    # {"head": (0, 1, …), "alpha": (0.5, 1.0)}
+values = option_values(experiment, {"head": ALL, "alpha": (0.5, 1.0)}, subject)     # {"head": (0, 1, …), …}
 combinations(values)                                                          # [{"head": 0, "alpha": 0.5}, …]
 swept(values)                                                                 # ["head", "patch_alpha"]
 """
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-from voicepatch.engine.lm import LM
+from voicepatch.engine.mistakes import place_of
+from voicepatch.engine.subject import Subject
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.registry.intervention import Intervention
 from voicepatch.registry.options import ALL, Option, stored_name
@@ -20,7 +21,7 @@ Values = dict[str, tuple[Any, ...]]
 MOST_VALUES = 1000  # that an option runs over
 
 
-def option_values(experiment: Intervention, given: Mapping[str, Any], lm: LM) -> Values:
+def option_values(experiment: Intervention, given: Mapping[str, Any], subject: Subject) -> Values:
     """Each option of the experiment with its values; defaults where none is given.
 
     Raises `UserError` for an option that the experiment does not take, and for a value that it or the model does not
@@ -41,15 +42,16 @@ def option_values(experiment: Intervention, given: Mapping[str, Any], lm: LM) ->
         if not option.range_of:
             values[option.name] = values_of(option, chosen)
             continue
-        size = _size(experiment, option, given, lm)
-        values[option.name] = values_of(option, range(size) if chosen is ALL else chosen)
+        size = _size(experiment, option, given, subject)
+        values[option.name] = values_of(option, (*range(size), *option.further) if chosen is ALL else chosen)
         for value in values[option.name]:
-            if value >= size:
+            if value not in option.further and value >= size:
                 limit = (
                     f"{option_flag(option.range_of)} {size}" if option.range_of in experiment.options else "the model"
                 )
+                further = "".join(f" and {text}" for text in option.further)
                 raise UserError(
-                    f"{option.flag} {value}: {limit} has 0-{size - 1} ({option.range_of} {size})", BAD_USAGE
+                    f"{option.flag} {value}: {limit} has 0-{size - 1}{further} ({option.range_of} {size})", BAD_USAGE
                 )
     return values
 
@@ -62,14 +64,20 @@ def values_of(option: Option, chosen: Any) -> tuple[Any, ...]:
             raise UserError(f"{option.flag} {escape(value)}: {error}", BAD_USAGE)
     if not values or len(set(values)) < len(values):
         raise UserError(f"{option.flag}: give each value once, and at least one", BAD_USAGE)
-    return tuple(option.type(value) for value in values)
+    return tuple(value if value in option.further else option.type(value) for value in values)
 
 
-def _size(experiment: Intervention, option: Option, given: Mapping[str, Any], lm: LM) -> int:
+def _size(experiment: Intervention, option: Option, given: Mapping[str, Any], subject: Subject) -> int:
     """The number of values of an option with `range_of`: the model's, or the value of another option."""
     other = experiment.options.get(option.range_of)
     if other is None:
-        return getattr(lm, option.range_of)
+        size = getattr(subject.engine.written, option.range_of, getattr(subject, option.range_of, None))
+        if not isinstance(size, int) or not size:
+            raise UserError(
+                f"{place_of(experiment)}: {experiment.name}: range_of= gives {option.name} as many values as "
+                f"{option.range_of}, of which this model has none"
+            )
+        return size
     chosen = values_of(other, given.get(other.name, other.default))
     if len(chosen) != 1 or not 1 <= chosen[0] <= MOST_VALUES:
         raise UserError(

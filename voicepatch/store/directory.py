@@ -73,7 +73,7 @@ class RunDir:
     def in_use(self) -> AbstractContextManager[None]:
         """Within it no other process writes here; `UserError` that names the one that does.
 
-        A folder with somebody else's report.html, which a run would replace, is refused too.
+        A folder with somebody else's report.html, which a run would replace, is an error too.
         """
         report = self.path / REPORT
         if os.path.exists(report) and not os.path.exists(self.path / CONFIG):
@@ -110,7 +110,7 @@ class RunDir:
         changed = self._changed(name, before, settings, pair_rows, overwrite) if before else []
         if changed and not overwrite:
             raise self._other_settings(name, changed)
-        # An interrupted experiment goes on even then: the same command, called again, must not begin anew.
+        # An interrupted experiment goes on even then: the same command, called again, must not begin again.
         if before is None or (overwrite and (changed or before["finished"])):
             self._start(name, settings, pair_rows)
             return 0
@@ -178,7 +178,7 @@ class RunDir:
         return [msgspec.to_builtins(row) for row in read_pair_list(self.path, self.config(), name)]
 
     def _begun(self, name: str, config: Row) -> Row | None:
-        """What an experiment was begun with. One that gave nothing yet may begin anew with other ones."""
+        """What an experiment was begun with. One that gave nothing yet may begin again with other ones."""
         before = config.get("experiments", {}).get(name)
         gave_nothing = not self.has_records(name) and not has_line(self.failures_file(name))
         return None if before and gave_nothing and not before["finished"] else before
@@ -186,7 +186,7 @@ class RunDir:
     def _other_settings(self, name: str, changed: Sequence[str]) -> UserError:
         return UserError(
             f"{self.path}: experiment {name} was begun with other settings ({'; '.join(changed)}); "
-            "pass --overwrite to run it anew, or another --out",
+            "pass --overwrite to run it again, or another --out",
             BAD_USAGE,
         )
 

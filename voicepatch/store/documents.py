@@ -45,6 +45,7 @@ class Prompt(Keys):
     system: str | None
     user: str
     text: str
+    tokens_after: list[str]
     span: str | UnsetType = UNSET
     date: str | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
@@ -263,6 +264,13 @@ class SoundCheck(Checked):
     cut: list[str] | UnsetType = UNSET
 
 
+class Ranking(Keys):
+    ranked_by: str
+    texts: list[str]
+    n_pairs: Count
+    best: list[str]
+
+
 class InUse(Keys):
     pid: Count
     host: str
@@ -278,5 +286,6 @@ DOCUMENTS: dict[str, Any] = {
     "sanity_check_model.json": ModelCheck,
     "sanity_check_engine.json": dict[str, EngineCheck],
     "sanity_check_sounds.json": dict[str, SoundCheck],
+    "confirm.json": dict[Kind, Ranking],
     "in_use.json": InUse,
 }

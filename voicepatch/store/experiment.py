@@ -1,4 +1,4 @@
-"""One stored experiment: its settings, pairs and records, which agree with each other or are refused.
+"""One stored experiment: its settings, pairs and records, which must agree with each other.
 
     stored = read_experiment(run, config, "prosody")
     stored.columns["flip_to_target"], stored.failed, stored.n_measured

@@ -1,4 +1,4 @@
-"""Reads the files of a run: each is as declared, or is refused in one line that names file and line.
+"""Reads the files of a run: each is as declared, or one line names the file and the line.
 
     read_config(run)["experiments"]
     read_document(run / "sanity_check_engine.json")      # {} where there is none

@@ -89,7 +89,7 @@ def range_text(minimum: float | None, maximum: float | None, exclusive: bool = F
 def type_of(annotation: Any) -> ValueType:
     """The type that an annotation says: a number with a range, words in `Literal`, both, true or false, or text."""
     each = [_described(part) for part in _parts(annotation)]
-    expected = ", or ".join(expected for _, expected, _ in each)
+    expected = " or ".join(expected for _, expected, _ in each)
 
     def read(value: Any) -> Any:
         if value is None or value == "" or isinstance(value, str) and not value.isprintable():
@@ -115,7 +115,9 @@ def _described(annotation: Any) -> tuple[str, str, str]:
     """How help shows a value, what a message says of it, and its range."""
     if get_origin(annotation) is Literal:
         words = get_args(annotation)
-        return (f"[{'|'.join(words)}]" if len(words) > 1 else words[0]), f"one of {', '.join(words)}", ""
+        if len(words) == 1:
+            return words[0], words[0], ""
+        return f"[{'|'.join(words)}]", f"one of {', '.join(words)}", ""
     kind, meta = get_args(annotation) if get_origin(annotation) is Annotated else (annotation, Meta())
     limits = range_text(meta.ge, meta.le)
     metavar, noun = {
@@ -124,7 +126,7 @@ def _described(annotation: Any) -> tuple[str, str, str]:
         float: ("FLOAT", "a number"),
         str: ("TEXT", "text; put it in quotes, and leave out control characters"),
     }[kind]
-    return metavar, meta.description or (f"{noun}, {limits}" if limits else noun), limits
+    return metavar, meta.description or (f"{noun} ({limits})" if limits else noun), limits
 
 
 SWITCH, TEXT = type_of(bool), type_of(str)
@@ -142,7 +144,7 @@ def _read_layers(value: Any) -> tuple[int, ...] | None:
             raise ValueError(f"{short_repr(part)} is not a layer or a range of layers; write for example 20,22,24-30")
         first, last = int(found[1]), int(found[2] or found[1])
         if not first <= last <= MOST_LAYERS:
-            raise ValueError(f"{part} runs backwards, or beyond layer {MOST_LAYERS}")
+            raise ValueError(f"{part} runs backwards, or past layer {MOST_LAYERS}")
         layers |= set(range(first, last + 1))
     if not layers:
         raise ValueError("it lists no layer; list some, or leave it out for all")

@@ -6,8 +6,10 @@ import torch
 from tests.models.families.conftest import sound
 from tests.models.families.tiny import N_LAYERS
 from voicepatch.engine.engine import Engine
+from voicepatch.engine.positions import question_positions, token_texts
 from voicepatch.engine.textbook import hooked
 from voicepatch.registry.catalogue import load_intervention
+from voicepatch.types.task import default_task
 
 SECONDS = (0.025, 0.11, 0.5, 1, 3.3, 10, 29.99, 30, 30.5, 61)
 NOISE = 2e-5
@@ -70,6 +72,26 @@ def test_every_engine_patches_as_plain_hooks_in_the_outer_class_do(case, expecte
     assert found.as_written is None
     assert (found.logits - expected(case)).abs().max() < NOISE
     assert (expected(case)[1:-1] - expected(case)[0]).abs().amax(1).min() > 100 * NOISE, "patching moves nothing"
+
+
+@pytest.mark.parametrize("experiment", ["reads", "knockout"])
+def test_keys_and_masks_are_written_by_every_engine_as_they_are_in_a_trace(case, experiment):
+    options, experiment = {"k": 2}, load_intervention(experiment)
+    found = {
+        name: Engine(case.speech.llm, name).readouts(experiment, case.pair, range(N_LAYERS), [options])
+        for name in ("stepwise", "sweep", "tail")
+    }
+    written = found["stepwise"].logits
+    assert (written[1:] - written[0]).abs().amax(1).min() > 10 * NOISE, "the experiment moves nothing"
+    for name in ("sweep", "tail"):
+        assert found[name].as_written is None
+        assert (found[name].logits - written).abs().max() < NOISE
+
+
+def test_the_questions_tokens_are_found_after_the_sound(case):
+    prompt, question = case.speech.prompt, default_task().question
+    found = question_positions(prompt.after, case.speech.tokenizer, question)
+    assert "".join(token_texts(case.speech.tokenizer, prompt.after)[found]) == question
 
 
 def test_block_0_reads_the_embeddings_as_they_are(case):

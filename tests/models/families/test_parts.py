@@ -13,6 +13,7 @@ from cli import cli
 from tests.models.families.builders import write_tekken
 from tests.models.families.conftest import sound
 from tests.models.families.tiny import N_LAYERS
+from voicepatch.engine.positions import token_texts
 from voicepatch.models.family import declared_families
 from voicepatch.models.granite_speech import log_mel_pairs
 from voicepatch.models.mel import read_extractor
@@ -117,6 +118,7 @@ def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(ma
     assert records.read_text() == whole
 
     spoken = {"system": speech.prompt.system, "user": QUESTION, "text": speech.prompt.text}
+    spoken["tokens_after"] = token_texts(speech.tokenizer, speech.prompt.after)
     assert settings["prompt"] == spoken | ({"span": speech.prompt.span} if speech.prompt.span else {})
     spans = json.loads((run / "sanity_check_audio_span.json").read_text())
     assert spans["passed"] and "directly beside it" in spans["held_against"]

@@ -1,0 +1,218 @@
+"""Keys, values and attention masks: what is read where, held against plain hooks and masks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from interventions import intervention, load_intervention
+from tests.engine.decoders import by_hooks, make_clip, make_llm, value_at
+from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
+from voicepatch.errors import UserError
+
+LAYERS = range(4)
+ENGINES = ["tail", "sweep", "stepwise"]
+
+
+def run(name, pair, engine="tail", llm=None, layers=LAYERS, **options):
+    found = Engine(llm or make_llm(), engine).readouts(load_intervention(name), pair, layers, [options])
+    assert found.as_written is None
+    return found
+
+
+@pytest.fixture(params=["shorter", "longer"])
+def pair(request):
+    """A shorter than B, and longer."""
+    a, b = make_clip(6, seed=1), make_clip(9, seed=2)
+    pair = align(a, b) if request.param == "shorter" else align(b, a)
+    return replace(pair, question=slice(-3, -1))
+
+
+def same(found, expected):
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+def causal(n):
+    return torch.full((n, n), -torch.inf).triu(1)
+
+
+def masked(llm, clip, layers, readers, blocked):
+    """Last logits with `blocked` taken out of what `readers` attend to, by a pre-hook that gives the mask."""
+    mask = causal(len(clip.input_ids))
+    mask[readers, blocked] = -torch.inf
+
+    def give(module, args, kwargs):
+        return args, {**kwargs, "attention_mask": mask[None, None]}
+
+    handles = [llm.model.layers[layer].self_attn.register_forward_pre_hook(give, with_kwargs=True) for layer in layers]
+    logits = by_hooks(llm, clip)
+    for handle in handles:
+        handle.remove()
+    return logits
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("readers", "source", "k"),
+    [("after", "span", 1), ("last", "span", 2), ("question", "span", 3), ("last", "question", 1)],
+)
+def test_a_knockout_is_an_attention_mask_with_holes(pair, engine, readers, source, k):
+    llm, clip = make_llm(), pair.a
+    n = len(clip.input_ids)
+    rows = {"after": slice(clip.span.stop, n), "last": slice(n - 1, n), "question": slice(n - 3, n - 1)}[readers]
+    blocked = clip.span if source == "span" else slice(n - 3, n - 1)
+    found = run("knockout", pair, engine, llm, k=k, readers=readers, source=source)
+    for layer in LAYERS:
+        same(found.logits[1 + layer], masked(llm, clip, range(layer, min(layer + k, 4)), rows, blocked))
+    assert found.notes[0].start == rows.start and found.notes[0].site == "self_attn.attention_mask"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_with_all_layers_blocked_the_answer_depends_on_the_length_alone(engine):
+    llm = make_llm()
+    pairs = [align(clip, clip) for clip in (make_clip(6, 1), make_clip(6, 2), make_clip(7, 3))]
+    first, second, longer = (run("knockout", pair, engine, llm, layers=[0], k=4).logits for pair in pairs)
+    same(first[1], second[1])
+    assert (first[0] - second[0]).abs().max() > 1e-2 and (first[1] - longer[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_mask_in_which_nothing_more_is_blocked_changes_nothing(pair, engine):
+    @intervention(may_be_noop=True)
+    def nothing(lm, pair, layer):
+        with lm.trace(pair.a):
+            lm.attention_mask[layer][:, pair.a_span] += 0
+            logits = lm.logits.save()
+        return logits
+
+    found = Engine(make_llm(), engine).readouts(nothing, pair, LAYERS, [{}])
+    for row in found.logits[1:]:
+        same(row, found.logits[0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_position_that_can_attend_to_nothing_is_refused(pair, engine):
+    @intervention
+    def blind(lm, pair, layer):
+        with lm.trace(pair.a):
+            lm.attention_mask[layer][:, pair.a.readout_pos] = -torch.inf
+            logits = lm.logits.save()
+        return logits
+
+    with pytest.raises(UserError, match=r"attention_mask\[2\]: a position can attend to nothing"):
+        Engine(make_llm(), engine).readouts(blind, pair, [2], [{}])
+
+
+def read_by_hooks(llm, pair, layers, source, others):
+    """A's readout where keys and values at `source` are B's in `layers`, and `others` get A's own stream back."""
+    (a_at, b_at), writes = source, []
+    for layer in layers:
+        for path in ("self_attn.k_proj", "self_attn.v_proj"):
+            donor = value_at(llm, pair.b, layer, path, "output")[:, b_at]
+
+            def put(value, donor=donor):
+                value[:, a_at] = donor
+
+            writes.append((layer, path, "output", put))
+        own = value_at(llm, pair.a, layer, "", "output")[:, others]
+
+        def restore(value, own=own):
+            value[:, others] = own
+
+        writes.append((layer, "", "output", restore))
+    return by_hooks(llm, pair.a, *writes)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("readers", "source", "k"), [("after", "span", 1), ("last", "span", 2), ("last", "question", 1)]
+)
+def test_what_is_read_is_the_donors_and_the_stream_over_the_span_is_not(pair, engine, readers, source, k):
+    llm, n = make_llm(), len(pair.a.input_ids)
+    at = (pair.a_span, pair.b_span) if source == "span" else pair.positions("question")
+    others = slice(0, n - 1 if readers == "last" else pair.a.span.stop)
+    found = run("reads", pair, engine, llm, k=k, readers=readers, source=source)
+    for layer in LAYERS:
+        same(found.logits[1 + layer], read_by_hooks(llm, pair, range(layer, min(layer + k, 4)), at, others))
+    assert (found.notes[0].start, found.notes[0].n_positions) == (at[0].start, at[0].stop - at[0].start)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_reading_at_all_layers_from_one_on_is_patching_the_layer_before(engine):
+    """The identity holds where B's stream replaces A's whole span, since A's rest would be read with it."""
+    llm, pair = make_llm(), align(make_clip(6, seed=1), make_clip(9, seed=2))
+    read = run("reads", pair, engine, llm, layers=range(1, 4), k=4).logits[1:]
+    same(read, run("patch", pair, engine, llm, layers=range(3)).logits[1:])
+
+
+def test_reads_computes_only_the_readers(pair):
+    engine = Engine(make_llm(), "tail")
+    after, last = (
+        engine.plan(load_intervention("reads"), pair, LAYERS, [{"readers": readers, "k": 2}])
+        for readers in ("after", "last")
+    )
+    assert {row.n for row in after} == {pair.a.span.stop} and {row.n for row in last} == {pair.a.readout_pos}
+    rows = engine.plan(load_intervention("knockout"), pair, LAYERS, [{"readers": "last"}])
+    assert {row.n for row in rows} == {pair.a.readout_pos}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_keys_alone_or_some_of_their_columns(pair, engine):
+    """Nothing is known of the positions behind, so that they are computed."""
+    llm = make_llm()
+
+    @intervention
+    def keys(lm, pair, layer):
+        with lm.trace(pair.b):
+            donor = lm.keys[layer][:, pair.b_span, :8].save()
+        with lm.trace(pair.a):
+            before = lm.layers_output[layer][:, : pair.a.span.stop].save()
+        with lm.trace(pair.a):
+            lm.keys[layer][:, pair.a_span, :8] = donor
+            lm.layers_output[layer][:, : pair.a.span.stop] = before
+            logits = lm.logits.save()
+        return logits
+
+    found = Engine(llm, engine).readouts(keys, pair, [1], [{}])
+    assert found.as_written is None
+    donor = value_at(llm, pair.b, 1, "self_attn.k_proj", "output")[:, pair.b_span, :8]
+    own = value_at(llm, pair.a, 1, "", "output")[:, : pair.a.span.stop]
+
+    def put(value):
+        value[:, pair.a_span, :8] = donor
+
+    def restore(value):
+        value[:, : pair.a.span.stop] = own
+
+    same(found.logits[1], by_hooks(llm, pair.a, (1, "self_attn.k_proj", "output", put), (1, "", "output", restore)))
+
+
+@pytest.mark.parametrize("engine", ["sweep", "stepwise"])
+def test_a_mask_of_a_sliding_window_keeps_its_window(engine):
+    llm = make_llm(sliding_window=3)
+    pair = align(make_clip(6, seed=1), make_clip(9, seed=2))
+    n, window = len(pair.a.input_ids), causal(len(pair.a.input_ids))
+    window[torch.arange(n)[:, None] - torch.arange(n)[None] >= 3] = -torch.inf
+    window[pair.a.readout_pos, pair.a.readout_pos - 1] = -torch.inf
+
+    @intervention
+    def hole(lm, pair, layer):
+        with lm.trace(pair.a):
+            lm.attention_mask[layer][:, pair.a.readout_pos, pair.a.readout_pos - 1] = -torch.inf
+            logits = lm.logits.save()
+        return logits
+
+    def give(module, args, kwargs):
+        return args, {**kwargs, "attention_mask": window[None, None]}
+
+    found = Engine(llm, engine).readouts(hole, pair, [1], [{}])
+    handle = llm.model.layers[1].self_attn.register_forward_pre_hook(give, with_kwargs=True)
+    expected = by_hooks(llm, pair.a)
+    handle.remove()
+    same(found.logits[1], expected)
+
+
+@pytest.mark.parametrize(("side", "layers"), [("from", [2, 3]), ("to", [0, 1, 2]), ("around", [1, 2, 3])])
+def test_a_band_begins_ends_or_lies_around_a_layer(side, layers):
+    assert list(Engine(make_llm()).written.band(2, 3, side)) == layers

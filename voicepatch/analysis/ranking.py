@@ -1,0 +1,76 @@
+"""Which heads and MLPs rank highest by their estimated effects, and the sets of them that are then patched exactly.
+
+    names = ranked(attribution.records, ranking_pairs)           # ["6.mlp", "5.3", …]
+    sets = sets_of(names, top=10, draws=5, seed=42)              # "6.mlp", "6.mlp+5.3", …, "all"
+    roles(top=10, draws=5)                                       # what each of them is, in the same order
+
+One half of the texts ranks and the other half measures, so that the best of many noisy estimates is not measured by
+its own noise. Other heads may stand in for a single one, so sets, and all parts but them, are patched as well.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+
+from voicepatch.errors import BAD_USAGE, UserError
+
+TRIES = 200
+ALONE, JOINT, WITHOUT, RANDOM, ALL = "alone", "jointly", "all but them", "random", "all"
+
+
+def ranked(records: pd.DataFrame, pair_ids: Collection[str]) -> list[str]:
+    """Parts as `LAYER.HEAD` or `LAYER.mlp`, the one that raises the target's estimated logit most first."""
+    mine = records[records["pair_id"].isin(set(pair_ids))]
+    parts = mine["layer"].astype(str) + "." + mine["head"].astype(str)
+    means = mine["delta_logit_target"].groupby(parts).mean()
+    return sorted(means.index, key=lambda part: (-means[part], part))
+
+
+def ranking_pairs(pairs: pd.DataFrame, texts: Collection[str]) -> list[str]:
+    """The pairs, rows of a pair list, whose texts are all among `texts`."""
+    among = pairs["text_id_a"].isin(set(texts)) & pairs["text_id_b"].isin(set(texts))
+    return pairs["pair_id"][among].tolist()
+
+
+def roles(top: int, draws: int) -> list[tuple[str, int, int]]:
+    """(role, number of parts, draw) of each set, in the order of `sets_of`; alone, the number is the rank."""
+    numbers = range(1, top + 1)
+    found = [(JOINT, k, 0) for k in numbers] + [(ALONE, k, 0) for k in numbers[1:]]
+    found += [(WITHOUT, k, 0) for k in numbers]
+    return [*found, *((RANDOM, k, draw) for draw in range(draws) for k in numbers), (ALL, 0, 0)]
+
+
+def sets_of(names: Sequence[str], top: int, draws: int, seed: int) -> list[str]:
+    """The sets as `--components` takes them, each once: a random one that was drawn before is drawn again.
+
+    A random set has as many parts of each layer as the ranked one, none of them among the `top`, as far as the layers
+    have enough others. `UserError` where the model has too few parts for sets that differ.
+    """
+    best, found = names[:top], []
+    for role, k, draw in roles(top, draws):
+        if role in (JOINT, ALONE):
+            found.append("+".join(best[:k]) if role == JOINT else best[k - 1])
+        elif role == WITHOUT:
+            found.append("-".join(["all", *best[:k]]))
+        elif role == ALL:
+            found.append("all")
+        else:
+            found.append(_random_set(best, names[top:], k, f"{seed}:{draw}:{k}", found))
+    return found
+
+
+def _random_set(best: Sequence[str], others: Sequence[str], k: int, seed: str, taken: Collection[str]) -> str:
+    generator = random.Random(seed)
+    for attempt in range(TRIES):
+        chosen: list[str] = []
+        for part in best[:k]:
+            free = [name for name in others if name not in chosen]
+            if not free:
+                raise UserError(f"--top {k}: too few heads and MLPs are left for random sets; choose fewer", BAD_USAGE)
+            same_layer = [name for name in free if name.split(".")[0] == part.split(".")[0]]
+            chosen.append(generator.choice(same_layer if same_layer and attempt < TRIES // 2 else free))
+        text = "+".join(sorted(chosen, key=lambda name: [part.zfill(4) for part in name.split(".")]))
+        if text not in taken:
+            return text
+    raise UserError(f"--draws: no further random set of {k} parts is found; choose fewer draws", BAD_USAGE)
