@@ -6,6 +6,7 @@ import torch
 
 from interventions import intervention
 from pairs.controls import each_clip
+from voicepatch.errors import BAD_USAGE, UserError
 
 
 @intervention(minimum={"k": 1}, pairs=each_clip, recipients="own", judged_by="flip_from_base_rate", figures="knockout")
@@ -27,8 +28,11 @@ def knockout(
     """
     blocked = pair.a.span if source == "span" else pair.positions(source)[0]
     there = pair.positions(readers)[0]
+    there = slice(max(there.start, blocked.stop), there.stop)
+    if there.start >= there.stop:
+        raise UserError(f"--readers {readers} --source {source}: no reader stands after what it reads", BAD_USAGE)
     with lm.trace(pair.a):
         for number in lm.band(layer, k, band):
-            lm.attention_mask[number][:, max(there.start, blocked.stop) : there.stop, blocked] = -torch.inf
+            lm.attention_mask[number][:, there, blocked] = -torch.inf
         logits = lm.logits.save()
     return logits

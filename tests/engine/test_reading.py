@@ -68,6 +68,11 @@ def test_a_knockout_is_an_attention_mask_with_holes(pair, engine, readers, sourc
     assert found.notes[0].start == rows.start and found.notes[0].site == "self_attn.attention_mask"
 
 
+def test_a_question_that_is_to_read_itself_is_wrong_usage(pair):
+    with pytest.raises(UserError, match="--readers question --source question: no reader stands after"):
+        run("knockout", pair, readers="question", source="question")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_with_all_layers_blocked_the_answer_depends_on_the_length_alone(engine):
     llm = make_llm()

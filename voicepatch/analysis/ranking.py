@@ -47,6 +47,8 @@ def sets_of(names: Sequence[str], top: int, draws: int, seed: int) -> list[str]:
     A random set has as many parts of each layer as the ranked one, none of them among the `top`, as far as the layers
     have enough others. `UserError` where the model has too few parts for sets that differ.
     """
+    if 2 * top > len(names):
+        raise UserError(f"--top {top}: {len(names)} heads and MLPs are ranked; choose at most half of them", BAD_USAGE)
     best, found = names[:top], []
     for role, k, draw in roles(top, draws):
         if role in (JOINT, ALONE):
@@ -66,8 +68,6 @@ def _random_set(best: Sequence[str], others: Sequence[str], k: int, seed: str, t
         chosen: list[str] = []
         for part in best[:k]:
             free = [name for name in others if name not in chosen]
-            if not free:
-                raise UserError(f"--top {k}: too few heads and MLPs are left for random sets; choose fewer", BAD_USAGE)
             same_layer = [name for name in free if name.split(".")[0] == part.split(".")[0]]
             chosen.append(generator.choice(same_layer if same_layer and attempt < TRIES // 2 else free))
         text = "+".join(sorted(chosen, key=lambda name: [part.zfill(4) for part in name.split(".")]))
