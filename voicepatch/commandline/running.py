@@ -38,7 +38,7 @@ from voicepatch.models.folder import (
 from voicepatch.paths import RESULTS
 from voicepatch.registry.catalogue import catalogue, load_intervention
 from voicepatch.registry.syntax import Entry
-from voicepatch.runs.inherit import inherited, make_settings, resolve_settings
+from voicepatch.runs.inherit import inherited_names, make_settings, resolve_settings
 from voicepatch.runs.interrupt import IMPORTING, until_done
 from voicepatch.store.directory import RunDir
 from voicepatch.types.dataset import Dataset, dataset_identity, label_spellings, spelling_lines
@@ -126,7 +126,7 @@ def confirm(run_path: Path, top: int, draws: int, options: Mapping[str, Any]) ->
         raise UserError(f"{run_path}: no pair of {by.name} has all its texts in one half of them; take more pairs")
     names = ranked(by.records, pair_ids)
     sets = sets_of(names, top, draws, by.seed)
-    chosen_here = {name: by.settings[stored_name(name, kind)] for name in inherited("by all")}
+    chosen_here = {name: by.settings[stored_name(name, kind)] for name in inherited_names("by all")}
     chosen_here |= {"components": tuple(sets), "at": by.settings["options"]["at"], "top": (top,), "draws": (draws,)}
     click.echo(f"{by.name}: ranked on {len(pair_ids)} pairs of {len(half)} texts; best: {', '.join(names[:top])}")
     run_each(["ranked"], options, chosen_here | {"layers": (0,), "out": run_path, "kind": kind})

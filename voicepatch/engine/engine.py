@@ -229,8 +229,8 @@ def _checked(
 
 def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[int]]], change: float = 0.0) -> Note:
     # Positions before the readers of changed keys are written as well, with A's own stream.
-    heads = [(site, at) for site, at in written if site.is_key_or_value]
-    positions = {position for _, at in heads or written for position in at}
+    changed = [(site, at) for site, at in written if site.is_key_or_value]
+    positions = {position for _, at in changed or written for position in at}
     sites = " + ".join(dict.fromkeys(site.name for site, _ in written))
     return Note(layer, options, sites or "elsewhere", len(positions), min(positions, default=None), change)
 

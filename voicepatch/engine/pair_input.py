@@ -34,7 +34,7 @@ class PairInput:
     alone, and restarts with each call, so that all layers of a pair draw the same numbers. `target_clips()` gives some
     clips with the target label, in A's voice. `cache` holds the values of `cached`; None turns
     caching off. `question` holds the positions of the question's tokens, counted from the end of the prompt; None where
-    they do not stand behind the sound.
+    they do not stand after the sound.
     """
 
     a: ClipInput
@@ -57,20 +57,20 @@ class PairInput:
     def positions(self, at: str = "span") -> tuple[slice, slice]:
         """The positions that an experiment's option `at` names, in A and in B.
 
-        `span` is the aligned audio span, `after` all positions behind the sound, `question` the question's own tokens,
+        `span` is the aligned audio span, `after` all positions after the sound, `question` the question's own tokens,
         and `last` the readout. The last three hold the same tokens in both clips. `UserError` for another name, and for
-        `question` where the question does not stand behind the sound.
+        `question` where the question does not stand after the sound.
         """
         if at == "span":
             return self.a_span, self.b_span
         if at == "question" and self.question is None:
             raise UserError(
-                "--at question: the question's tokens do not stand behind the sound in this prompt", BAD_USAGE
+                "--at question: the question's tokens do not stand after the sound in this prompt", BAD_USAGE
             )
-        a, b = (self._behind_the_sound(clip, at) for clip in (self.a, self.b))
+        a, b = (self._after_the_sound(clip, at) for clip in (self.a, self.b))
         return a, b
 
-    def _behind_the_sound(self, clip: ClipInput, at: str) -> slice:
+    def _after_the_sound(self, clip: ClipInput, at: str) -> slice:
         n = len(clip.input_ids)
         if at == "question" and self.question:
             return slice(n + self.question.start, n + self.question.stop)

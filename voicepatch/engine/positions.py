@@ -1,4 +1,4 @@
-"""The positions behind the sound: where the question stands, and what the tokens are.
+"""The positions after the sound: where the question stands, and what the tokens are.
 
 question_positions(model.prompt.after, model.tokenizer, task.question)      # slice(-27, -5), counted from the end
 """
@@ -11,7 +11,7 @@ MARKS = {"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t"}  # how tokenizers write 
 
 
 def question_positions(after: Sequence[int], tokenizer: Tokenizer, question: str) -> slice | None:
-    """The tokens of the question among the ids behind the sound, counted from the end of the prompt; None elsewhere.
+    """The tokens of the question among the ids after the sound, counted from the end of the prompt; None elsewhere.
 
     A token at either end of the question may also hold a neighbour's characters, and then has another id there than in
     the question alone. So the ids between the two ends are looked for, and the tokens beside them are the ends.

@@ -7,7 +7,7 @@
 What is known about a row is found here and never declared. Everything before its first written position is A's. Where
 the residual stream was replaced by exactly the donor's values, and the same tokens stand before it, every position up
 to the end of the replaced ones is the donor's at all later layers, because attention is causal. Where keys and values
-were replaced by the donor's at the same positions, and A's own stream was written back over them behind the block,
+were replaced by the donor's at the same positions, and A's own stream was written back over them after the block,
 these positions are A's at all layers, with the donor's keys and values in that block.
 """
 
@@ -121,8 +121,8 @@ def _compared(draft: Draft) -> dict[ClipInput, list[tuple[Site, torch.Tensor, to
         return {donor: streams for donor in draft.donors}
     if not first.site.is_key_or_value:
         return {}
-    heads = [value for value in values if value[0].is_key_or_value]
-    return {draft.clip: streams} | {donor: heads for donor in draft.donors}
+    changed = [value for value in values if value[0].is_key_or_value]
+    return {draft.clip: streams} | {donor: changed for donor in draft.donors}
 
 
 def _same(tensor: torch.Tensor, mask: torch.Tensor | None, donors: torch.Tensor, is_complete: bool) -> torch.Tensor:
@@ -164,7 +164,7 @@ def _row(draft: Draft, writes: list[Write], same: Mapping[ClipInput, Mapping[Sit
     start = writes[0].positions[0]
     original = first.original[0, as_index(writes[0].positions, 0, first.original.device)]
     if first.site.is_key_or_value:
-        n, past = _behind_restored(clip, writes, same)
+        n, past = _after_restored(clip, writes, same)
         return Row(draft.layer, draft.options, clip, writes, original, clip, max(known, min(n, most)), past)
     for donor, found in same.items():
         n = _donors_up_to(writes, found)
@@ -188,30 +188,28 @@ def _donors_up_to(writes: Sequence[Write], same: Mapping[Site, list[bool]]) -> i
     return n
 
 
-def _behind_restored(
+def _after_restored(
     clip: ClipInput, writes: Sequence[Write], same: Mapping[ClipInput, Mapping[Site, list[bool]]]
 ) -> tuple[int, tuple[PastWrite, ...]]:
     """The first position that is not A's own, and the donors' keys and values before it; 0 where that is not known."""
-    heads = [write for write in writes if write.site.is_key_or_value]
+    changed = [write for write in writes if write.site.is_key_or_value]
     streams = {write.site: write for write in writes if write.site.is_stream}
-    if len(heads) + len(streams) < len(writes):
+    if len(changed) + len(streams) < len(writes):
         return 0, ()
-    start, past = min(write.positions[0] for write in heads), []
-    for write in heads:
+    past = []
+    for write in changed:
         donor = next((d for d, found in same.items() if d is not clip and _all(found[write.site], write)), None)
         if donor is None:
             return 0, ()
         past.append(PastWrite(write.site.layer, write.positions, write.site.path == KEYS, donor))
-    ends = []
-    for site in {Site(write.site.layer, BLOCK, "output") for write in heads} | set(streams):
-        restored = [p for p in streams[site].positions if same[clip][site][p]] if site in streams else []
-        other = set(streams[site].positions) - set(restored) if site in streams else set()
-        is_head = any(write.site.layer == site.layer for write in heads)
-        # Behind a block whose keys changed, all positions from the first changed one on must be restored.
-        end = next((p for p in range(start, clip.readout_pos + 1) if p not in set(restored)), clip.readout_pos + 1)
-        ends.append(min([end, *other] if is_head else [*other, clip.readout_pos + 1]))
-    n = min(ends)
-    return (n, tuple(past)) if all(write.positions[-1] < n for write in heads) else (0, ())
+    start, n = min(write.positions[0] for write in changed), clip.readout_pos + 1
+    restored = {site: {p for p in write.positions if same[clip][site][p]} for site, write in streams.items()}
+    for site, write in streams.items():
+        n = min([n, *(set(write.positions) - restored[site])])
+    # After a block whose keys or values changed, all positions from the first changed one on must be restored.
+    for site in {Site(write.site.layer, BLOCK, "output") for write in changed}:
+        n = next((p for p in range(start, n) if p not in restored.get(site, ())), n)
+    return (n, tuple(past)) if all(write.positions[-1] < n for write in changed) else (0, ())
 
 
 def _all(same: Sequence[bool], write: Write) -> bool:

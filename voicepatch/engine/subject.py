@@ -46,7 +46,7 @@ class Subject:
 
     @property
     def n_after(self) -> int:
-        """Positions behind the sound."""
+        """Positions after the sound."""
         return len(self.model.prompt.after)
 
     @cached_property

@@ -67,7 +67,9 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 def main_of(run: RunDir, experiment: Experiment, kind: str) -> Recorded | None:
     """What the main experiment of a run ran with, for any other experiment; None before it was begun."""
     main = run.config().get("experiments", {}).get(kind) if not experiment.main else None
-    missing = [name for name in inherited("by all", "by controls") if main and stored_name(name, kind) not in main]
+    missing = [
+        name for name in inherited_names("by all", "by controls") if main and stored_name(name, kind) not in main
+    ]
     if missing:
         raise UserError(
             f"{run.path / CONFIG}: is damaged ({kind} has no {stored_name(missing[0], kind)}); pass another --out"
@@ -77,19 +79,19 @@ def main_of(run: RunDir, experiment: Experiment, kind: str) -> Recorded | None:
 
 def ran_with_other_settings(experiments: Mapping[str, Recorded], kind: str, main: Recorded) -> dict[str, list[str]]:
     """The controls of a kind that ran before their main experiment, and the settings in which they differ from it."""
-    keys = [stored_name(name, kind) for name in inherited("by all", "by controls")] + [ALPHA.stored]
+    keys = [stored_name(name, kind) for name in inherited_names("by all", "by controls")] + [ALPHA.stored]
     controls = {name: ran for name, ran in experiments.items() if ran.get("control") and ran.get("kind") == kind}
     differing = {name: [key for key in keys if ran.get(key) != main.get(key)] for name, ran in controls.items()}
     return {name: keys for name, keys in differing.items() if keys}
 
 
-def inherited(*how: str) -> list[str]:
+def inherited_names(*how: str) -> list[str]:
     """The settings that other experiments inherit from the main one, `by all` or `by controls`."""
     return [name for name, setting in DECLARED.items() if setting.inherited in how]
 
 
 def _inherited(main: Recorded, experiment: Experiment, kind: str) -> dict[str, Any]:
-    names = inherited("by all", *(["by controls"] if experiment.control else []))
+    names = inherited_names("by all", *(["by controls"] if experiment.control else []))
     values = {name: main[stored_name(name, kind)] for name in names}
     if "layers" in values:
         values["layers"] = tuple(values["layers"])
