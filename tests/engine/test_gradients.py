@@ -125,3 +125,13 @@ def test_gradients_are_counted_and_made_once(pair):
     assert gradient_at(engine, pair.a, site).data_ptr() == first.data_ptr()
     assert engine.nbytes(pair.a) - before >= 4 * first.nbytes
     assert value_at(engine.llm, pair.a, 2, *site).shape[1:] == first.shape[1:]
+
+
+def test_gradients_of_several_places_are_those_of_each_alone(pair):
+    """After two places were read of one clip, both are computed together for the next one."""
+    together, sites = Engine(make_llm()), (("mlp", "output"), ("self_attn.o_proj", "input"))
+    for site in sites:
+        gradient_at(together, pair.a, site)
+    for site in sites:
+        alone = gradient_at(Engine(make_llm()), pair.b, site)
+        torch.testing.assert_close(gradient_at(together, pair.b, site), alone, atol=1e-6, rtol=0)

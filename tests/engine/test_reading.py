@@ -221,3 +221,44 @@ def test_a_mask_of_a_sliding_window_keeps_its_window(engine):
 @pytest.mark.parametrize(("side", "layers"), [("from", [2, 3]), ("to", [0, 1, 2]), ("around", [1, 2, 3])])
 def test_a_band_begins_ends_or_lies_around_a_layer(side, layers):
     assert list(Engine(make_llm()).written.band(2, 3, side)) == layers
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("partial", ["values", "stream"])
+def test_values_and_streams_of_which_only_some_columns_are_written(pair, engine, partial):
+    """The other columns are what the changed run makes of them, so the positions are not known in advance."""
+    llm, stop = make_llm(), pair.a.span.stop
+    of_values, of_stream = slice(8 if partial == "values" else None), slice(8 if partial == "stream" else None)
+
+    @intervention
+    def some(lm, pair, layer):
+        with lm.trace(pair.b):
+            keys = lm.keys[layer][:, pair.b_span].save()
+            values = lm.values[layer][:, pair.b_span, of_values].save()
+        with lm.trace(pair.a):
+            before = lm.layers_output[layer][:, :stop, of_stream].save()
+        with lm.trace(pair.a):
+            lm.keys[layer][:, pair.a_span] = keys
+            lm.values[layer][:, pair.a_span, of_values] = values
+            lm.layers_output[layer][:, :stop, of_stream] = before
+            logits = lm.logits.save()
+        return logits
+
+    def write(clip, path, there, mine, columns):
+        value = value_at(llm, clip, 1, path, "output")[:, there, columns]
+
+        def put(found):
+            found[:, mine, columns] = value
+
+        return 1, path, "output", put
+
+    found = Engine(llm, engine).readouts(some, pair, [1], [{}])
+    assert found.as_written is None
+    expected = by_hooks(
+        llm,
+        pair.a,
+        write(pair.b, "self_attn.k_proj", pair.b_span, pair.a_span, slice(None)),
+        write(pair.b, "self_attn.v_proj", pair.b_span, pair.a_span, of_values),
+        write(pair.a, "", slice(stop), slice(stop), of_stream),
+    )
+    same(found.logits[1], expected)
