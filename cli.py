@@ -65,8 +65,8 @@ def cli() -> None:
     """Until which layer of a speech LLM can another voice change the answer, and until which can other words?
 
     Clip B's residual stream over the audio positions is written into clip A's run, one decoder layer at a time. The
-    result is how often A's answer becomes B's label (flip_to_target_rate). Without options, the demo's small model and
-    synthesised clips are used:
+    result is the share of pairs whose answer then is B's label (flip_to_target_rate), beside the share in which it was
+    so before. Without options, the demo's small model and synthesised clips are used:
 
     \b
       python cli.py patch --kind prosody        same words, another voice
@@ -119,7 +119,7 @@ cli.make_command, cli.check = intervention_command, check_plugin
 @own_pair_kind_option
 @experiment_options
 def confirm(run_dir: Path, top: int, draws: int, **options: Any) -> None:
-    """Patch the heads and MLPs exactly that rank highest by the estimates of a run.
+    """Patch exactly the heads and MLPs that the estimates of a run rank highest.
 
     They are ranked by `attribution` on one half of the texts. On the other half the best are patched each alone and
     jointly, then all parts but them, and random sets from the same layers. The curves show how many parts carry the

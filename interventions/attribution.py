@@ -12,7 +12,7 @@ def part(lm, layer, head):
     return lm.layers[layer].self_attn.o_proj.input[..., head * lm.head_dim : (head + 1) * lm.head_dim]
 
 
-@intervention(range_of={"head": ("n_heads", "mlp")}, approximate=True, may_be_noop=True)
+@intervention(range_of={"head": ("n_heads", "mlp")}, approximate=True, may_be_noop=True, figures="heads")
 def attribution(lm, pair, layer, head, at: Literal["span", "after", "question", "last"] = "after"):
     """An estimate of how the logits would change if one head's, or the MLP's, output were B's.
 

@@ -5,16 +5,20 @@ from typing import Literal
 import nnsight
 
 from interventions import intervention
-from voicepatch.errors import UserError
+from voicepatch.errors import BAD_USAGE, UserError
 
 
 def parts_of(lm, text):
     """The parts that a text names, in the order of computing: heads (layer, number) and MLPs (layer, "mlp")."""
     every = {f"{layer}.{part}": (layer, part) for layer in range(lm.n_layers) for part in (*range(lm.n_heads), "mlp")}
     first, *others = text.split("-" if text.startswith("all") else "+")
-    unknown = [name for name in [*others, *([first] if first != "all" else [])] if name not in every]
-    if unknown:
-        raise UserError(f"--components {text}: {unknown[0]} is no head or MLP of the model, such as 0.0 or 0.mlp")
+    named = [*([first] if first != "all" else []), *others]
+    for name in named:
+        if name not in every:
+            what = f"{name or 'an empty name'} is no head or MLP of the model, such as 0.0 or 0.mlp"
+            raise UserError(f"--components {text}: {what}", BAD_USAGE)
+        if named.count(name) > 1:
+            raise UserError(f"--components {text}: {name} is there twice; name each part once", BAD_USAGE)
     return [
         part for name, part in every.items() if (name not in others if first == "all" else name in (first, *others))
     ]
@@ -27,9 +31,11 @@ def place(lm, layer, part):
     return lm.layers[layer].self_attn.o_proj.input, slice(part * lm.head_dim, (part + 1) * lm.head_dim)
 
 
-@intervention
+@intervention(by_layer=False)
 def components(lm, pair, layer, components="all", at: Literal["span", "after", "question", "last"] = "after"):
-    """A set of heads and MLPs is B's. The set names its layers, so --layers has no effect.
+    """A set of heads and MLPs is B's.
+
+    The set names its layers, so there is one row for all of them, and no --layers.
 
     components: heads as LAYER.HEAD and MLPs as LAYER.mlp, joined by +; all, or all-5.mlp-6.3 for all but some
     at: positions that are written: the audio span, all after it, the question, or the last

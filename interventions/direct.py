@@ -14,7 +14,7 @@ from pairs.controls import each_clip
     describes="What each head and MLP adds directly to the answer's logit, at the readout position.",
 )
 def direct(lm, pair, layer, head):
-    """The logits without what one head, or the MLP, adds to them directly at the readout position.
+    """What one head, or the MLP, adds directly to the logits at the readout position: the logits less its part.
 
     What it adds through later layers is not counted. The embeddings are counted at layer 0.
 

@@ -7,7 +7,7 @@ import torch
 from interventions import intervention
 
 
-@intervention(range_of={"head": "n_heads"})
+@intervention(range_of={"head": "n_heads"}, figures="heads")
 def heads(lm, pair, layer, head, alpha=1.0, at: Literal["span", "after", "question", "last"] = "span"):
     """One head's output over the audio span is B's: its slice of the input of o_proj.
 

@@ -7,7 +7,7 @@ import torch
 from interventions import intervention
 
 
-@intervention(minimum={"scale": 0})
+@intervention(minimum={"scale": 0}, judged_by="flip_from_base_rate")
 def noise(lm, pair, layer, alpha=1.0, scale=1.0, at: Literal["span", "after", "question", "last"] = "span"):
     """Gaussian noise with the norm of A's own stream replaces the span, position by position; the same at every layer.
 

@@ -7,7 +7,7 @@ from interventions.components import components as patched
 from pairs.controls import of_other_texts
 
 
-@intervention(pairs=of_other_texts, recipients="own", minimum={"top": 1, "draws": 1}, figures="ranked")
+@intervention(pairs=of_other_texts, recipients="own", minimum={"top": 1, "draws": 1}, by_layer=False, figures="ranked")
 def ranked(
     lm,
     pair,

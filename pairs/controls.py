@@ -6,14 +6,14 @@ The decorator of a control with other pairs than the main experiment names one o
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pairs.build import build_pairs, distinct
 from voicepatch.errors import UserError
 from voicepatch.text import escape
 from voicepatch.types.clip import Clip
-from voicepatch.types.pair import Pair, PairSample
+from voicepatch.types.pair import Pair, PairSample, half_of
 
 
 def with_itself(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
@@ -75,11 +75,6 @@ def halves_of_texts(pairs: Sequence[Pair], seed: int) -> tuple[tuple[Pair, ...],
         if len(in_first) == 1:
             found[0 if in_first.pop() else 1].append(pair)
     return tuple(found[0]), tuple(found[1])
-
-
-def half_of(texts: Collection[str], seed: int) -> set[str]:
-    """A random half of the texts, the smaller one of an odd number."""
-    return set(random.Random(f"{seed}:halves").sample(sorted(texts), len(texts) // 2))
 
 
 def of_other_texts(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:

@@ -8,7 +8,6 @@ A row checks its own values, so that an error can name it.
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from voicepatch.errors import UserError, can_be_written
+from voicepatch.files import lines_of
+from voicepatch.json_text import parse_json
 from voicepatch.text import escape, nfc, short_repr
 from voicepatch.types.task import Task
 
@@ -128,7 +129,8 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str] = ())
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = b"".join(lines_of(file))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
     try:
@@ -180,7 +182,7 @@ def _json(path: Path, text: str, required: Sequence[str]) -> Iterator[tuple[int,
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except (RecursionError, ValueError) as error:
             raise _error(path, number, f"broken JSON ({error}); write one flat object a line") from error
         if not isinstance(record, dict):

@@ -17,12 +17,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Files that take longest, which go first, so that none of several processes is left alone with one at the end.
 LONGEST = (
     "test_cli.py",
-    "test_killed.py",
-    "test_interrupt.py",
+    "test_variants.py",
     "test_report.py",
+    "test_where_it_is_read.py",
+    "test_killed.py",
     "test_charts.py",
-    "test_uncertainty.py",
+    "test_numbers.py",
+    "test_coverage.py",
+    "test_checkpoints.py",
+    "test_contrast_simulated.py",
     "test_demo.py",
+    "test_interrupt.py",
 )
 GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
 
@@ -46,82 +51,6 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
-
-
-_frames = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def encoded_once():
-    """The same sound is encoded once by the same weights: the encoder sees 30 s of each, and takes most of the time.
-
-    Tests of encoding itself have a fixture of this name that does nothing.
-    """
-    from voicepatch.models.opens2s import OpenS2S
-
-    encode = OpenS2S.encode
-
-    def remembered(self, mel, n_frames):
-        weights = [*self.audio_encoder_model.parameters(), *self.audio_adapter.parameters()]
-        # A weight that is not a number equals nothing, so what is made with it is not remembered.
-        key = (n_frames, hash(mel.numpy().tobytes()), weights[0].dtype, *(float(weight.sum()) for weight in weights))
-        if key not in _frames:
-            _frames[key] = encode(self, mel, n_frames)
-        return _frames[key].clone()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OpenS2S, "encode", remembered)
-        yield
-
-
-@pytest.fixture(scope="module")
-def few_checks():
-    """The checks before a run are made on one clip and one pair, and self-patching once for each model and layers."""
-    from voicepatch.runs import preflight
-
-    found, check = {}, preflight.self_patch_check
-
-    def once(subject, clips, layers):
-        key = (subject.sha256, subject.model.llm.dtype, subject.engine.name, clips[0].path, tuple(layers))
-        if key not in found:
-            found[key] = check(subject, clips, layers)
-        return found[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("voicepatch.runs.preflight.N_CHECK_CLIPS", 1)
-        patch.setattr("voicepatch.runs.engine_check.N_ENGINE_PAIRS", 1)
-        patch.setattr("voicepatch.runs.preflight.self_patch_check", once)
-        yield
-
-
-@pytest.fixture(scope="module")
-def loaded_once():
-    """The demo's weights are read once for all commands of a file; what each builds around them is its own."""
-    from voicepatch.engine import subject
-    from voicepatch.paths import DEMO_MODEL
-
-    load, loaded = subject.load_speech_lm, {}
-
-    def once(folder, *how):
-        if folder != DEMO_MODEL:
-            return load(folder, *how)
-        if how not in loaded:
-            loaded[how] = load(folder, *how)
-        return loaded[how]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("voicepatch.engine.subject.load_speech_lm", once)
-        yield
-
-
-@pytest.fixture
-def blank_figures(monkeypatch):
-    """Figures are written as always, with nothing drawn in them."""
-
-    def save(chart, file, **_):
-        file.write('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>')
-
-    monkeypatch.setattr("altair.TopLevelMixin.save", save)
 
 
 @pytest.fixture
@@ -164,6 +93,15 @@ def demo():
     from voicepatch.paths import DEMO_MODEL
 
     return load_subject(DEMO_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The small model, for what does not depend on the answers."""
+    from tests.small import small_model
+    from voicepatch.engine.subject import load_subject
+
+    return load_subject(small_model(), device="cpu")
 
 
 @pytest.fixture(scope="session")

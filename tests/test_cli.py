@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,32 +10,17 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from cli import cli
-from tests.unpainted import without_figures
+from tests.commands import FEW, MODEL, NO_FIGURES, call, fails, rows
+from tests.small import small_model
 from voicepatch.engine.engine import Engine
 from voicepatch.errors import CHECK_FAILED, CannotWrite, UserError
 from voicepatch.models.devices import DTYPES
 from voicepatch.paths import DEMO_DATA, DEMO_MODEL, ROOT
 from voicepatch.types.settings import DECLARED
 
-pytestmark = pytest.mark.usefixtures("few_checks", "loaded_once")
-FEW = ("--max-pairs", "5", "--device", "cpu")
 LAYERS = ("--layers", "0,2-3")
-
-
-def call(*args, status=0):
-    result = CliRunner().invoke(cli, [str(arg) for arg in args])
-    assert result.exit_code == status, result.output + repr(result.exception)
-    return result.output
-
-
-def fails(*args, status):
-    """The one error line of a command that ends with `status`."""
-    lines = call(*args, status=status).strip().splitlines()
-    assert "Traceback" not in "\n".join(lines)
-    return lines[-1]
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +28,6 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     call("patch", "--kind", "prosody", "--out", out, *FEW)
     return out
-
-
-@pytest.fixture(autouse=True)
-def drawn_where_it_is_compared(request):
-    """Figures are drawn where they are held against those of `run`, and else blank."""
-    if "run" not in request.fixturenames:
-        request.getfixturevalue("blank_figures")
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_patch_writes_every_file_of_a_run(run):
@@ -94,8 +69,7 @@ def test_the_same_command_gives_the_same_files_and_the_other_engine_the_same_ans
     call("patch", "--kind", "prosody", "--out", tmp_path / "again", *FEW)
     for file in run.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
-    with without_figures():
-        call("patch", "--kind", "prosody", "--out", tmp_path / "stepwise", "--engine", "stepwise", *FEW)
+    call("patch", "--kind", "prosody", "--out", tmp_path / "stepwise", "--engine", "stepwise", *FEW, NO_FIGURES)
     here, there = (rows(path / "patching_records_prosody.jsonl") for path in (run, tmp_path / "stepwise"))
     for one, other in zip(here, there, strict=True):
         assert one["pred_patch"] == other["pred_patch"]
@@ -119,7 +93,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(run, tmp_path):
 
 
 def test_a_finished_experiment_is_not_run_again_unless_overwritten(run):
-    assert "done already" in call("patch", "--kind", "prosody", "--out", run, *FEW)
+    assert "done already" in call("patch", "--kind", "prosody", "--out", run, *FEW, NO_FIGURES)
     before = (run / "patching_records_prosody.jsonl").read_bytes()
     assert "alpha was 1.0, is 0.5" in fails("patch", "--kind", "prosody", "--out", run, "--alpha", 0.5, *FEW, status=2)
     assert (run / "patching_records_prosody.jsonl").read_bytes() == before
@@ -142,7 +116,7 @@ def test_another_experiment_that_does_not_hold_together_is_told_at_the_end(run, 
 def test_patch_and_control_meet_in_one_run(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    call("control", "--kind", "self", "--out", out, "--device", "cpu")
+    call("control", "--kind", "self", "--out", out, *MODEL)
     mine, main = rows(out / "pair_list_self.jsonl"), rows(run / "pair_list_prosody.jsonl")
     assert [(p["clip_a"], p["clip_b"], p["target"]) for p in mine] == [
         (p["clip_a"], p["clip_a"], p["target"]) for p in main
@@ -154,7 +128,7 @@ def test_patch_and_control_meet_in_one_run(run, tmp_path):
 def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    call("control", "--kind", "random", "--out", out, "--device", "cpu")
+    call("control", "--kind", "random", "--out", out, *MODEL)
     mine, main = rows(out / "pair_list_random-prosody.jsonl"), rows(run / "pair_list_prosody.jsonl")
     assert [(p["clip_a"], p["target"]) for p in mine] == [(p["clip_a"], p["target"]) for p in main]
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]["random-prosody"]
@@ -188,23 +162,21 @@ def test_a_control_that_is_told_otherwise_is_refused_by_name(run, monkeypatch, w
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_a_control_takes_dose_layers_and_dtype_of_the_main_experiment(tmp_path, monkeypatch):
-    for what in ("summary", "report"):
-        monkeypatch.setattr(f"voicepatch.commandline.showing.{what}", lambda *_: None)
-    out, device = tmp_path / "run", ("--device", "cpu")
+def test_a_control_takes_dose_layers_and_dtype_of_the_main_experiment(tmp_path):
+    out = tmp_path / "run"
     how = ("--seed", "3", "--alpha", "0.5,1", "--dtype", "bfloat16", "--max-pairs", "2")
-    first = call("random", "--out", out, *device, "--max-pairs", "2", *LAYERS)
+    first = call("random", "--out", out, *MODEL, "--max-pairs", "2", *LAYERS, NO_FIGURES)
     assert "warning" not in first
-    said = call("patch", "--kind", "prosody", "--out", out, *device, *LAYERS, *how)
+    said = call("patch", "--kind", "prosody", "--out", out, *MODEL, *LAYERS, *how, NO_FIGURES)
     assert "random-prosody is there already, with another pair_sampling_seed, dtype, patch_alpha" in said
-    call("control", "--kind", "suffix", "--out", out, *device, "--seed", "3")
-    call("steer", "--out", out, *device, "--layers", "4")  # no control, so its curve is its own
+    call("control", "--kind", "suffix", "--out", out, *MODEL, "--seed", "3", NO_FIGURES)
+    call("steer", "--out", out, *MODEL, "--layers", "1", NO_FIGURES)  # no control, so its curve is its own
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]
     keys = ("patch_alpha", "layers_to_patch", "dtype", "align", "pair_sampling_seed", "max_pairs_prosody")
     assert [ran["suffix-prosody"][key] for key in keys] == [ran["prosody"][key] for key in keys]
     assert [ran["suffix-prosody"][key] for key in keys[:3]] == [[0.5, 1.0], [0, 2, 3], "bfloat16"]
-    assert (ran["steer-prosody"]["layers_to_patch"], ran["steer-prosody"]["pair_sampling_seed"]) == ([4], 3)
-    line = fails("steer", "--out", out, *device, "--seed", "4", status=2)
+    assert (ran["steer-prosody"]["layers_to_patch"], ran["steer-prosody"]["pair_sampling_seed"]) == ([1], 3)
+    line = fails("steer", "--out", out, *MODEL, "--seed", "4", status=2)
     assert line.startswith("error: --seed: ")
 
 
@@ -223,7 +195,7 @@ def small(tmp_path):
     return folder
 
 
-ALL = ("control", "--kind", "all", "--max-pairs", "2", "--layers", "0", "--device", "cpu")
+ALL = ("control", "--kind", "all", "--max-pairs", "2", "--layers", "0", *MODEL)
 CONTROLS = {"self", "no-conflict-prosody", "non-audio-prosody", "random-prosody", "suffix-prosody"}
 
 
@@ -256,18 +228,16 @@ def test_a_control_that_the_data_end_does_not_end_the_others_but_a_full_disk_and
         return run_experiment(place, dataset, run, experiment, *rest)
 
     monkeypatch.setattr(module, "run_experiment", failing)
-    with without_figures():
-        said = call(*ALL, "--data", small, "--out", tmp_path / "run", status=status)
+    said = call(*ALL, "--data", small, "--out", tmp_path / "run", NO_FIGURES, status=status)
     ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]
     assert set(ran) == (CONTROLS - {"no-conflict-prosody"} if after else {"self"})
     assert ("error: no-conflict ended early: a clip cannot be read" in said) == after
 
 
 def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
-    with without_figures():
-        output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS)
+    output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS, NO_FIGURES)
     assert "5 pairs × (3 + 2) = 25 forward passes" in output
-    assert "audio spans" in output and "100% of 3 answers are unchanged" in output
+    assert "audio spans" in output and "100% of 6 answers are unchanged" in output
     records = rows(tmp_path / "run" / "patching_records_semantic.jsonl")
     assert [record["layer"] for record in records[:3]] == [0, 2, 3]
 
@@ -283,8 +253,7 @@ def test_a_sweep_of_doses_is_one_experiment_with_a_line_for_each_layer_and_dose(
     ran = json.loads((out / "patching_config.json").read_text())["experiments"]["prosody"]
     assert (ran["patch_alpha"], ran["swept"], ran["options"]) == ([0.25, 1.0], ["patch_alpha"], {"at": "span"})
     assert (out / "dose_response_prosody.png").exists() and (out / "report.html").exists()
-    with without_figures():
-        assert "done already" in call(*words)
+    assert "done already" in call(*words, NO_FIGURES)
 
 
 def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path):
@@ -311,7 +280,7 @@ def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):
 
 
 def test_check_runs_the_checks_alone(tmp_path):
-    assert "all checks passed" in call("check", "--out", tmp_path / "run", "--device", "cpu")
+    assert "all checks passed" in call("check", "--out", tmp_path / "run", *MODEL)
     assert not list((tmp_path / "run").glob("patching_records*"))
 
 
@@ -378,12 +347,12 @@ def test_report_makes_tables_and_figures_again(run, tmp_path):
 def test_the_configuration_file_fills_in_and_the_command_line_wins(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(
-        "layers_to_patch: [1, 4]\npatch_alpha: 0.5\nmax_pairs_prosody: 2\npair_sampling_seed: 7\ndevice: cpu\n"
+        "layers_to_patch: [1, 3]\npatch_alpha: 0.5\nmax_pairs_prosody: 2\npair_sampling_seed: 7\ndevice: cpu\n"
         f"out: {tmp_path / 'run'}\n"
     )
-    call("patch", "--kind", "prosody", "--config", config, "--alpha", "0.25")
+    call("patch", "--kind", "prosody", "--config", config, "--alpha", "0.25", "--model", small_model(), NO_FIGURES)
     ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]["prosody"]
-    assert (ran["layers_to_patch"], ran["patch_alpha"]) == ([1, 4], 0.25)
+    assert (ran["layers_to_patch"], ran["patch_alpha"]) == ([1, 3], 0.25)
     assert (ran["max_pairs_prosody"], ran["pair_sampling_seed"], ran["n_pairs"]) == (2, 7, 2)
 
 
@@ -476,7 +445,19 @@ def test_the_options_offer_what_the_program_knows():
     assert DECLARED["dtype"].type.metavar == f"[{'|'.join(DTYPES)}]"
 
 
-def test_help_is_there_for_every_command():
+def test_help_is_there_for_the_program_and_every_command():
+    assert call(status=2) == call("--help")
     for command in cli.commands:
         assert "Usage:" in call(command, "--help")
     assert DEMO_MODEL.name not in call("patch", "--help")  # no path of this machine in the help
+
+
+def test_without_figures_a_run_has_its_records_and_report_makes_the_rest(run, tmp_path):
+    out = tmp_path / "run"
+    output = call("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)
+    assert {path.suffix for path in out.iterdir()} == {".json", ".jsonl"}
+    command = output.partition("report: python cli.py ")[2].splitlines()[0]
+    call(*shlex.split(command))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in run.iterdir()
+    }

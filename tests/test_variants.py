@@ -11,16 +11,17 @@ import pytest
 
 from interventions import catalogue
 from tests.analysis.made_run import Page, write_report
-from tests.test_cli import call, fails, rows
-from tests.unpainted import without_figures
+from tests.commands import MODEL, NO_FIGURES, call, fails, rows
+from tests.small import small_model
 from voicepatch.analysis.results import Results
-from voicepatch.paths import DEMO_MODEL, ROOT
+from voicepatch.paths import ROOT
 from voicepatch.registry import sources
 from voicepatch.registry.catalogue import add_plugin, find, reset_plugins
 from voicepatch.report.experiments import read_run
 from voicepatch.report.overview import commands
 
-FEW = ("--max-pairs", "3", "--device", "cpu", "--layers", "0,3")
+FEW_OF_DEMO = ("--max-pairs", "3", "--layers", "0,3", "--device", "cpu")
+FEW = (*FEW_OF_DEMO[:4], *MODEL)
 HALF = '''\
 from interventions import intervention
 
@@ -38,8 +39,6 @@ def first_half(lm, pair, layer, share=0.5):
         logits = lm.logits.save()
     return logits
 '''
-
-pytestmark = pytest.mark.usefixtures("few_checks", "loaded_once", "blank_figures")
 
 
 @pytest.fixture
@@ -71,9 +70,8 @@ def test_a_plugin_writes_every_file_and_its_options_reach_it(plugin, tmp_path):
 
 def test_control_takes_a_plugin_by_name_and_engines_agree(plugin, tmp_path):
     words = ("control", "--kind", "first-half", "--plugin", plugin, *FEW)
-    with without_figures():
-        for engine in ("sweep", "stepwise"):
-            call(*words, "--engine", engine, "--out", tmp_path / engine)
+    for engine in ("sweep", "stepwise"):
+        call(*words, "--engine", engine, "--out", tmp_path / engine, NO_FIGURES)
     one, other = (rows(tmp_path / e / "patching_records_first-half-prosody.jsonl") for e in ("sweep", "stepwise"))
     assert [r["pred_patch"] for r in one] == [r["pred_patch"] for r in other]
     for mine, theirs in zip(one, other, strict=True):
@@ -83,9 +81,8 @@ def test_control_takes_a_plugin_by_name_and_engines_agree(plugin, tmp_path):
 def test_new_writes_a_file_that_runs_as_it_is(tmp_path):
     call("new", "my-idea", "--in", tmp_path)
     out = tmp_path / "run"
-    with without_figures():
-        call("my-idea", "--plugin", tmp_path / "my_idea.py", "--out", out, *FEW)
-        call("patch", "--kind", "prosody", "--out", out, *FEW)
+    call("my-idea", "--plugin", tmp_path / "my_idea.py", "--out", out, *FEW, NO_FIGURES)
+    call("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)
     mine, main = (rows(out / f"patching_records_{name}.jsonl") for name in ("my-idea-prosody", "prosody"))
     assert [r["logits_patch"] for r in mine] == [r["logits_patch"] for r in main]
     assert "already" in fails("new", "my-idea", "--in", tmp_path, status=2)
@@ -96,17 +93,16 @@ def test_the_documented_commands_work_beside_a_run_with_other_pairs(tmp_path, mo
     lines = [line for line in docs.splitlines() if line.startswith("python cli.py")]
     new, run, of_your_own = (shlex.split(line, comments=True)[2:] for line in lines[:3])
     monkeypatch.chdir(tmp_path)
-    few = ("--layers", "0,3", "--device", "cpu")
-    with without_figures():
-        call("patch", "--kind", "prosody", "--max-pairs", "2", *few)
-        said = call(*new, "--in", tmp_path)
-        tried = shlex.split(said.splitlines()[-1].partition("python cli.py ")[2])
-        assert tried == [run[0], "--plugin", str(tmp_path / "my_idea.py"), *run[1:]]
-        call(*tried, *few)
-        (tmp_path / "path" / "to").mkdir(parents=True)
-        (tmp_path / "my_idea.py").rename(tmp_path / "path" / "to" / "file.py")
-        reset_plugins()
-        call(*of_your_own, "--max-pairs", "2", *few)
+    few = ("--layers", "0,3", *MODEL)
+    call("patch", "--kind", "prosody", "--max-pairs", "2", *few, NO_FIGURES)
+    said = call(*new, "--in", tmp_path)
+    tried = shlex.split(said.splitlines()[-1].partition("python cli.py ")[2])
+    assert tried == [run[0], "--plugin", str(tmp_path / "my_idea.py"), *run[1:]]
+    call(*tried, *few, NO_FIGURES)
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "my_idea.py").rename(tmp_path / "path" / "to" / "file.py")
+    reset_plugins()
+    call(*of_your_own, "--max-pairs", "2", *few, NO_FIGURES)
     assert (tmp_path / "results" / "my-idea" / "patching_config.json").exists()
 
 
@@ -132,14 +128,13 @@ def test_the_command_that_the_report_prints_makes_the_run_again(tmp_path):
     path = folder / "idea.py"
     path.write_text(HALF.replace("share=0.5", 'share=0.5, word="a", alpha=0.5'))
     out, again = tmp_path / "run", tmp_path / "again"
-    with without_figures():
-        given = ("--share", "0.25,0.5", "--word", "b; c", "--alpha", "1", "--any-speaker")
-        call("first-half", "--plugin", path, *given, "--out", out, *FEW)
-        (line,) = commands(read_run(Results(out)))
-        words = shlex.split(line)
-        assert words[:2] == ["python", "cli.py"]
-        reset_plugins()
-        call(*(str(DEMO_MODEL) if word == "MODEL" else word for word in words[2:]), "--out", again)
+    given = ("--share", "0.25,0.5", "--word", "b; c", "--alpha", "1", "--any-speaker")
+    call("first-half", "--plugin", path, *given, "--out", out, *FEW, NO_FIGURES)
+    (line,) = commands(read_run(Results(out)))
+    words = shlex.split(line)
+    assert words[:2] == ["python", "cli.py"]
+    reset_plugins()
+    call(*(str(small_model()) if word == "MODEL" else word for word in words[2:]), "--out", again, NO_FIGURES)
     config, other = (json.loads((run / "patching_config.json").read_text()) for run in (out, again))
     assert config == other and config["experiments"]["first-half-prosody"]["plugin"] == str(path)
     name = "patching_records_first-half-prosody.jsonl"
@@ -198,8 +193,7 @@ def test_a_corrected_experiment_needs_no_overwrite(plugin, tmp_path):
     words = ("--out", tmp_path / "run", *FEW)
     assert "name 'nothing' is not defined" in fails("first-half", "--plugin", mistaken, *words, status=1)
     reset_plugins()
-    with without_figures():
-        call("first-half", "--plugin", plugin, *words)
+    call("first-half", "--plugin", plugin, *words, NO_FIGURES)
 
 
 def test_an_experiment_that_moves_nothing_ends_with_status_3(tmp_path):
@@ -212,8 +206,7 @@ def test_an_experiment_that_moves_nothing_ends_with_status_3(tmp_path):
 
 def test_what_cannot_be_planned_runs_as_it_is_written_and_says_so_once(plugin, tmp_path):
     plugin.write_text(HALF.replace("return logits", "return logits + 0"))
-    with without_figures():
-        output = call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW)
+    output = call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW, NO_FIGURES)
     assert (
         output.count("first-half runs as it is written") == 1
         and "idea.py:15: it computes with the patched logits" in output
@@ -274,9 +267,8 @@ def test_code_of_a_plugin_that_fails_is_named_and_nothing_is_measured(plugin, tm
 def test_a_control_with_recipients_of_its_own_declares_them(plugin, tmp_path):
     own = MAKER.format("sample.pairs[1:]").replace("control=True,", 'control=True, recipients="own",')
     plugin.write_text(own)
-    with without_figures():
-        call("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW)
-        call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW)
+    call("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, NO_FIGURES)
+    call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW, NO_FIGURES)
     assert len(rows(tmp_path / "run" / "pair_list_first-half-prosody.jsonl")) == 2
 
 
@@ -323,9 +315,8 @@ def report_of(run):
 def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_path):
     plugin, out = tmp_path / "ablation.py", tmp_path / "run"
     plugin.write_text(ABLATION.format(" + 0"))  # the engine cannot know this, so it runs as it is written
-    with without_figures():
-        call("emptied", "--plugin", plugin, "--out", out, *FEW)
-        call("noise", "--out", out, *FEW)
+    call("emptied", "--plugin", plugin, "--out", out, *FEW_OF_DEMO, NO_FIGURES)
+    call("noise", "--out", out, *FEW_OF_DEMO, NO_FIGURES)
     checked = json.loads((out / "sanity_check_engine.json").read_text())
     assert [entry["reads_donor"] for entry in checked.values()] == [False, False]
     text = report_of(out)
@@ -344,21 +335,13 @@ def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_p
         "tail (ran as written)",
     ):
         assert words in text, words
-    records = pd.read_json(out / "patching_records_noise-prosody.jsonl", lines=True)
-    flips = records[records["eligible"]].groupby("layer")["flip_to_target"].mean()
-    n = records[records["eligible"]]["pair_id"].nunique()
-    assert flips.max() == 0 and n < 3  # so all of the rate are answers that were the target before
-    rate = 1 - records.drop_duplicates("pair_id")["eligible"].mean()
-    own = f"answers that were the target before (A's own rate, {rate:.0%})"
     of_noise = text[text.rindex("noise-prosody (Gaussian") :]
-    assert f": none of the {n} eligible pairs flipped to the target at any layer, so its" in of_noise
-    assert own in of_noise
+    assert of_noise.partition("): ")[2].startswith("A's answer changed in ")  # noise is of no target
 
 
 def test_of_a_lens_alone_the_report_says_that_nothing_is_changed(tmp_path):
     out = tmp_path / "run"
-    with without_figures():
-        call("lens", "--out", out, *FEW)
+    call("lens", "--out", out, *FEW, NO_FIGURES)
     text = report_of(out)
     assert not [words for words in OF_DONORS if words in text]
     assert (
@@ -373,14 +356,13 @@ def test_of_a_lens_alone_the_report_says_that_nothing_is_changed(tmp_path):
 
 def test_of_a_control_with_a_donor_alone_the_report_names_the_donor(tmp_path):
     out = tmp_path / "run"
-    with without_figures():
-        for kind in ("random", "self"):
-            call("control", "--kind", kind, "--out", out, *FEW)
+    for kind in ("random", "self"):
+        call("control", "--kind", kind, "--out", out, *FEW, NO_FIGURES)
     checked = json.loads((out / "sanity_check_engine.json").read_text())
     assert {name: entry["reads_donor"] for name, entry in checked.items()} == {"random-prosody": True, "self": False}
     text = report_of(out)
     assert "In random-prosody, B is the donor: what is written into A's run is made from B's activations." in text
     assert "written: output of the block (residual stream); from B's activations)" in text
-    assert "We studied opens2s-demo" in text and "We used activation patching" not in text
+    assert "We studied opens2s-small" in text and "We used activation patching" not in text
     of_self = r"self \(A's own residual stream is written back into A: no answer may change; [^.]*\)"
-    assert re.search(rf"{of_self}: A's answer changed in none of 3 pairs\.", text)
+    assert re.search(rf"{of_self}: A's answer changed in none of 3 clips\.", text)

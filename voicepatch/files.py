@@ -13,6 +13,7 @@ import platform
 import re
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,8 @@ PARTIAL = ".partial"
 REPLACED = "replaced-"  # and a number: a folder with an experiment that was replaced
 OUR_PARTIAL = re.compile(rf"[a-z_]+[\w-]*\.(json|jsonl|csv|png|svg|html)\.(?:(?P<host>[\w-]+)\.)?(?P<pid>\d+){PARTIAL}")
 HOST = re.sub(r"[^\w-]", "-", platform.node(), flags=re.ASCII)
+MAX_LINE = 2**20  # bytes of one line of data or records
+MAX_DOCUMENT = 2**26  # bytes of a JSON file
 MOST_SECONDS = 3600  # that another host may take to write one file
 WAY_OUT = "make room, see to its folder and permissions, or pass another --out"
 FIT_FOR_A_NAME = re.compile(r"\w[\w-]{0,99}")
@@ -94,6 +97,25 @@ def open_regular(path: Path) -> BinaryIO:
         file.close()
         raise OSError(errno.EINVAL, "not a regular file")
     return file
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; `UserError` at a line of over `MAX_LINE` bytes, of which no more is read."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise UserError(
+                f"{file.name}: line {number}: is longer than {MAX_LINE:,} bytes; check that it is the right file"
+            )
+        yield line
+
+
+def content_of(file: BinaryIO) -> bytes:
+    """The content of a JSON file; `ValueError` for one of over `MAX_DOCUMENT` bytes, which is not read."""
+    if os.fstat(file.fileno()).st_size > MAX_DOCUMENT:
+        raise ValueError(f"is larger than {MAX_DOCUMENT:,} bytes")
+    return file.read()
 
 
 def cannot_be_written(path: Path, error: OSError, option: str = "--out") -> CannotWrite:

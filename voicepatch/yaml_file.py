@@ -75,8 +75,10 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{reprlib.repr(key)} is there twice; keep one of them")
+        found = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in found:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: {reprlib.repr(key.value)} is there twice; keep one of them")
+            found.add(key.value)
         return super().construct_mapping(node, deep)

@@ -14,12 +14,14 @@ import pandas as pd
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.results import Results
+from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.figure_style import layer_columns, styled
 from voicepatch.figures.headings import heading, model_and_data
-from voicepatch.figures.maps import ROW, colour_of, heat_map
+from voicepatch.figures.maps import ROW, colour_of, heat_map, with_marks
 from voicepatch.types.check import Check
 
-HEAD, ADDED = "head", "added_to_answer_mean"
+MAP_OF = HEAD = "head"
+ADDED = "added_to_answer_mean"
 WORDS, VOICE, ALL = "answer: the words' label", "answer: the voice's label", "all clips"
 LIMIT = (
     "Direct logit attribution counts what a head or an MLP writes at the readout position, read out as it stands. It "
@@ -28,16 +30,19 @@ LIMIT = (
 
 
 def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.HConcatChart]:
-    """A map for the clips that answer with the words' label, and one for those that answer with the voice's."""
+    """A map of all clips with its test, and one each of those that answer with the words' and the voice's label."""
     if experiment.swept != [HEAD]:
         return {}
     table = results.cached(additions_of, experiment.name)
     order = [str(value) for value in experiment.settings["options"][HEAD]]
+    found = results.cached(cell_map, experiment.name)
+    table = found.mark(table)
+    table["marked"] &= table["clips"] == ALL
     groups = list(dict.fromkeys(table["clips"]))
-    groups = [group for group in groups if group != ALL] or groups
-    maps = [_map(table[table["clips"] == group], table[ADDED], group, order) for group in groups]
+    maps = [_map(table[table["clips"] == group], table[ADDED], group, order, group == ALL) for group in groups]
     title, _ = heading(results, experiment)
     notes = ["added to the answer's logit, less the mean over all labels", model_and_data(results.config)]
+    notes.append(f"tested for all clips together: {found.note}")
     chart = alt.hconcat(*maps, spacing=16)
     return {f"direct_{experiment.name}": styled(chart, title, notes, "Direct logit attribution")}
 
@@ -45,6 +50,33 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.HCo
 def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.DataFrame]:
     """What each part adds, for each group of clips."""
     return {f"direct_{experiment.name}": results.cached(additions_of, experiment.name)}
+
+
+def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
+    """Which part adds most to the answer's logit, in each group of clips."""
+    table = results.cached(additions_of, experiment.name) if experiment.swept == [HEAD] else None
+    if table is None:
+        return []
+    groups = [group for group in dict.fromkeys(table["clips"]) if group != ALL] or [ALL]
+    found = []
+    for group in groups:
+        mine = table[table["clips"] == group]
+        best = mine.loc[mine[ADDED].idxmax()]
+        found.append(
+            f"{part_name(best['layer'], best[HEAD])} adds most ({best[ADDED]:.2f}) in {best['n_clips']} clips ({group})"
+        )
+    return [f"To the answer's logit, less the mean of all labels, {'; '.join(found)}."]
+
+
+def part_name(layer: int, head: object) -> str:
+    """A head, the MLP or the embeddings as a sentence names them."""
+    return (
+        str(head)
+        if head == "embeddings"
+        else f"the MLP of layer {layer}"
+        if head == "mlp"
+        else (f"head {head} of layer {layer}")
+    )
 
 
 def limits() -> list[str]:
@@ -68,17 +100,18 @@ def checks(results: Results, experiment: ExperimentResults) -> list[Check]:
     return [Check(name, difference <= tolerance, text, {"max_abs_difference": difference})]
 
 
+def effects(records: pd.DataFrame) -> pd.Series:
+    """What a part adds to the logit of the clip's answer less the mean of what it adds to all labels', [records]."""
+    base, left = (logits_of(records[f"logits_{which}"]) for which in ("base", "patch"))
+    answer = base.of(records["pred_base"]) - left.of(records["pred_base"])
+    return (answer - (base.values - left.values).mean(1)).rename("addition to the answer's logit")
+
+
 def additions_of(results: Results, name: str) -> pd.DataFrame:
     """A row for each group of clips, layer and part: clips, layer, head, n_clips, added_to_answer_mean, in logits."""
     experiment = results.experiment(name)
     records = experiment.records
-    added = logits_of(records["logits_base"]).values - logits_of(records["logits_patch"]).values
-    answer = logits_of(records["logits_base"]).of(records["pred_base"]) - logits_of(records["logits_patch"]).of(
-        records["pred_base"]
-    )
-    frame = records[["layer", HEAD, "pred_base", "semantic_label_b", "prosody_label_b"]].assign(
-        added=answer - added.mean(1)
-    )
+    frame = records[["layer", HEAD, "pred_base", "semantic_label_b", "prosody_label_b"]].assign(added=effects(records))
     differ = frame["semantic_label_b"] != frame["prosody_label_b"]
     groups = {
         ALL: frame,
@@ -94,11 +127,13 @@ def additions_of(results: Results, name: str) -> pd.DataFrame:
     return table[["clips", "layer", HEAD, "n_clips", ADDED]]
 
 
-def _map(table: pd.DataFrame, scale: pd.Series, group: str, order: list[str]) -> alt.Chart:
+def _map(table: pd.DataFrame, scale: pd.Series, group: str, order: list[str], has_names: bool) -> alt.LayerChart:
     tidy = table.assign(part=table[HEAD].astype(str))
     y = alt.Y("part:N", title="head", sort=order)
+    y = y if has_names else y.axis(None)
     colour = colour_of(ADDED, scale.to_frame(), form=".2f")
     tooltip = ["layer", "part", alt.Tooltip(f"{ADDED}:Q", format=".3f"), "n_clips"]
-    cells = heat_map(tidy, layer_columns(tidy.assign(site="nothing")), y, colour, tooltip)
-    title = f"{group}, n = {table['n_clips'].iloc[0]}"
-    return cells.properties(width=240, height=ROW * len(order), title=title)
+    x = layer_columns(tidy.assign(site="nothing"))
+    cells = with_marks(heat_map(tidy, x, y, colour, tooltip), tidy, x, y)
+    title = alt.TitleParams(f"{group}, n = {table['n_clips'].iloc[0]}", fontSize=12)
+    return cells.properties(width=210, height=ROW * len(order), title=title)

@@ -14,7 +14,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from voicepatch.analysis.cells import by_cell
+from voicepatch.analysis.cells import by_cell, first_from
 from voicepatch.analysis.clusters import RESAMPLES, mean_of
 from voicepatch.analysis.clusters import limits as interval
 from voicepatch.analysis.experiment_results import ExperimentResults
@@ -27,6 +27,7 @@ from voicepatch.figures.headings import heading, model_and_data
 
 ALL, WORDS, VOICE = "all clips", "clips that answer with the words' label", "clips that answer with the voice's label"
 COLOURS = {ALL: GREY, WORDS: KIND_COLOURS["semantic"], VOICE: KIND_COLOURS["prosody"]}
+BANDS = {"from": "from layer l on", "to": "up to layer l", "around": "around layer l"}
 CHANGE = "change_of_answer"
 LIMIT = (
     "A knock-out takes the words and the voice of the span away together. The attention that is taken from the span "
@@ -48,7 +49,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     styles = {name: (COLOURS[group], SOLID) for group, name in names.items()}
     y = number("change of the answer's probability, %")
     x_title = f"layer at which the attention is blocked{_band(experiment.settings['options'])}"
-    chart = zero_line(y) + layer_curves(tidy, styles, y, list(styles), 1, form=".1f", x_title=x_title)
+    chart = layer_curves(tidy, styles, y, list(styles), 1, form=".1f", x_title=x_title, below=[zero_line(y)])
     title, _ = heading(results, experiment)
     notes = ["bands: 95 % intervals; the two groups are of clips whose labels differ", model_and_data(results.config)]
     return {f"knockout_{experiment.name}": figure(chart, title, notes, "Knock-out of the audio span by layer")}
@@ -65,12 +66,31 @@ def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.Data
 
 
 def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
-    """How many clips lose their answer where the span is blocked at the first layer."""
-    first = experiment.curve.iloc[0]
-    return [
-        f"A knock-out blocked the attention to the audio span in {experiment.n_measured} clips, without a donor; at "
-        f"layer {int(first['layer'])}, {first['flip_from_base_rate']:.0%} of the answers changed."
-    ]
+    """From which layer on at least half of the answers by the voice, and of those by the words, are kept."""
+    if experiment.swept:
+        return []
+    options, records = experiment.settings["options"], experiment.records
+    kept = 1 - records.pivot(index="pair_id", columns="layer", values="flip_from_base").astype(float)
+    pairs = experiment.pairs.set_index("pair_id").loc[kept.index]
+    answers = records.groupby("pair_id")["pred_base"].first()
+    differ = pairs["semantic_label_b"] != pairs["prosody_label_b"]
+    groups = {
+        "with the voice's label": kept[differ & (answers == pairs["prosody_label_b"])],
+        "with the words' label": kept[differ & (answers == pairs["semantic_label_b"])],
+    }
+    groups = {name: group for name, group in groups.items() if len(group)} or {"of all clips": kept}
+    found = [f"of the {len(group)} answers {name}, {_kept(group.mean())}" for name, group in groups.items()]
+    what = "audio span" if options["source"] == "span" else "question"
+    layers = "layer l" if options["k"] == 1 else f"{options['k']} layers {BANDS[options['band']]}"
+    return [f"With attention to the {what} blocked at {layers}, {'; '.join(found)}."]
+
+
+def _kept(shares: pd.Series) -> str:
+    """From which layer on at least half are kept, of the shares of answers by layer; the fewest where there is none."""
+    layer = first_from(shares >= 0.5)
+    if layer is not None and layer > shares.index[0]:
+        return f"at least half are kept from l = {layer} on"
+    return f"the fewest are kept at l = {shares.idxmin()} ({shares.min():.0%})"
 
 
 def limits() -> list[str]:

@@ -12,14 +12,14 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from voicepatch.analysis.cells import by_cell
+from voicepatch.analysis.cells import by_cell, first_from
 from voicepatch.analysis.clusters import RESAMPLES, design_effect, mean_of
 from voicepatch.analysis.clusters import limits as interval
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.results import Results
 from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
-from voicepatch.figures.curves import KIND_COLOURS, TO_TARGET, layer_curves, rate, series
+from voicepatch.figures.curves import KIND_COLOURS, TO_TARGET_ELIGIBLE, layer_curves, rate, series
 from voicepatch.figures.figure_style import BLUE, GREY, SOLID, figure
 from voicepatch.figures.headings import heading, model_and_data
 from voicepatch.types.check import Check
@@ -54,8 +54,8 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     styles = {NAMES[column]: (colour, SOLID) for column, colour in COLOURS.items()}
     styles |= {name: (COLOURS[column], [2, 2]) for column, name in FINAL.values()}
     if main is not None:
-        flips = f"patched: {TO_TARGET} of the {main.kind} pairs"
-        curves.append(series(main.curve, TO_TARGET, flips))
+        flips = f"patched: {TO_TARGET_ELIGIBLE} of the {main.kind} pairs"
+        curves.append(series(main.curve, TO_TARGET_ELIGIBLE, flips))
         styles[flips] = (BLUE, [6, 3])
     chart = layer_curves(
         pd.concat(curves, ignore_index=True),
@@ -78,8 +78,8 @@ def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.Data
 def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     """The layers from which on the final answer leads in at least half of the clips."""
     agree = 1 - experiment.records.groupby("layer")["flip_from_base"].mean()
-    layers = agree.index[agree >= 0.5]
-    first = f"from layer {layers[0]} on" if len(layers) and (agree[layers[0] :] >= 0.5).all() else "at the last layers"
+    layer = first_from(agree >= 0.5)
+    first = "not even at the last layer" if layer is None else f"from layer {layer} on"
     return [
         f"A logit lens (final norm and head on the unpatched stream of the readout position) was applied to "
         f"{experiment.n_measured} clips; the label that leads was the final answer in at least half of them {first}."

@@ -8,10 +8,22 @@ import altair as alt
 import pandas as pd
 
 from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.ranking import ALL, ALONE, JOINT, RANDOM, WITHOUT, roles
+from voicepatch.analysis.ranking import (
+    ALL,
+    ALONE,
+    JOINT,
+    RANDOM,
+    WITHOUT,
+    estimates_of,
+    half_that_ranks,
+    pairs_among,
+    roles,
+    too_few,
+)
 from voicepatch.analysis.results import Results
 from voicepatch.figures.figure_style import BLUE, GREEN, GREY, ORANGE, SOLID, WIDTH, figure
 from voicepatch.figures.headings import heading
+from voicepatch.types.check import Check
 
 REPLACES_COMMON = True  # a curve by layer says nothing of sets that name their layers
 RECOVERY, FLIPS = "normalised_recovery_mean", "flip_to_target_rate_eligible"
@@ -56,7 +68,11 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     tidy = curves[["role", "number", "components", "n_pairs"]].assign(
         value=values[RECOVERY], low=values[f"{RECOVERY}_low"], high=values[f"{RECOVERY}_high"]
     )
-    x = alt.X("number:Q", title="number of parts, best first (alone: the rank)").axis(tickMinStep=1, format="d")
+    numbers = sorted(int(number) for number in tidy["number"].unique())
+    step = max(1, len(numbers) // 10)
+    x = alt.X("number:Q", title="number of parts, best first (alone: the rank)").axis(
+        values=numbers[::step], format="d"
+    )
     y = alt.Y("value:Q", title="normalised recovery (0: A, 1: B)")
     names, colours = list(STYLES), [colour for colour, _ in STYLES.values()]
     legend = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)
@@ -80,7 +96,39 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     ]
     notes.append("bands: 95 % intervals; points: random sets from the same layers")
     title, subtitle = heading(results, experiment)
+    notes += warnings(results, experiment)
     return {f"ranked_{experiment.name}": figure(chart, title, [*subtitle, *notes], "Faithfulness of ranked parts")}
+
+
+def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
+    """How much of B's effect the best parts recover together, and without them, and how much random sets do."""
+    table = results.cached(sets_table, experiment.name)
+    if table is None or table[RECOVERY].isna().any():
+        return []
+    top = table["number"].max()
+    of = {role: mine[RECOVERY] for role, mine in table[table["number"].isin([top, 0])].groupby("role")}
+    best, every = table["components"][table["role"] == JOINT].iloc[-1], of[ALL].iloc[0]
+    n = int(experiment.metrics["recovery_n"].max())
+    doubt = " These are too few pairs to conclude from." if warnings(results, experiment) else ""
+    return [
+        f"The best {top} parts ({best}) together recover {of[JOINT].iloc[0]:.2f} of the way from A to B, random sets "
+        f"of {top} {of[RANDOM].mean():.2f}, all parts but the best {of[WITHOUT].iloc[0]:.2f}, all parts {every:.2f}; "
+        f"means over {n} eligible pair{'s' if n > 1 else ''}.{doubt}"
+    ]
+
+
+def checks(results: Results, experiment: ExperimentResults) -> list[Check]:
+    """Whether the parts are ranked, and patched, in enough pairs."""
+    found = warnings(results, experiment)
+    text = f"{experiment.name}: {'; '.join(found) or 'both halves of the texts have enough'}"
+    return [Check("Parts are ranked and patched in enough pairs", True, text, note=bool(found))]
+
+
+def warnings(results: Results, experiment: ExperimentResults) -> list[str]:
+    """Where a half of the texts has too few pairs."""
+    by = estimates_of(results, experiment.kind)
+    ranking = too_few("ranked on", pairs_among(by.measured_pairs, half_that_ranks(by))) if by else []
+    return [*ranking, *too_few("patched in", experiment.measured_pairs)]
 
 
 def limits() -> list[str]:

@@ -19,11 +19,12 @@ from voicepatch.analysis.tables import lengths_apart
 from voicepatch.audio.cache import read_sound
 from voicepatch.audio.decode import SAMPLE_RATE
 from voicepatch.errors import UserError
+from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.figure_style import BLUE, ORANGE, SOLID, WIDTH, styled
 from voicepatch.figures.headings import heading
-from voicepatch.figures.maps import colour_of, heat_map
+from voicepatch.figures.maps import colour_of, heat_map, with_marks
 
-PART = "part"
+MAP_OF = PART = "part"
 BINS = 50
 FLOOR = -60.0  # dB below a clip's loudest bin; fainter bins get this value
 FLIPS, LOGIT = "flip_to_target_rate_eligible", "delta_logit_target_mean"
@@ -34,14 +35,16 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
     """The map: the mean level of the sounds, the change of the target's logit, and the flips, one above the other."""
     if not _is_map(experiment):
         return {}
-    metrics, options = experiment.curve, experiment.settings["options"]
+    found, options = results.cached(cell_map, experiment.name), experiment.settings["options"]
+    metrics = found.mark(experiment.curve)
     slices, window = options["slices"], options["seconds"]
-    tidy = metrics[["layer", PART, FLIPS, LOGIT, "eligible_count", "n_pairs"]].assign(
+    tidy = metrics[["layer", PART, FLIPS, LOGIT, "eligible_count", "n_pairs", "marked"]].assign(
         layer=metrics["layer"].astype(str),
         start=100 * metrics[PART] / slices,
         end=100 * (metrics[PART] + 1) / slices,
+        middle=100 * (metrics[PART] + 0.5) / slices,
     )
-    maps = [_map(tidy, LOGIT, ".2f"), _map(tidy, FLIPS, ".0%")]
+    maps = [_map(tidy, LOGIT, ".2f", found.scale), _map(tidy.assign(marked=False), FLIPS, ".0%")]
     notes = [f"the span is cut into {slices} parts, and one of them is B's"]
     if window:
         notes = [f"windows of {window:g} s around the middles of {slices} parts, and one of them is B's"]
@@ -55,7 +58,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
     own_rates = ", ".join(f"{whose} own rate {metrics[column].mean():.0%}" for whose, column in OWN_RATES.items())
     stacked = alt.vconcat(*maps, spacing=14).resolve_scale(color="independent")
     title, subtitle = heading(results, experiment)
-    chart = styled(stacked, title, [*subtitle, "; ".join(notes), own_rates], "Map in time")
+    chart = styled(stacked, title, [*subtitle, "; ".join(notes), own_rates, found.note], "Map in time")
     return {f"timeline_{experiment.name}": chart}
 
 
@@ -146,14 +149,15 @@ def _sound(sounds: dict[str, np.ndarray | None], clips: Mapping[str, Any], clip_
     return sounds[clip_id]
 
 
-def _map(tidy: pd.DataFrame, column: str, form: str) -> alt.Chart:
+def _map(tidy: pd.DataFrame, column: str, form: str, reach: float = 0) -> alt.LayerChart:
     layers = sorted(tidy["layer"].unique(), key=int, reverse=True)
     height = min(320, max(90, 14 * len(layers)))
     y = alt.Y("layer:N", title="patched layer", sort=layers).axis(values=layers[:: max(1, len(layers) // 12)])
-    colour = colour_of(column, tidy, form=form, length=height, most=max(tidy[FLIPS].max(), 0.01))
+    colour = colour_of(column, tidy, form=form, length=height, most=max(tidy[FLIPS].max(), 0.01), reach=reach)
     tooltip = ["layer", PART, alt.Tooltip(f"{column}:Q", format=".3f"), "eligible_count", "n_pairs"]
-    x = _time("start:Q", "time in the aligned span" if column == FLIPS else None)
-    return heat_map(tidy, x, y, colour, tooltip).encode(x2="end:Q").properties(width=WIDTH, height=height)
+    title = "time in the aligned span" if column == FLIPS else None
+    cells = heat_map(tidy, _time("start:Q", title), y, colour, tooltip).encode(x2="end:Q")
+    return with_marks(cells, tidy, _time("middle:Q", title), y).properties(width=WIDTH, height=height)
 
 
 def _levels(levels: pd.DataFrame) -> alt.Chart:

@@ -13,7 +13,7 @@ from voicepatch.analysis.results import Results, left_out
 from voicepatch.errors import UserError
 from voicepatch.figures import curves, figure_style, maps
 from voicepatch.figures.charts import charts_of
-from voicepatch.report import summary, write_report
+from voicepatch.report import write_report
 from voicepatch.report.compare import compare, differing
 from voicepatch.report.experiments import read_run
 from voicepatch.report.overview import commands
@@ -258,11 +258,11 @@ def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(copie
     assert ("dose_response_random-prosody" in figures) == ("controls_prosody" in figures) == one_curve
     flips = figures["flip_rate_curve_random-prosody"].to_dict()
     assert " ".join(flips["title"]["text"]) == "Prosody pairs, random: A docstring of its own."
+    drawn = rows_of(figures["flip_rate_curve_random-prosody"])
     if lines:
-        series = {row["series"] for row in rows_of(figures["flip_rate_curve_random-prosody"]).to_dict("records")}
-        assert series == lines | {curves.A_RATE, curves.B_RATE}
-    else:
-        assert "B's own rate (B unpatched) 100%; A's own rate (A unpatched) 10%" in flips["title"]["subtitle"]
+        assert set(drawn["series"]) == lines
+    else:  # of eligible pairs alone, so that A's own rate is no part of the colours
+        assert set(drawn.columns) & set(curves.FLIP_STYLES) == {curves.TO_TARGET_ELIGIBLE}
         assert len(rows_of(figures["delta_logit_curve_random-prosody"])) == len(expected)
 
 
@@ -305,14 +305,6 @@ def test_a_run_folder_or_site_that_a_spreadsheet_would_compute_has_an_apostrophe
     compare([tmp_path / "=1+1", tmp_path / "plain"], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "hand_over.csv")
     assert list(table["run"]) == ["'=1+1", "plain"] and list(table["alpha"]) == [1.0, 1.0]
-
-
-def test_many_cells_are_shown_in_the_terminal_by_the_highest_rates(copied, monkeypatch):
-    sweep(copied, [{"head": head} for head in range(3)], ["head"])
-    monkeypatch.setattr(summary, "MOST_SHOWN", 8)
-    monkeypatch.setattr(summary, "BEST_SHOWN", 4)
-    lines = as_text(summarise(Results(copied), "random-prosody")[0]).splitlines()
-    assert len(lines) == 1 + 4 + 1 and "4 of 9 cells" in lines[-1]
 
 
 def test_what_was_read_of_a_finished_experiment_is_kept_for_the_next_one_of_a_command(copied):

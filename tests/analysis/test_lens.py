@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from interventions.figures.lens import ALL, DIFFER, FINAL, NAMES, leads
-from tests.test_cli import call
-from tests.unpainted import without_figures
+from tests.commands import MODEL, NO_FIGURES, call
+from tests.small import N_LAYERS
 from voicepatch.analysis.results import Results
 from voicepatch.figures.charts import charts_of
 from voicepatch.report import write_report
@@ -20,9 +20,8 @@ LENS = "lens-prosody"
 def run(tmp_path_factory):
     """The demo's lens beside a short main experiment, without pictures."""
     out = tmp_path_factory.mktemp("lens") / "run"
-    with without_figures():
-        call("patch", "--kind", "prosody", "--layers", "0,9", "--max-pairs", "4", "--device", "cpu", "--out", out)
-        call("lens", "--device", "cpu", "--out", out)
+    call("patch", "--kind", "prosody", "--layers", "0,3", "--max-pairs", "4", *MODEL, "--out", out, NO_FIGURES)
+    call("lens", *MODEL, "--out", out, NO_FIGURES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
         for name in ("prosody", LENS):
@@ -40,7 +39,7 @@ def test_the_table_counts_each_clip_once_by_layer(run):
     table = pd.read_csv(run / f"lens_{LENS}.csv")
     for group, members in ((ALL, pairs), (DIFFER, pairs[pairs["semantic_label_b"] != pairs["prosody_label_b"]])):
         mine = table[table["clips"] == group]
-        assert mine["layer"].tolist() == list(range(10)) and (mine["n_clips"] == len(members)).all()
+        assert mine["layer"].tolist() == list(range(N_LAYERS)) and (mine["n_clips"] == len(members)).all()
         at_3 = records[(records["layer"] == 3) & records["pair_id"].isin(members["pair_id"])]
         row = mine[mine["layer"] == 3].iloc[0]
         assert row["words_lead"] == pytest.approx((at_3["pred_patch"] == at_3["semantic_label_b"]).mean(), abs=1e-5)
@@ -58,7 +57,7 @@ def test_the_figure_has_the_lens_the_final_answers_and_the_main_curve(run):
     assert shown == {
         *NAMES.values(),
         *(name for _, name in FINAL.values()),
-        "patched: flip_to_target_rate of the prosody pairs",
+        "patched: flip_to_target_rate_eligible of the prosody pairs",
     }
     assert "whose words and voice have different labels" in str(charts[f"lens_{LENS}"].to_dict()["title"])
 
@@ -67,7 +66,7 @@ def test_the_terminal_shows_what_leads_and_no_flips(run, monkeypatch):
     monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
     head, *lines = as_text(summarise(Results(run), LENS)[0]).splitlines()
     assert head.split() == ["clips", "layer", "n_clips", "words_lead", "voice_leads", "answer_leads"]
-    assert len(lines) == 2 * 10
+    assert len(lines) == 2 * N_LAYERS
 
 
 def test_without_clips_whose_labels_differ_all_are_shown(run):
@@ -85,11 +84,15 @@ def test_the_report_says_what_a_lens_does_not_show_and_checks_its_last_layer(run
     assert "A logit lens (final norm and head on the unpatched stream" in page
     assert f"{LENS} (" not in page[page.index("Methods text") : page.index("Software:")]  # its rates are no flips
     path = run / f"patching_records_{LENS}.jsonl"
-    kept = path.read_text()
+    kept, config = path.read_text(), (run / "patching_config.json").read_text()
+    without_hash = json.loads(config)
+    del without_hash["experiments"][LENS]["files_sha256"]
+    (run / "patching_config.json").write_text(json.dumps(without_hash))
     rows = [json.loads(line) for line in kept.splitlines()]
     rows[-1]["logits_patch"]["sad"] += 0.5
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = write_report(Results(run)).read_text(encoding="utf-8")
     path.write_text(kept)
+    (run / "patching_config.json").write_text(config)
     check = page[page.index("The lens at the last layer is the model&#39;s own answer") - 120 :][:300]
     assert '<li class="failed">' in check and "|Δlogit| 0.5, must" in check

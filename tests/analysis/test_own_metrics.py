@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.made_run import make_run
-from tests.test_cli import call, fails
+from tests.commands import call, fails
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.metrics import BUILT_IN, METRICS, metric, with_metrics
 from voicepatch.analysis.results import Results

@@ -5,7 +5,7 @@ import pytest
 
 from pairs import build_pairs
 from pairs.controls import halves_of_texts, of_other_texts
-from voicepatch.analysis.ranking import ALONE, JOINT, RANDOM, WITHOUT, ranked, roles, sets_of
+from voicepatch.analysis.ranking import ALONE, JOINT, RANDOM, WITHOUT, ranked, roles, sets_of, too_few
 from voicepatch.errors import UserError
 
 NAMES = [f"{layer}.{part}" for layer in range(4) for part in (0, 1, 2, 3, 4, "mlp")]
@@ -32,6 +32,18 @@ def test_the_sets_are_what_their_roles_say():
 def test_more_sets_than_the_model_has_parts_for_are_refused(top, draws, flag):
     with pytest.raises(UserError, match=flag):
         sets_of(NAMES, top, draws, seed=1)
+
+
+@pytest.mark.parametrize(("n_pairs", "n_texts"), [(9, 6), (10, 5), (0, 0), (1, 1)])
+def test_few_pairs_or_texts_are_a_warning_with_their_number(n_pairs, n_texts):
+    texts = [f"t{i % n_texts}" for i in range(n_pairs)]
+    (line,) = too_few("ranked on", pd.DataFrame({"text_id_a": texts, "text_id_b": texts}, dtype=object))
+    assert line.startswith(f"the parts are ranked on {n_pairs} pair") and f" of {n_texts} text" in line
+
+
+def test_ten_pairs_of_six_texts_are_enough():
+    texts = [f"t{i % 6}" for i in range(10)]
+    assert too_few("ranked on", pd.DataFrame({"text_id_a": texts, "text_id_b": texts})) == []
 
 
 def test_no_text_of_one_half_is_in_the_other(demo_data):

@@ -35,8 +35,20 @@ def run(tmp_path):
     return make_run(tmp_path / "run")
 
 
-def test_nothing_is_loaded_from_elsewhere(run):
-    page = Page(write_report(run))
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The run as it is made, with its report, which no test changes."""
+    run = make_run(tmp_path_factory.mktemp("plain") / "run")
+    write_report(run)
+    return run
+
+
+@pytest.fixture
+def page(plain):
+    return Page(plain / "report.html")
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
     assert page.addresses and all(address.startswith(("#", "data:")) for address in page.addresses)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page.source)[1]
     assert "default-src &#39;none&#39;" in policy and "unsafe-eval" not in policy
@@ -63,9 +75,8 @@ def test_what_does_not_fit_is_left_out_and_counted(run, monkeypatch):
     assert left_out == 0 or f"{left_out} of the" in page.text
 
 
-def shown_pairs(run, pairs=None):
+def shown_pairs(results, pairs=None):
     """Experiment → places in its list of the pairs that the browser holds, and how many others there are."""
-    results = Results(run)
     data = browser_data(read_run(results), {}, pairs)
     places = {}
     for one in data["experiments"]:
@@ -80,27 +91,28 @@ def test_the_pair_browser_holds_a_sample_that_is_the_same_each_time(tmp_path, mo
     """Of every experiment the same places of its list, in the list's order; a larger number adds to a smaller one's."""
     monkeypatch.setattr("voicepatch.report.browser.MOST_PAIRS", 10)
     run = make_run(tmp_path / "run", ("prosody", "random-prosody"), n_pairs=30, n_layers=2)
-    found = shown_pairs(run)
+    found, results = shown_pairs(Results(run)), Results(run)
     places, left_out = found["prosody"]
-    assert found == shown_pairs(run) and found["random-prosody"] == (places, 20) == (places, left_out)
+    assert found == shown_pairs(results) and found["random-prosody"] == (places, 20) == (places, left_out)
     assert len(places) == 10 and places == sorted(places) and not set(places) <= set(range(12))
-    fewer, _ = shown_pairs(run, 3)["prosody"]
+    fewer, _ = shown_pairs(results, 3)["prosody"]
     assert len(fewer) == 3 and set(fewer) < set(places)
-    assert shown_pairs(run, 1000)["prosody"] == shown_pairs(run, "all")["prosody"] == (list(range(30)), 0)
+    assert shown_pairs(results, 1000)["prosody"] == shown_pairs(results, "all")["prosody"] == (list(range(30)), 0)
 
 
 def test_a_pair_that_gave_no_record_takes_no_other_pairs_place_in_the_sample(tmp_path):
     run = make_run(tmp_path / "run", n_pairs=30, n_layers=2)
-    drawn, _ = shown_pairs(run, 10)["prosody"]
+    drawn, _ = shown_pairs(Results(run), 10)["prosody"]
     lose(run, pairs=(drawn[4],))
-    places, left_out = shown_pairs(run, 10)["prosody"]
+    places, left_out = shown_pairs(Results(run), 10)["prosody"]
     assert len(set(places) - set(drawn)) == 1 and set(drawn) - set(places) == {drawn[4]} and left_out == 19
 
 
-def test_what_the_user_asks_for_is_there_whatever_its_size(run, monkeypatch):
+def test_what_the_user_asks_for_is_there_whatever_its_size(plain, monkeypatch):
+    results = Results(plain)
     monkeypatch.setattr("voicepatch.report.browser.BUDGET", 900)
-    assert 0 < len(shown_pairs(run)["prosody"][0]) < 6
-    assert shown_pairs(run, 6)["prosody"] == shown_pairs(run, "all")["prosody"] == (list(range(6)), 0)
+    assert 0 < len(shown_pairs(results)["prosody"][0]) < 6
+    assert shown_pairs(results, 6)["prosody"] == shown_pairs(results, "all")["prosody"] == (list(range(6)), 0)
 
 
 @pytest.mark.parametrize(("words", "n"), [((), 4), (("--pairs-in-report", "2"), 2), (("--pairs-in-report", "all"), 4)])
@@ -111,14 +123,14 @@ def test_report_is_told_how_many_pairs_it_holds(tmp_path, words, n, monkeypatch)
     assert len(Page(run / "report.html").data["pairs-data"]["experiments"][0]["pairs"]) == n
 
 
-def test_the_same_files_give_the_same_page(run, tmp_path):
-    shutil.copytree(run, tmp_path / "elsewhere")
-    assert write_report(run).read_bytes() == write_report(tmp_path / "elsewhere").read_bytes()
+def test_the_same_files_give_the_same_page(plain, tmp_path):
+    other = shutil.copytree(plain, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("report.html"))
+    assert (plain / "report.html").read_bytes() == write_report(other).read_bytes()
 
 
-def test_the_pair_browser_holds_the_records(run):
-    data = Page(write_report(run)).data["pairs-data"]
-    records = records_in(run, "prosody")
+def test_the_pair_browser_holds_the_records(plain, page):
+    data = page.data["pairs-data"]
+    records = records_in(plain, "prosody")
     shown = data["experiments"][0]
     assert shown["rows"] == [[layer, 0] for layer in range(4)] and shown["combinations"] == [""]
     for pair, (_, mine) in zip(shown["pairs"], records.groupby("pair_id", sort=False), strict=True):
@@ -216,7 +228,7 @@ def test_the_report_of_a_sweep_names_cells_sites_and_the_docstring(tmp_path):
 @pytest.mark.parametrize(
     "words", ["</script><script>hacked()</script>", "<!-- <script>", "\" onload='x'", "\u2028 😀 {{ 7 * 7 }}"]
 )
-def test_what_data_say_stays_text(tmp_path, words):
+def test_what_data_say_stays_text(tmp_path, page, words):
     data = tmp_path / "data"
     data.mkdir()
     columns = ["clip_id", "path", "text_id", "text", "semantic_label", "prosody_label", "speaker"]
@@ -228,10 +240,10 @@ def test_what_data_say_stays_text(tmp_path, words):
     run = make_run(tmp_path / "run", data=data)
     change(run, "patching_config.json", lambda config: config["model"].update(name=words))
     change(run, "patching_config.json", lambda config: config["data"].update(warnings=[words]))
-    page, plain = Page(write_report(run)), Page(write_report(make_run(tmp_path / "plain")))
-    assert page.scripts == plain.scripts and set(page.tags) == set(plain.tags)
-    assert {clip["text"] for clip in page.data["pairs-data"]["clips"]} == {words.strip() + "!"}
-    assert page.text.count(words) >= 4
+    hostile = Page(write_report(run))
+    assert hostile.scripts == page.scripts and set(hostile.tags) == set(page.tags)
+    assert {clip["text"] for clip in hostile.data["pairs-data"]["clips"]} == {words.strip() + "!"}
+    assert hostile.text.count(words) >= 4
 
 
 def test_the_methods_text_holds_this_runs_numbers(tmp_path):

@@ -1,228 +1,22 @@
-"""What is said about uncertainty, held against simulated experiments whose truth is known.
-
-A simulated flip happens where a text's effect and a pair's own together stay below a threshold, so its rate is known
-and pairs that share a text resemble each other.
-"""
+"""Intervals, contrasts and hand-over layers of single experiments."""
 
 import warnings
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.analysis.simulated import contrast, drawn_pairs, effects, flips_of, pair_list, records_of
 from voicepatch.analysis.clusters import RESAMPLES, student_t
-from voicepatch.analysis.contrasts import Side, contrast_with_control
 from voicepatch.analysis.hand_over import hand_over
 from voicepatch.analysis.layer_metrics import layer_intervals, layer_metrics
 from voicepatch.analysis.metrics import BUILT_IN
 from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
 from voicepatch.errors import UserError
 
-LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
-SAD, HAPPY = ({label: 4.0 * (label == answer) for label in LABELS} for answer in ("sad", "happy"))
-THRESHOLD = NormalDist().inv_cdf
-
-
-def pair_list(text_a, text_b=None):
-    text_a = np.asarray(text_a)
-    names = [f"p{i:03d}" for i in range(len(text_a))]
-    texts = {"text_id_a": text_a, "text_id_b": text_a if text_b is None else text_b}
-    return pd.DataFrame({"pair_id": names, "kind": "prosody", "clip_a": [f"a{i}" for i in range(len(names))]} | texts)
-
-
-def flips_of(pairs, flips, eligible=True, alpha=1.0):
-    """The part of the records that says who flips, of flips [pairs, layers]."""
-    n, layers = np.shape(flips)
-    cells = {"pair_id": np.repeat(pairs["pair_id"].to_numpy(), layers), "layer": np.tile(np.arange(layers), n)}
-    eligible = np.repeat(np.broadcast_to(eligible, n), layers)
-    return pd.DataFrame(cells | {"patch_alpha": alpha, "eligible": eligible, "flip_to_target": np.ravel(flips)})
-
-
-def records_of(pairs, flips, eligible=True, delta=None):
-    """Whole records; an ineligible pair has the target from the beginning."""
-    records = flips_of(pairs, flips, eligible)
-    flipped, eligible = records["flip_to_target"].to_numpy(), records["eligible"].to_numpy()
-    return records.assign(
-        target="happy",
-        pred_base=np.where(eligible, "sad", "happy"),
-        pred_patch=np.where(flipped, "happy", "sad"),
-        flip_from_base=flipped == eligible,
-        delta_logit_target=flipped * 4.0 if delta is None else np.ravel(delta),
-        logits_base=np.where(eligible, SAD, HAPPY),
-        logits_patch=np.where(flipped, HAPPY, SAD),
-        logits_donor=[HAPPY] * len(records),
-        semantic_label_b="happy",
-        prosody_label_b="happy",
-        label_mass_patch=1.0,
-        stream_shift=0.5,
-        site="output",
-    )
-
-
-def contrast(main, control, main_pairs, control_pairs, **how):
-    return contrast_with_control(Side("main", main, main_pairs), Side("control", control, control_pairs), **how)
-
-
-def drawn_pairs(rng, kind, n=100, texts=30):
-    recipient = rng.integers(0, texts, n)
-    return recipient, recipient if kind == "prosody" else (recipient + rng.integers(1, texts, n)) % texts
-
-
-def effects(rng, a, b, layers, share=0.5, texts=30):
-    """Standard normal, [pairs, layers], similar from layer to layer; half the variance is the texts'."""
-
-    def smooth(n):
-        depth = np.linspace(0, np.pi, layers)
-        waves = np.array([np.ones(layers), np.cos(depth), np.cos(2 * depth)])
-        return rng.normal(size=(n, 3)) @ (waves / np.linalg.norm(waves, axis=0))
-
-    as_a, as_b = smooth(texts), smooth(texts)
-    of_texts = as_a[a] if (a == b).all() else (as_a[a] + as_b[b]) / np.sqrt(2)
-    return np.sqrt(share) * of_texts + np.sqrt(1 - share) * smooth(len(a))
-
-
-def independent_limits(rate, n):
-    z = THRESHOLD(0.975)
-    middle, half = (rate + z**2 / 2 / n), z * np.sqrt(rate * (1 - rate) / n + z**2 / 4 / n**2)
-    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
-
-
-@pytest.mark.parametrize("texts", [30, 50])
-@pytest.mark.parametrize("kind", ["prosody", "semantic"])
-def test_limits_hold_the_truth_in_95_percent_of_experiments_and_those_of_independent_pairs_do_not(kind, texts):
-    rng = np.random.default_rng(1)
-    truth = np.repeat([0.6, 0.4, 0.15], 4)  # twelve experiments on the same pairs, in place of layers
-    held = {"flip_to_target_rate": [], "flip_to_target_rate_eligible": [], "delta_logit_target_mean": []}
-    independent = []
-    for seed in range(40):
-        a, b = drawn_pairs(rng, kind, texts=texts)
-        latent = np.hstack([effects(rng, a, b, 1, share=0.6, texts=texts) for _ in truth])
-        pairs, flips = pair_list(a, b), latent < [THRESHOLD(rate) for rate in truth]
-        eligible = rng.random(len(a)) < 0.8  # whatever A answers unpatched, the patch overrules it
-        table = layer_intervals(records_of(pairs, flips, eligible, delta=latent), pairs, seed, resamples=300)
-        for metric, hits in held.items():
-            true = 0 if metric.startswith("delta") else truth
-            hits.append((table[f"{metric}_low"] <= true) & (true <= table[f"{metric}_high"]))
-        low, high = independent_limits(flips.mean(0), len(a))
-        independent.append((low <= truth) & (truth <= high))
-    for metric, hits in held.items():
-        assert 0.92 <= np.mean(hits) <= 0.98, metric
-    assert np.mean(independent) < 0.9
-
-
-@pytest.mark.parametrize("kind", ["prosody", "semantic"])
-def test_without_an_effect_at_most_one_run_in_twenty_has_a_layer_that_is_significant(kind):
-    rng = np.random.default_rng(2)
-    thresholds = [THRESHOLD(rate) for rate in np.linspace(0.6, 0.2, 8)]
-    found, single = [], []
-    for seed in range(300):
-        a, b = drawn_pairs(rng, kind, n=80)
-        own = effects(rng, a, a, 8, share=0)
-        # Both have the recipient in common; the control's donors are other texts where the main pairs' are.
-        other = b if kind == "prosody" else (a + rng.integers(1, 30, len(a))) % 30
-        runs = []
-        for donor in (b, other):
-            pairs = pair_list(a, donor)
-            latent = (effects(rng, a, donor, 8) + own) / np.sqrt(2)
-            runs.append((pairs, flips_of(pairs, latent < thresholds)))
-        (pairs, main), (control_pairs, control) = runs
-        table = contrast(main, control, pairs, control_pairs, seed=seed, resamples=199)
-        found.append(table["p_max"].min() <= 0.05)
-        single.append(table["p"].min() <= 0.05)
-    assert np.mean(found) <= 0.07
-    assert np.mean(found) >= 0.03 or kind == "semantic"  # with one text a pair the test is exact
-    assert np.mean(single) > 0.1  # eight looks, each at its own 5 %
-
-
-def other_texts(rng, a, texts):
-    return (a + rng.integers(1, texts, len(a))) % texts
-
-
-@pytest.mark.parametrize(
-    ("kind", "control", "texts"),
-    [
-        ("semantic", "same pairs", 8),
-        ("semantic", "random donor", 6),
-        ("semantic", "own pairs", 6),
-        ("prosody", "random donor", 6),
-    ],
-)
-def test_with_few_texts_an_effect_is_not_found_where_there_is_none(kind, control, texts):
-    """The variance's own degrees of freedom decide; with a least of 6 this finds one in 20 to 68 % of experiments."""
-    rng, found = np.random.default_rng(11), []
-    for seed in range(25):
-        a = rng.permutation(np.arange(24) % texts)
-        b = a if kind == "prosody" else other_texts(rng, a, texts)
-        c = rng.permutation(a) if control == "own pairs" else a
-        d = b if control == "same pairs" else other_texts(rng, c, texts)
-        sides = [pair_list(a, b), pair_list(c, d)]
-        if control == "own pairs":
-            sides[1]["clip_a"] += "'"
-        main, other = (
-            flips_of(pairs, effects(rng, *codes, 8, share=0.6, texts=texts) < 0)
-            for pairs, codes in zip(sides, ((a, b), (c, d)), strict=True)
-        )
-        found.append(contrast(main, other, *sides, seed=seed, resamples=99)["p_max"].min() <= 0.05)
-    assert np.mean(found) <= 0.08
-
-
-def test_a_difference_lies_within_its_limits_in_95_percent_of_experiments():
-    rng = np.random.default_rng(3)
-    held = {"its recipients": [], "own recipients": []}
-    for seed in range(60):
-        for which, hits in held.items():
-            a, _ = drawn_pairs(rng, "prosody")
-            other = a if which == "its recipients" else drawn_pairs(rng, "prosody")[0]
-            both = np.r_[a, other]
-            latent = np.hstack([effects(rng, both, both, 1) for _ in range(8)])
-            pairs, control_pairs = pair_list(a), pair_list(other)
-            if which != "its recipients":
-                control_pairs["clip_a"] += "'"
-            main = flips_of(pairs, latent[: len(a)] < THRESHOLD(0.5))
-            control = flips_of(control_pairs, latent[len(a) :] < THRESHOLD(0.2))
-            table = contrast(main, control, pairs, control_pairs, seed=seed, resamples=200)
-            hits.append((table["low"] <= 0.3) & (0.3 <= table["high"]))
-    for which, hits in held.items():
-        assert 0.92 <= np.mean(hits) <= 0.98, which
-
-
-@pytest.mark.parametrize("kind", ["prosody", "semantic"])
-def test_the_hand_over_layer_lies_within_its_limits(kind):
-    rng = np.random.default_rng(4)
-    layers, texts = np.arange(12), 30
-    rates = np.array([NormalDist(6.3, 2).cdf(layer) for layer in layers])
-    true = np.interp(1 - rates[0] - (1 - rates[0]) / 2, 1 - rates[::-1], layers[::-1])
-    held = []
-    for seed in range(150):
-        a, b = drawn_pairs(rng, kind)
-        last = 6.3 + 2 * effects(rng, a, b, 1, texts=texts)  # the last layer at which the pair flips
-        pairs = pair_list(a, b)
-        found = hand_over(flips_of(pairs, last > layers), pairs, seed=seed, resamples=200)
-        held.append(found["low"] <= true <= found["high"])
-    assert 0.92 <= np.mean(held) <= 0.98
-
-
-@pytest.mark.parametrize("kind", ["prosody", "semantic"])
-def test_the_hand_over_layer_lies_within_its_limits_with_few_texts_as_well(kind):
-    rng, layers = np.random.default_rng(8), np.arange(10)
-    rates = np.array([1 - NormalDist(4.3, 2).cdf(layer) for layer in layers])
-    true = np.interp(-rates[0] / 2, -rates, layers)
-    held = []
-    for seed in range(180):
-        texts, n = [(6, 6), (6, 18), (12, 24)][seed % 3]
-        a = np.arange(n) % texts
-        b = a if kind == "prosody" else (a + rng.integers(1, texts, n)) % texts
-        last = 4.3 + 2 * effects(rng, a, b, 1, texts=texts)
-        found = hand_over(flips_of(pair_list(a, b), last > layers), pair_list(a, b), seed=seed, resamples=100)
-        low, high = (end if found[side] is None else found[side] for side, end in (("low", -1), ("high", 99)))
-        assert low < high
-        held.append(low <= true <= high)
-    assert 0.92 <= np.mean(held) <= 0.98
-
 
 @pytest.mark.parametrize("texts", [2, 3, 5])
-def test_too_few_texts_give_no_interval_and_say_so(texts):
+def test_too_few_texts_give_no_interval_and_the_reason(texts):
     pairs = pair_list(np.arange(20) % texts)
     flips = np.arange(20)[:, None] < [20, 14, 4]
     found = hand_over(flips_of(pairs, flips), pairs, (flips_of(pairs, ~flips), pairs))
@@ -309,7 +103,7 @@ def test_a_rate_of_0_or_1_is_not_taken_for_certain():
     assert (table["flip_to_target_rate_high"] == 1).all() and table["flip_to_target_rate_low"].between(0.8, 0.92).all()
 
 
-def test_where_one_text_or_no_eligible_pair_has_a_say_there_are_no_limits():
+def test_with_one_text_or_no_eligible_pair_there_are_no_limits():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         one_text = pair_list(["t"] * 5)

@@ -8,10 +8,9 @@ from collections import Counter, OrderedDict
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner
 
-from cli import cli
 from pairs import load_dataset
+from tests.commands import MODEL, call
 from voicepatch import file_hashes
 from voicepatch.audio import cache as module
 from voicepatch.audio import decode as sound
@@ -100,7 +99,6 @@ def test_a_pipe_in_place_of_a_file_is_no_clip_and_does_not_hang(files):
         file_hashes.file_hash(files[0])
 
 
-@pytest.mark.usefixtures("few_checks", "loaded_once", "blank_figures")
 def test_all_controls_of_a_run_decode_and_hash_each_clip_once(decoded, monkeypatch, tmp_path):
     """Checks, model, report and every control ask for the sounds of the same pairs; the report hashes all data."""
     for name, empty in {"_sounds": OrderedDict(), "_facts": {}, "_nbytes": 0}.items():
@@ -111,9 +109,7 @@ def test_all_controls_of_a_run_decode_and_hash_each_clip_once(decoded, monkeypat
     monkeypatch.setattr(sound, "_decode", lambda *args: n_decoded.append(1) or decode(*args))  # whoever asks
     monkeypatch.setattr(file_hashes, "_hashes", {})
     monkeypatch.setattr(file_hashes, "_sha256", lambda content: hashed.append(sha256(content)) or hashed[-1])
-    words = f"control --kind all --max-pairs 3 --layers 0 --device cpu --out {tmp_path / 'run'}"
-    result = CliRunner().invoke(cli, words.split())
-    assert result.exit_code == 0, result.output
+    call("control", "--kind", "all", "--max-pairs", "3", "--layers", "0", *MODEL, "--out", tmp_path / "run")
     data = {clip.clip_id: clip.path for clip in load_dataset(DEMO_DATA).clips}
     lists = list(tmp_path.glob("run/pair_list_*.jsonl"))
     rows = [json.loads(line) for path in lists for line in path.read_text(encoding="utf-8").splitlines()]

@@ -18,7 +18,7 @@ from voicepatch.analysis.results import Results
 from voicepatch.paths import DEMO_DATA
 
 pytestmark = pytest.mark.browser
-FEW = ("--max-pairs", "4", "--layers", "0,3,6", "--device", "cpu")
+FEW = ("--max-pairs", "4", "--layers", "0,3,6", "--device", "cpu", "--no-figures")
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
 HOSTILE = (
     "</script><script>window.hacked = 1</script>",

@@ -18,11 +18,6 @@ from voicepatch.paths import DEMO_MODEL
 N_LAYERS = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def encoded_once():
-    """Every sound is encoded each time it is asked for."""
-
-
 @pytest.fixture(scope="module")
 def case():
     config = deepcopy(bench_case.NARROW)

@@ -104,6 +104,32 @@ def test_a_gradient_cannot_be_written(pair):
         Engine(make_llm()).readouts(wrong, pair, LAYERS, [{}])
 
 
+@pytest.mark.parametrize("tokens", [[], [50], [1, -1]])
+def test_a_gradient_of_no_token_or_one_that_the_model_lacks_is_a_line_with_its_place(pair, tokens):
+    @intervention
+    def wrong(lm, pair, layer):
+        return lm.gradient(pair.a, tokens).layers_output[layer]
+
+    line = r"test_gradients\.py:\d+: lm\.gradient: tokens \[.*\]: give at least one, each from 0 to 49, as in "
+    with pytest.raises(UserError, match=line):
+        Engine(make_llm()).readouts(wrong, pair, LAYERS, [{}])
+
+
+@pytest.mark.parametrize("engine", ["tail", "stepwise"])
+def test_whoever_differentiates_a_trace_is_told_of_lm_gradient(pair, engine):
+    @intervention
+    def wrong(lm, pair, layer):
+        with lm.trace(pair.a):
+            logits = lm.logits.save()
+        logits[0, 1].backward()
+        return logits
+
+    with pytest.raises(
+        UserError, match=r"test_gradients\.py:\d+: .*traces run without gradients; lm\.gradient\(pair\.a, "
+    ):
+        Engine(make_llm(), engine).readouts(wrong, pair, LAYERS, [{}])
+
+
 def test_an_estimate_counts_as_a_readout_only_where_it_is_declared(pair):
     def body(lm, pair, layer):
         with lm.trace(pair.a):

@@ -68,9 +68,10 @@ def test_a_knockout_is_an_attention_mask_with_holes(pair, engine, readers, sourc
     assert found.notes[0].start == rows.start and found.notes[0].site == "self_attn.attention_mask"
 
 
-def test_a_question_that_is_to_read_itself_is_wrong_usage(pair):
+@pytest.mark.parametrize("name", ["knockout", "reads"])
+def test_a_question_that_is_to_read_itself_is_wrong_usage(pair, name):
     with pytest.raises(UserError, match="--readers question --source question: no reader stands after"):
-        run("knockout", pair, readers="question", source="question")
+        run(name, pair, readers="question", source="question")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -141,6 +142,61 @@ def test_what_is_read_is_the_donors_and_the_stream_over_the_span_is_not(pair, en
     for layer in LAYERS:
         same(found.logits[1 + layer], read_by_hooks(llm, pair, range(layer, min(layer + k, 4)), at, others))
     assert (found.notes[0].start, found.notes[0].n_positions) == (at[0].start, at[0].stop - at[0].start)
+
+
+def read_by_question(llm, pair, layers, source, readers):
+    """A's readout where attention in `layers` runs twice: `readers` get what B's keys and values give."""
+    a_at, b_at = source
+    handles = []
+    for layer in layers:
+        attention = llm.model.layers[layer].self_attn
+        donors = {
+            path: value_at(llm, pair.b, layer, f"self_attn.{path}", "output")[:, b_at] for path in ("k_proj", "v_proj")
+        }
+
+        def twice(module, args, kwargs, output, donors=donors):
+            def put(path):
+                def hook(_, __, value):
+                    value = value.clone()
+                    value[:, a_at] = donors[path]
+                    return value
+
+                return getattr(module, path).register_forward_hook(hook)
+
+            inner = [put(path) for path in donors]
+            again = module.forward(*args, **kwargs)
+            for handle in inner:
+                handle.remove()
+            first = output[0].clone()
+            first[:, readers] = again[0][:, readers]
+            return (first, *output[1:])
+
+        handles.append(attention.register_forward_hook(twice, with_kwargs=True))
+    logits = by_hooks(llm, pair.a)
+    for handle in handles:
+        handle.remove()
+    return logits
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_question_alone_reads_the_donors_keys_and_what_follows_it_reads_as_own(pair, engine, k):
+    llm, n = make_llm(), len(pair.a.input_ids)
+    experiment, readers = load_intervention("reads"), slice(n - 3, n - 1)
+    found = Engine(llm, engine).readouts(experiment, pair, LAYERS, [{"k": k, "readers": "question"}])
+    by_all = run("reads", pair, engine, llm, k=k).logits
+    source = (pair.a_span, pair.b_span)
+    for layer in LAYERS:
+        expected = read_by_question(llm, pair, range(layer, min(layer + k, 4)), source, readers)
+        same(found.logits[1 + layer], expected)
+    assert (found.logits - by_all)[1:4].abs().amax(1).min() > 1e-3, "the last position must not read as well"
+    assert (found.notes[0].start, found.notes[0].n_positions) == (readers.start, 2)
+    assert found.notes[0].site.startswith("self_attn.output")
+
+
+def test_at_the_last_layer_the_question_reads_in_vain(pair):
+    found = Engine(make_llm()).readouts(load_intervention("reads"), pair, [3], [{"readers": "question"}])
+    assert torch.equal(found.logits[0], found.logits[1])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

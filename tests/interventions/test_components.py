@@ -8,7 +8,7 @@ from interventions.components import parts_of
 from tests.engine.decoders import by_hooks, hooked, make_clip, make_llm, value_at
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.pair_input import align
-from voicepatch.errors import UserError
+from voicepatch.errors import BAD_USAGE, UserError
 
 
 @pytest.fixture
@@ -66,5 +66,12 @@ def test_all_but_some_are_the_others():
 
 @pytest.mark.parametrize("text", ["4.0", "0.4", "mlp", "", "all-9.0", "0.0+", "all+0.0"])
 def test_a_part_that_the_model_lacks_is_named(text):
-    with pytest.raises(UserError, match="is no head or MLP of the model"):
+    with pytest.raises(UserError, match="is no head or MLP of the model") as caught:
+        parts_of(Engine(make_llm()).written, text)
+    assert caught.value.status == BAD_USAGE
+
+
+@pytest.mark.parametrize("text", ["0.0+1.mlp+0.0", "all-0.0-0.0"])
+def test_a_part_that_is_named_twice_is_an_error(text):
+    with pytest.raises(UserError, match=r"0\.0 is there twice"):
         parts_of(Engine(make_llm()).written, text)

@@ -83,7 +83,7 @@ def example(tmp_path):
 
     def load(name):
         blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-        (block,) = [block for block in blocks if f"@intervention\ndef {name}(" in block]
+        (block,) = [block for block in blocks if re.search(rf"@intervention(\(.*\))?\ndef {name}\(", block)]
         path = tmp_path / f"{name}.py"
         path.write_text(f"import torch\n\nfrom interventions import intervention\n\n\n{block}", encoding="utf-8")
         spec = importlib.util.spec_from_file_location(name, path)

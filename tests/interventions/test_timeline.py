@@ -11,9 +11,8 @@ import torch
 from interventions import load_intervention
 from interventions.figures import timeline as maps
 from pairs import build_pairs
+from tests.commands import MODEL, NO_FIGURES, call, fails
 from tests.engine.decoders import by_hooks, make_clip, value_at
-from tests.test_cli import call, fails
-from tests.unpainted import without_figures
 from voicepatch.audio.decode import SAMPLE_RATE
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.pair_input import align
@@ -147,9 +146,8 @@ def test_a_run_has_the_map_the_level_and_how_far_lengths_differ(tmp_path):
     from voicepatch.report.summary import summarise
 
     run, name = tmp_path / "run", "timeline-prosody"
-    few = ("--max-pairs", "4", "--layers", "0,5", "--slices", "3", "--align", "resample_linear", "--device", "cpu")
-    with without_figures():
-        output = call("timeline", "--kind", "prosody", "--out", run, *few)
+    few = ("--max-pairs", "4", "--layers", "0,3", "--slices", "3", "--align", "resample_linear", *MODEL)
+    output = call("timeline", "--kind", "prosody", "--out", run, *few, NO_FIGURES)
     assert "4 pairs × (2 × 3 + 2) = 32 forward passes" in output  # the cost is announced
     results = Results(run, find_clips=find_clips)
     records = results.experiment(name).records

@@ -72,11 +72,6 @@ class Checkpoint:
             save_file(tensors, self.folder / file)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def encoded_once():
-    """Every sound is encoded each time it is asked for."""
-
-
 @pytest.fixture
 def checkpoint(tmp_path):
     return Checkpoint(tmp_path / "checkpoint")

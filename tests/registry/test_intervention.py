@@ -49,6 +49,21 @@ def test_a_decorated_function_is_an_experiment_that_can_be_called():
     assert one_head("lm", "pair", 3, head=7) == ("lm", "pair", 3, 7, 0.5)
 
 
+def test_an_experiment_with_one_row_for_all_layers_is_called_once_and_takes_no_layers():
+    @intervention(by_layer=False)
+    def of_a_set(lm, pair, layer):
+        return lm
+
+    @intervention
+    def of_each(lm, pair, layer):
+        return lm
+
+    assert list(of_a_set.layers_called(4, None)) == [0]
+    assert list(of_each.layers_called(4, None)) == [0, 1, 2, 3] and list(of_each.layers_called(4, [2])) == [2]
+    with pytest.raises(UserError, match="^--layers: of-a-set has one row for all layers; leave --layers out$"):
+        of_a_set.layers_called(4, [0])
+
+
 def test_a_function_in_a_notebook_is_held_to_the_same_rules():
     with pytest.raises(UserError, match=r"test_intervention.py:\d+: old must take \(lm, pair, layer\)"):
 

@@ -3,7 +3,6 @@
 import pytest
 
 from tests.robust.victim import COMMAND, Victims
-from tests.unpainted import without_figures
 
 
 @pytest.fixture(scope="session")
@@ -18,10 +17,3 @@ def calm(victims, tmp_path_factory):
     out = tmp_path_factory.mktemp("calm") / "run"
     assert victims.run(*COMMAND, out=out) == 0
     return out
-
-
-@pytest.fixture(scope="module")
-def no_figures():
-    """A run ends with its records: no metrics, figures and report follow."""
-    with without_figures():
-        yield

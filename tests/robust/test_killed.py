@@ -10,7 +10,18 @@ import time
 
 import pytest
 
-from tests.robust.victim import COMMAND, ENVIRONMENT, ROOT, assert_same, files, finished, has_records, until
+from tests.commands import MODEL
+from tests.robust.victim import (
+    COMMAND,
+    ENVIRONMENT,
+    ROOT,
+    WITH_FIGURES,
+    assert_same,
+    files,
+    finished,
+    has_records,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the program is killed in forked processes")
 
@@ -33,20 +44,20 @@ def test_killed_with_its_figures_half_drawn_it_draws_them_again(victims, calm, t
     drawn, out, draw = tmp_path / "calm", tmp_path / "run", random.Random(11)
     for run in (drawn, out):
         shutil.copytree(calm, run)
-    assert victims.run(*COMMAND, out=drawn, figures=True) == 0
+    assert victims.run(*WITH_FIGURES, out=drawn) == 0
     for sign in ("patching_metrics_prosody.csv", "recovery_curve_prosody.svg"):
-        pid = victims.start(*COMMAND, out=out, figures=True)
+        pid = victims.start(*WITH_FIGURES, out=out)
         until(lambda sign=sign: (out / sign).exists())
         time.sleep(draw.uniform(0, 0.5))
         os.kill(pid, signal.SIGKILL)
         assert victims.wait(pid) == -signal.SIGKILL
-    assert victims.run(*COMMAND, out=out, figures=True) == 0
+    assert victims.run(*WITH_FIGURES, out=out) == 0
     assert files(out) == files(drawn)
 
 
 def test_the_program_itself_is_killed_and_goes_on(victims, calm, tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "cli.py", *COMMAND, "--out", str(out), "--device", "cpu"]
+    command = [sys.executable, "cli.py", *COMMAND, *MODEL, "--out", str(out)]
     silent = {"cwd": ROOT, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, **silent)
     until(has_records(out))

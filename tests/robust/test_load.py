@@ -15,13 +15,13 @@ import torch
 from interventions import load_intervention, load_subject, run_table
 from pairs import Clip, Pair, build_pairs
 from tests.engine.decoders import make_clip, make_llm
+from tests.small import small_model
 from voicepatch.audio.cache import DecodedSound
 from voicepatch.engine import clips as store_module
 from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.subject import Subject
 from voicepatch.models.families import family_of
-from voicepatch.paths import DEMO_MODEL
 from voicepatch.runs.executor import LocalExecutor
 from voicepatch.runs.experiment import run_experiment
 from voicepatch.runs.pair_loop import run_pairs
@@ -85,10 +85,15 @@ def sample(demo_data):
     return build_pairs(demo_data.clips, "prosody", max_pairs=2)
 
 
-def test_ten_tables_on_one_model_leave_nothing_behind(demo, sample):
+@pytest.fixture(scope="module")
+def loaded():
+    return load_subject(small_model(), device="cpu")
+
+
+def test_ten_tables_on_one_model_leave_nothing_behind(loaded, sample):
     counts = []
     for _ in range(N_RUNS):
-        run_table(demo, load_intervention("patch"), sample.pairs)
+        run_table(loaded, load_intervention("patch"), sample.pairs)
         counts.append(alive_after_a_run())
     assert_nothing_has_grown(counts[WARM], counts[-1])
 
@@ -96,19 +101,19 @@ def test_ten_tables_on_one_model_leave_nothing_behind(demo, sample):
 def test_a_model_that_is_loaded_again_takes_the_place_of_the_old_one(sample):
     counts = []
     for _ in range(N_RUNS):
-        subject = load_subject(DEMO_MODEL, device="cpu")
-        run_table(subject, load_intervention("patch"), sample.pairs, layers=[0, 9])
+        subject = load_subject(small_model(), device="cpu")
+        run_table(subject, load_intervention("patch"), sample.pairs, layers=[0, 3])
         counts.append(alive_after_a_run())
     assert_nothing_has_grown(counts[WARM], counts[-1])
 
 
-def test_ten_runs_with_their_checks_and_files_leave_nothing_behind(demo, demo_data, sample, tmp_path, few_checks):
+def test_ten_runs_with_their_checks_and_files_leave_nothing_behind(loaded, demo_data, sample, tmp_path):
     counts = []
     for number in range(N_RUNS):
         run = RunDir(tmp_path / str(number))
         with only_user(run.path):
             run_experiment(
-                LocalExecutor(demo),
+                LocalExecutor(loaded),
                 demo_data,
                 run,
                 load_intervention("patch"),

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from click.testing import CliRunner
 
-from cli import cli
 from interventions import load_intervention, load_subject
 from pairs import build_pairs
+from tests.commands import MODEL, NO_FIGURES, call, rows
+from tests.small import small_model
 from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.failures import NotFinite
 from voicepatch.errors import UserError
-from voicepatch.paths import DEMO_DATA, DEMO_MODEL
+from voicepatch.paths import DEMO_DATA
 from voicepatch.runs.executor import LocalExecutor
 from voicepatch.runs.experiment import run_experiment
 from voicepatch.runs.pair_loop import run_pairs
@@ -27,11 +27,8 @@ from voicepatch.runs.preflight import _in_random_order
 from voicepatch.store.directory import RunDir
 from voicepatch.types.settings import Settings
 
-LAYERS = (0, 5)
+LAYERS = (0, 3)
 HUGE = 1e9
-
-
-pytestmark = pytest.mark.usefixtures("few_checks", "no_figures")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def engine(request):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """Gives a model whose layer 3 makes NaN of one clip's stream, and knows that clip by its huge frames."""
+    """Gives a model whose layer 2 makes NaN of one clip's stream, and knows that clip by its huge frames."""
 
     def make(clip_id, engine="tail"):
         sound = ClipStore._sound
@@ -67,8 +64,8 @@ def poisoned(monkeypatch):
             return torch.where(args[0].abs() > HUGE / 1e3, torch.nan, args[0]), *args[1:]
 
         monkeypatch.setattr(ClipStore, "_sound", loud)
-        subject = load_subject(DEMO_MODEL, device="cpu", engine=engine)
-        subject.model.llm.model.layers[3].register_forward_pre_hook(to_nan)
+        subject = load_subject(small_model(), device="cpu", engine=engine)
+        subject.model.llm.model.layers[2].register_forward_pre_hook(to_nan)
         return subject
 
     return make
@@ -79,10 +76,6 @@ def run(subject, data, sample, out, **settings):
     made = Settings("prosody", max_pairs=12, layers=LAYERS, **settings)
     run_experiment(LocalExecutor(subject), data, RunDir(out), load_intervention("patch"), sample, made, said.append)
     return said
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def of_two_pairs(sample):
@@ -98,20 +91,20 @@ def of_two_pairs(sample):
 def test_a_stream_that_is_not_finite_is_named_with_clip_and_layer(sample, poisoned, engine, role):
     pair = sample.pairs[0]
     clip_id = getattr(pair, role).clip_id
-    with pytest.raises(NotFinite, match=f"clip {clip_id}: its residual stream is not finite from layer 3 on"):
+    with pytest.raises(NotFinite, match=f"clip {clip_id}: its residual stream is not finite from layer 2 on"):
         list(run_pairs(poisoned(clip_id, engine), load_intervention("patch"), [pair], layers=LAYERS))
 
 
 def test_a_readout_that_only_the_patch_spoils_is_named_with_its_layer(sample):
-    subject, pair = load_subject(DEMO_MODEL, device="cpu", engine="sweep"), sample.pairs[0]
+    subject, pair = load_subject(small_model(), device="cpu", engine="sweep"), sample.pairs[0]
 
     def spoil(module, args):
         hidden = args[0].clone()
-        hidden[2:] = torch.nan  # the row that began at layer 5
+        hidden[2:] = torch.nan  # the row that began at layer 3
         return hidden
 
     subject.model.llm.lm_head.register_forward_pre_hook(spoil)
-    with pytest.raises(NotFinite, match=f"clip {pair.a.clip_id}, patched at layer 5: its readout is not finite"):
+    with pytest.raises(NotFinite, match=f"clip {pair.a.clip_id}, patched at layer 3: its readout is not finite"):
         list(run_pairs(subject, load_intervention("patch"), [pair], layers=LAYERS))
 
 
@@ -120,7 +113,7 @@ def test_a_pair_that_fails_is_recorded_and_the_others_go_on(data, sample, poison
     said = run(poisoned(clip_id), data, sample, tmp_path, max_failed=2 / 12)
     failed = rows(tmp_path / "failed_pairs_prosody.jsonl")
     assert [row["pair_id"] for row in failed] == users
-    assert all(f"clip {clip_id}" in row["reason"] and "layer 3" in row["reason"] for row in failed)
+    assert all(f"clip {clip_id}" in row["reason"] and "layer 2" in row["reason"] for row in failed)
     measured = [row["pair_id"] for row in rows(tmp_path / "patching_records_prosody.jsonl")]
     expected = [pair.pair_id for pair in sample.pairs if pair.pair_id not in users]
     assert measured == [pair_id for pair_id in expected for _ in LAYERS]
@@ -181,16 +174,14 @@ def test_a_scale_too_large_for_the_dtype_fails_the_pair_and_the_records_stay_jso
         "--scale",
         "1,1e30",
         "--layers",
-        "0,5",
+        "0,3",
         "--max-pairs",
         "2",
-        "--device",
-        "cpu",
         "--max-failed",
         "1",
+        *MODEL,
     ]
-    result = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "run")])
-    assert result.exit_code == 1 and "none of the 2 pairs gave a record" in result.output
+    assert "none of the 2 pairs gave a record" in call(*words, "--out", tmp_path / "run", status=1)
     failed = rows(tmp_path / "run" / "failed_pairs_noise-prosody.jsonl")
     assert (
         all("clip " in row["reason"] and "patched at layer 0" in row["reason"] for row in failed) and len(failed) == 2
@@ -212,10 +203,8 @@ class TestClips:
         return folder, texts[0]["text_id"]
 
     def call(self, folder, out, *options, status=0):
-        arguments = ["patch", "--kind", "prosody", "--data", folder, "--out", out, "--layers", "0,5", *options]
-        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-        assert result.exit_code == status, result.output
-        return result.output
+        words = ("patch", "--kind", "prosody", "--data", folder, "--out", out, "--layers", "0,3", *MODEL, NO_FIGURES)
+        return call(*words, *options, status=status)
 
     def test_an_unreadable_clip_stops_the_run_before_it_begins(self, corpus, tmp_path):
         folder, text = corpus
@@ -264,9 +253,8 @@ class TestClips:
         assert len(failed) == 4 and all(row["skipped"] and str(path) in row["reason"] for row in failed)
         assert len({row["pair_id"] for row in rows(tmp_path / "run" / "patching_records_prosody.jsonl")}) == 26
         assert "done already" in self.call(folder, tmp_path / "run", "--on-bad-clip", "skip")
-        words = ["check", "--data", folder, "--out", tmp_path / "run", "--on-bad-clip", "skip"]
-        result = CliRunner().invoke(cli, [str(word) for word in words])
-        assert result.exit_code == 0 and "all checks passed" in result.output
+        words = ("check", "--data", folder, "--out", tmp_path / "run", "--on-bad-clip", "skip", *MODEL)
+        assert "all checks passed" in call(*words)
 
     def test_a_clip_that_can_be_read_only_later_stays_left_out(self, corpus, locked, tmp_path, monkeypatch):
         """Nothing says what its content should be, so it belongs to another data set."""
@@ -336,4 +324,4 @@ def test_clips_that_give_no_number_are_left_out_of_the_checks(data, sample, pois
     first = _in_random_order(data, 42)[0].clip_id
     run(poisoned(first), data, sample, tmp_path, max_failed=1)
     spans = json.loads((tmp_path / "sanity_check_audio_span.json").read_text(encoding="utf-8"))
-    assert [clip["clip_id"] for clip in spans["left_out"]] == [first] and len(spans["clips"]) == 1
+    assert [clip["clip_id"] for clip in spans["left_out"]] == [first] and len(spans["clips"]) == 5

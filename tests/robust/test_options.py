@@ -13,11 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli import cli
+from tests.commands import FEW, MODEL, NO_FIGURES
 from voicepatch.commandline.config_file import ALL_LAYERS, PLUGINS, SETTING_KEYS
 from voicepatch.errors import BAD_INPUT, BAD_USAGE
 from voicepatch.paths import ROOT
-
-FEW = ("--max-pairs", "2", "--device", "cpu")
 
 
 def call(*args):
@@ -166,8 +165,8 @@ def test_an_experiment_must_be_named(command):
     assert "--kind" in refused(command)
 
 
-def test_float16_runs_on_the_cpu(tmp_path, few_checks):
-    args = ("--out", tmp_path / "run", "--device", "cpu", "--dtype", "float16", "--layers", "0,9")
+def test_float16_runs_on_the_cpu(tmp_path):
+    args = ("--out", tmp_path / "run", *MODEL, "--dtype", "float16", "--layers", "0,3")
     assert call("check", *args)[0] == 0
 
 
@@ -188,7 +187,7 @@ def test_a_file_is_no_run_directory(tmp_path):
     assert (tmp_path / "run").read_text() == "mine"
 
 
-def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch, few_checks, no_figures):
+def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
     """The disk fills up at the third write of the run, as `write` and `fsync` report it."""
     out, sync, left = tmp_path / "run", os.fsync, iter(range(3))
 
@@ -198,12 +197,12 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch, f
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    line = refused("patch", "--kind", "prosody", "--out", out, *FEW, status=BAD_INPUT)
+    line = refused("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES, status=BAD_INPUT)
     assert "No space left" in line and str(out) in line
     config = json.loads((out / "patching_config.json").read_text()) if (out / "patching_config.json").exists() else {}
     assert not any(experiment["finished"] for experiment in config.get("experiments", {}).values())
     monkeypatch.undo()
-    assert call("patch", "--kind", "prosody", "--out", out, *FEW)[0] == 0
+    assert call("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)[0] == 0
 
 
 def test_an_output_that_takes_no_more_is_said_in_one_line(tmp_path):
@@ -241,7 +240,7 @@ WRONG = {
         ("model", "task", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
         ["[x]", "5", "true", "{}"],
     ),
-    **dict.fromkeys(("overwrite", "same_speaker", "both_directions"), ["maybe", "1", "[true]"]),
+    **dict.fromkeys(("overwrite", "figures", "same_speaker", "both_directions"), ["maybe", "1", "[true]"]),
 }
 
 
@@ -307,11 +306,11 @@ def test_a_settings_file_that_is_none_is_refused(tmp_path, place):
     assert "--config" in refused("pairs", "--kind", "prosody", "--config", tmp_path / place)
 
 
-def test_an_alpha_in_scientific_notation_is_a_number(tmp_path, few_checks, no_figures):
+def test_an_alpha_in_scientific_notation_is_a_number(tmp_path):
     """YAML takes 1e-1 for text."""
     config = tmp_path / "config.yaml"
     config.write_text("patch_alpha: 1e-1\nlayers_to_patch: 2-3\nmax_pairs: 1\ndevice: cpu\n")
-    assert call("patch", "--kind", "prosody", "--config", config, "--out", tmp_path / "run")[0] == 0
+    assert call("patch", "--kind", "prosody", "--config", config, *MODEL, NO_FIGURES, "--out", tmp_path / "run")[0] == 0
     ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]["prosody"]
     assert (ran["patch_alpha"], ran["layers_to_patch"]) == (0.1, [2, 3])
 

@@ -8,13 +8,16 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
+from tests import commands
+from tests.commands import MODEL, NO_FIGURES
+from tests.small import small_model
 from voicepatch.errors import UserError
-from voicepatch.paths import DEMO_MODEL, ROOT
+from voicepatch.paths import ROOT
 from voicepatch.runs import executor, recorded
 from voicepatch.store.directory import RunDir
 
-FEW = ("patch", "--kind", "prosody", "--max-pairs", "3", "--device", "cpu")
-LAYERS = ("--layers", "0-1")
+PATCH = ("patch", "--kind", "prosody")
+HOW = ("--max-pairs", "3", "--layers", "0-1", *MODEL, NO_FIGURES)
 OF_THE_EXPERIMENT = {
     "alpha": (["--alpha", "0.5"], "patch_alpha was 1.0, is 0.5"),
     "layers": (["--layers", "0-2"], "layers_to_patch was [0, 1], is [0, 1, 2]"),
@@ -28,9 +31,7 @@ OF_THE_EXPERIMENT = {
 
 
 def call(out, *words, status=0):
-    result = CliRunner().invoke(cli, [*FEW, *LAYERS, "--out", str(out), *map(str, words)])
-    assert result.exit_code == status, result.output
-    return result.output.splitlines()[-1]
+    return commands.call(*PATCH, *HOW, "--out", out, *words, status=status).splitlines()[-1]
 
 
 def files(run):
@@ -38,7 +39,7 @@ def files(run):
 
 
 @pytest.fixture(scope="module")
-def made(few_checks, loaded_once, no_figures, tmp_path_factory):
+def made(tmp_path_factory):
     """A run of which the last pair is missing."""
     out = tmp_path_factory.mktemp("runs") / "run"
     call(out)
@@ -74,12 +75,12 @@ def test_another_tolerance_of_the_engines_is_refused(made, monkeypatch):
     assert "engine_tolerance was 0.001, is 0.5" in call(made, status=2)
 
 
-def test_other_code_of_an_intervention_is_refused_but_not_another_comment(few_checks, no_figures, tmp_path):
+def test_other_code_of_an_intervention_is_refused_but_not_another_comment(tmp_path):
     plugin = tmp_path / "mine.py"
-    text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
+    text = (ROOT / "interventions" / "patch.py").read_text(encoding="utf-8")
     text = text.replace("def patch(", "def mine(").replace("@intervention(main=True)", "@intervention")
     plugin.write_text(text, encoding="utf-8")
-    words = ["mine", "--plugin", str(plugin), *FEW[3:], *LAYERS, "--out", str(tmp_path / "run")]
+    words = ["mine", "--plugin", str(plugin), *HOW, "--out", str(tmp_path / "run")]
     assert CliRunner().invoke(cli, words).exit_code == 0
     plugin.write_text(text + "# another comment\n", encoding="utf-8")
     assert "done already" in CliRunner().invoke(cli, words).output
@@ -88,9 +89,9 @@ def test_other_code_of_an_intervention_is_refused_but_not_another_comment(few_ch
     assert result.exit_code == 2 and "code_sha256 was" in result.output.splitlines()[-1]
 
 
-def test_another_file_that_an_experiment_imports_or_an_option_names_is_refused(few_checks, no_figures, tmp_path):
+def test_another_file_that_an_experiment_imports_or_an_option_names_is_refused(tmp_path):
     plugin, helper, named = tmp_path / "with_helper.py", tmp_path / "own_helper.py", tmp_path / "directions.txt"
-    text = (DEMO_MODEL.parents[1] / "interventions" / "patch.py").read_text(encoding="utf-8")
+    text = (ROOT / "interventions" / "patch.py").read_text(encoding="utf-8")
     text = text.replace("def patch(lm, pair, layer, ", 'def with_helper(lm, pair, layer, directions="none", ')
     text = text.replace("    with lm.trace(pair.b):", "    from own_helper import same\n\n    with lm.trace(pair.b):")
     text = text.replace("a_at], donor, alpha)", "a_at], same(donor), alpha)")
@@ -99,7 +100,7 @@ def test_another_file_that_an_experiment_imports_or_an_option_names_is_refused(f
     plugin.write_text(text, encoding="utf-8")
     helper.write_text("def same(x):\n    return x\n", encoding="utf-8")
     named.write_text("1", encoding="utf-8")
-    words = ["with-helper", "--plugin", str(plugin), *FEW[3:], *LAYERS, "--out", str(tmp_path / "run")]
+    words = ["with-helper", "--plugin", str(plugin), *HOW, "--out", str(tmp_path / "run")]
     words += ["--directions", str(named)]
     first = CliRunner().invoke(cli, words)
     assert first.exit_code == 0, first.output
@@ -121,8 +122,8 @@ def test_another_file_that_an_experiment_imports_or_an_option_names_is_refused(f
 
 
 def test_another_model_of_the_same_name_is_refused(made, tmp_path):
-    model = tmp_path / DEMO_MODEL.name
-    shutil.copytree(DEMO_MODEL, model)
+    model = tmp_path / small_model().name
+    shutil.copytree(small_model(), model)
     config = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
     (model / "tokenizer_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     line = call(made, "--model", model, status=1)
@@ -144,7 +145,7 @@ def test_another_task_is_refused_before_the_model_is_loaded(made, tmp_path):
     task.write_text(
         (ROOT / "tasks" / "emotion.yaml").read_text(encoding="utf-8").replace("is the emotion", "emotion is")
     )
-    line = call(made, "--task", task, "--model", DEMO_MODEL, status=1)
+    line = call(made, "--task", task, "--model", small_model(), status=1)
     assert "another task (question was What is the emotion" in line and "loading" not in line
 
 

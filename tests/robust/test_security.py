@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from cli import cli
 from pairs import load_dataset
 from tests.analysis.made_run import Page, make_run, write_report
+from tests.commands import MODEL
 from tests.store.made import IDENTITY, PAIRS, SETTINGS, records
 from voicepatch import files
 from voicepatch.commandline.running import run_path
@@ -44,7 +45,7 @@ def fails(*words):
     return result.output.splitlines()[-1]
 
 
-def test_hostile_ids_texts_and_speakers_stay_text(tmp_path, few_checks):
+def test_hostile_ids_texts_and_speakers_stay_text(tmp_path):
     """A run of a pair for each of the words, which are its ids, text, speaker and all else that a manifest says."""
     data = tmp_path / "data"
     data.mkdir()
@@ -58,7 +59,7 @@ def test_hostile_ids_texts_and_speakers_stay_text(tmp_path, few_checks):
             lines.append(json.dumps(row | about) + "\n")
     (data / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")
     out = tmp_path / "run"
-    command = ["patch", "--kind", "prosody", "--data", data, "--layers", "0", "--device", "cpu", "--out", out]
+    command = ["patch", "--kind", "prosody", "--data", data, "--layers", "0", *MODEL, "--out", out]
     result = CliRunner().invoke(cli, list(map(str, command)))
     assert result.exit_code == 0, result.output
     assert "\x1b" not in result.output and "\a" not in result.output
@@ -147,7 +148,7 @@ def test_nothing_is_appended_through_a_link(tmp_path, outside, monkeypatch, targ
     assert everything(outside) == before
 
 
-def test_a_report_follows_no_link_out_of_the_run(tmp_path, outside, blank_figures):
+def test_a_report_follows_no_link_out_of_the_run(tmp_path, outside):
     run = make_run(tmp_path / "run")
     assert CliRunner().invoke(cli, ["report", str(run)]).exit_code == 0
     made = [path for path in run.iterdir() if path.suffix in (".csv", ".png", ".svg", ".html")]

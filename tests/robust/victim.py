@@ -1,5 +1,5 @@
 """Commands of the program in processes that may be killed, which are forked so that each starts at once: what they
-import, the demo's model and the encoded clips are there already.
+import is there already. They run on the small model.
 
 with Victims() as victims:
     pid = victims.start("patch", "--kind", "prosody", "--out", out)
@@ -7,6 +7,8 @@ with Victims() as victims:
     assert victims.wait(pid) == 130
 """
 
+import importlib
+import io
 import json
 import os
 import random
@@ -14,13 +16,17 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
+from tests.commands import MODEL, NO_FIGURES
+
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = ("patch", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
-MOST_PAIRS = 12  # that a command of theirs may have
+WITH_FIGURES = ("patch", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
+COMMAND = (*WITH_FIGURES, NO_FIGURES)
 RECORDS = "patching_records_prosody.jsonl"
 PATIENCE = 60  # seconds, on a busy machine
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -30,8 +36,7 @@ class Victims:
     """The process that forks them. `start` takes the words of a command, and:
 
     output: path of a file, a FIFO or a terminal for what it says; crash_at: it is killed at its so manieth change of
-    the disk, in the midst of it; limit: bytes that a file may have, as if the disk were full; figures: without, no
-    metrics and figures follow.
+    the disk, in the midst of it; limit: bytes that a file may have, as if the disk were full.
     """
 
     def __enter__(self):
@@ -46,10 +51,10 @@ class Victims:
         self._process.wait(60)
         self._process.stdout.close()
 
-    def start(self, *words, out, output=os.devnull, crash_at=None, limit=None, figures=False):
-        words = [*map(str, words), "--out", str(out), "--device", "cpu"]
+    def start(self, *words, out, output=os.devnull, crash_at=None, limit=None):
+        words = [*map(str, words), *MODEL, "--out", str(out)]
         job = {"words": words, "out": str(out), "output": str(output)}
-        return self._ask(job | {"crash_at": crash_at, "limit": limit, "figures": figures})
+        return self._ask(job | {"crash_at": crash_at, "limit": limit})
 
     def wait(self, pid):
         """The exit status, or minus the signal that ended it."""
@@ -99,19 +104,11 @@ def serve():
 
     import cli
     import voicepatch.report.summary  # noqa: F401
-    from pairs import build_pairs, load_dataset
-    from voicepatch.engine import subject as subject_module
-    from voicepatch.paths import DEMO_DATA, DEMO_MODEL
-    from voicepatch.runs import engine_check, preflight
 
     tqdm.set_lock(threading.RLock())  # its own is shared by all forked processes: a killed one may hold it for ever
-    subject = subject_module.load_subject(DEMO_MODEL, device="cpu")
-    for pair in build_pairs(load_dataset(DEMO_DATA).clips, "prosody", MOST_PAIRS).pairs:
-        for clip in (pair.a, pair.b):
-            subject.clips.frames(clip)
-    subject_module.load_subject = lambda *_, **__: subject
-    # The checks are gone through, but what they compute is not what is tried here.
-    preflight.N_CHECK_CLIPS = engine_check.N_ENGINE_PAIRS = 1
+    for name in imported_by_a_run(cli):
+        with suppress(ImportError):  # of modules that are made by others, and of none that a run needs
+            importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
@@ -123,6 +120,19 @@ def serve():
         print(answer, flush=True)
 
 
+def imported_by_a_run(cli):
+    """The names of all modules that a run has imported, by a process of its own: torch's threads outlive no fork."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr), redirect_stderr(io.StringIO()):
+            cli.cli.main([*COMMAND, *MODEL, "--out", f"{folder}/run"], standalone_mode=False)
+        os.write(writer, "\n".join(sys.modules).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as names:
+        return names.read().splitlines()
+
+
 def child(cli, job):
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -132,10 +142,6 @@ def child(cli, job):
     output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    if not job["figures"]:
-        from voicepatch.commandline import showing
-
-        showing.summary = showing.report = lambda *_: None
     if job["limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
     crash = Crash(job["out"], job["crash_at"])

@@ -211,8 +211,11 @@ def test_overwriting_takes_what_was_drawn_and_computed_with_it_along(run):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it is killed in forked processes")
 @pytest.mark.parametrize("how", ["other settings", "damaged"])
-def test_killed_while_it_is_replaced_a_copy_of_the_old_experiment_is_complete(run, how, tmp_path):
-    """Killed at every change of the disk, then called again: one copy holds all old files as they were."""
+def test_killed_while_it_is_replaced_each_copy_of_the_old_experiment_is_complete(run, how, tmp_path):
+    """Killed at every change of the disk, then called again: each copy holds all old files as they were.
+
+    One has the configuration too; where the experiment was taken out of it already, a second copy is without.
+    """
     settings, names = SETTINGS, ["patching_config.json"]
     fill(run)
     run.finish("prosody", {"n_pairs": 3, "n_failed": 0})
@@ -224,6 +227,7 @@ def test_killed_while_it_is_replaced_a_copy_of_the_old_experiment_is_complete(ru
         settings = SETTINGS | {"patch_alpha": 0.5}
     names += [path.name for path in run.path.glob("*prosody*")]
     old = {name: (run.path / name).read_bytes() for name in names}
+    config = {"patching_config.json": b""}
 
     def begin(folder):
         again = RunDir(folder)
@@ -240,9 +244,10 @@ def test_killed_while_it_is_replaced_a_copy_of_the_old_experiment_is_complete(ru
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         begin(folder)
-        copies = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-        assert 1 <= len(copies) <= 2, crash_at
-        assert old in [{path.name: path.read_bytes() for path in copy.iterdir()} for copy in copies], crash_at
+        folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        copies = [{path.name: path.read_bytes() for path in copy.iterdir()} for copy in folders]
+        assert [path.name for path in folders] == ["replaced-1", "replaced-2"][: len(folders)], crash_at
+        assert copies[0] == old and all(copy | config == old | config for copy in copies), crash_at
         assert not list(folder.rglob("*.partial"))
         if ended == 0:
             break
@@ -269,7 +274,8 @@ def test_metrics_of_the_first_pairs_do_not_outlive_the_end(run):
 def test_finishing_keeps_the_settings(run):
     fill(run)
     run.finish("prosody", {"n_pairs": 3})
-    assert run.config()["experiments"]["prosody"] == SETTINGS | {"finished": True, "n_pairs": 3}
+    found = run.config()["experiments"]["prosody"]
+    assert len(found.pop("files_sha256")) == 64 and found == SETTINGS | {"finished": True, "n_pairs": 3}
 
 
 def test_a_number_that_is_none_is_never_written(run):

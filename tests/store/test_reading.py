@@ -68,6 +68,30 @@ def test_a_swept_option_is_a_column_of_its_own(tmp_path):
         read(tmp_path)
 
 
+def test_estimates_are_marked_in_each_record_and_read_back_as_such(tmp_path):
+    rows = [row | {"approximate": True} for i in range(3) for row in records(i)]
+    stored = read(make(tmp_path, rows, approximate=True))
+    assert stored.columns["approximate"].all() and len(stored.columns["approximate"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("is_estimate", "mark", "wrong"),
+    [
+        (True, '"approximate": false', "approximate is false, where the experiment's logits are estimates"),
+        (True, "", "approximate"),
+        (False, '"approximate": true', "approximate"),
+    ],
+)
+def test_a_record_that_is_marked_otherwise_than_its_experiment_is_an_error(tmp_path, is_estimate, mark, wrong):
+    rows = [row | ({"approximate": True} if is_estimate else {}) for i in range(3) for row in records(i)]
+    path = make(tmp_path, rows, approximate=is_estimate) / "patching_records_prosody.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[3] = lines[3].replace(', "approximate": true', "").replace("}\n", f", {mark}}}\n" if mark else "}\n")
+    path.write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(UserError, match=f"line 4: .*{wrong}"):
+        read(tmp_path)
+
+
 def test_doses_that_are_swept_are_read_back(tmp_path):
     doses = [0.5, 1.0]
     rows = [row | {"patch_alpha": dose} for i in range(3) for dose in doses for row in records(i)]

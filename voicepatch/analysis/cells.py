@@ -57,6 +57,13 @@ def by_cell(records: pd.DataFrame, pairs: pd.DataFrame, column: str, cell: Seque
     return table.reindex(pairs["pair_id"]).astype(float).sort_index(axis=1)
 
 
+def first_from(holds: pd.Series) -> int | None:
+    """The first layer, of the index, from which on something holds at all layers; None where it ends otherwise."""
+    layers = [int(layer) for layer in holds.index]
+    found = [layer for i, layer in enumerate(layers) if holds.iloc[i:].all()]
+    return found[0] if found else None
+
+
 def ranges(numbers: list[int]) -> str:
     """[0, 1, 2, 5] as 0-2,5, the way `--layers` takes it."""
     parts: list[list[int]] = []

@@ -18,6 +18,8 @@ from voicepatch.store.table import Columns
 from voicepatch.text import escape
 from voicepatch.types.record import LOGITS, PairRow
 
+TO_TARGET_ELIGIBLE = "flip_to_target_rate_eligible"
+ENOUGH_MASS = 0.5  # with less of the model's probability on the labels, the answer among them means little
 SPAN = "over the audio span"  # as the docstrings of experiments say it
 PLACES = {
     "after": "at all positions after the audio span",
@@ -64,6 +66,22 @@ class ExperimentResults:
         return self.settings["judged_by"]
 
     @property
+    def rate(self) -> str:
+        """The rate of its effect: 0 where it does nothing, so A's own rate is no part of it."""
+        judged_by_target = self.has_donor and self.judged_by == "flip_to_target_rate"
+        return TO_TARGET_ELIGIBLE if judged_by_target else "flip_from_base_rate"
+
+    @property
+    def unit(self) -> str:
+        """What `pairs` counts: a pair of clips, or one clip where there is no donor."""
+        return "pair" if self.has_donor else "clip"
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether its logits are estimates."""
+        return self.settings["approximate"]
+
+    @property
     def has_donor(self) -> bool:
         """Whether any pair has another clip as B; without one there is no target either."""
         return bool((self.pairs["clip_a"] != self.pairs["clip_b"]).any())
@@ -99,9 +117,10 @@ class ExperimentResults:
         return alpha if isinstance(alpha, list) else [alpha]
 
     def cell(self, row: pd.Series) -> str:
-        """The cell of a row of its metrics, as "layer 3, head 2"."""
+        """The cell of a row of its metrics, as "layer 3, head 2"; without the layer where all have one row."""
         values = combinations(row.to_frame().T.infer_objects(), [c for c in self.swept if c != DOSE]).iloc[0]
-        return ", ".join(filter(None, [f"layer {int(row['layer'])}", values]))
+        layer = f"layer {int(row['layer'])}" if self.settings["by_layer"] else ""
+        return ", ".join(filter(None, [layer, values])) or "all layers"
 
     @property
     def is_curve(self) -> bool:
@@ -135,6 +154,11 @@ class ExperimentResults:
     def side(self) -> Side:
         """The experiment as one side of a contrast."""
         return Side(self.kind, self.records, self.pairs)
+
+    @property
+    def label_mass(self) -> pd.Series:
+        """Of each clip whose run is changed, the probability that the unpatched model gives to the labels together."""
+        return self.records.groupby("clip_a")["label_mass_base"].first()
 
     def writes_suffix_of(self, main: "ExperimentResults", n_suffix: int) -> bool:
         """Whether B's streams were written at all `n_suffix` positions after A's span, in the pairs of `main`."""

@@ -148,21 +148,23 @@ def have_few_texts(pairs: pd.DataFrame, mean: Mean) -> bool:
     return not mean.dof[0] > 0 or len(np.unique(texts_of(pairs)[mean.shares[:, 0] != 0].astype(str))) < MIN_TEXTS
 
 
-def no_height(height: Mean, few_texts: bool) -> str | None:
+def no_height(height: Mean, few_texts: bool, with_limits: bool = True) -> str | None:
     """Why a curve has no height to lose half of, None where it has one.
 
     `height` is the rate at the first layer less A's own. With few texts it has no interval, and the height itself
-    decides.
+    decides. Without `with_limits` the interval is not in the text: that of a contrast differs a little from the
+    curve's own, because its degrees of freedom come from the texts of both curves.
     """
     value, (low, high) = height.value[0], (limit[0] for limit in limits(height, is_rate=False))
     if not value > 0:
         return "no higher than A's own rate, so that there is no height to lose half of"
     if few_texts or low > 0:
         return None
-    return (
-        f"above A's own rate by {100 * value:.1f} percentage points (95 % interval {number(100 * low, '.1f')} to "
-        f"{number(100 * high, '.1f')}), so it may not be above that rate at all"
-    )
+    limited = f"95 % interval {number(100 * low, '.1f')} to {number(100 * high, '.1f')}"
+    found = f"above A's own rate by {100 * value:.1f} percentage points"
+    if with_limits:
+        return f"{found} ({limited}), so it may not be above that rate at all"
+    return f"{found}, but the 95 % interval includes 0, so it may not be above that rate at all"
 
 
 def first_below(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> np.ndarray:
@@ -191,7 +193,7 @@ def _layer(curve: Curve) -> float:
 
 def _no(curve: Curve) -> str | None:
     """Why a curve has no hand-over layer; None where it has one."""
-    if why := no_height(curve.height, curve.few_texts):
+    if why := no_height(curve.height, curve.few_texts, with_limits=False):
         return f"starts {why}"
     return None if np.isfinite(_layer(curve)) else f"does not fall below {_level(curve):.3g}"
 

@@ -17,6 +17,7 @@ from voicepatch.analysis.clusters import RESAMPLES, design_effect, limits, mean_
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.metrics import BUILT_IN, METRICS, Metric
 from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
+from voicepatch.types.record import APPROXIMATE
 
 NEAR_TIE_MARGIN = 1e-3  # logits; float32 on another device moves a logit by less
 
@@ -55,6 +56,9 @@ def layer_metrics(
     table["site"] = cells["site"].agg(lambda sites: " + ".join(dict.fromkeys(sites)))
     further = [column for one in metrics for column in one.columns]
     first = [column for column in METRICS if column not in swept]  # the columns whose order is fixed
+    if APPROXIMATE in records:
+        table[APPROXIMATE] = True
+        first.append(APPROXIMATE)
     return table.reset_index()[[*first, *swept, *further]]
 
 

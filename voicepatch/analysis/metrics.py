@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import fields
 
 from voicepatch.errors import UserError
-from voicepatch.types.record import PairRow, Record
+from voicepatch.types.record import APPROXIMATE, PairRow, Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 # With less than this many logits between A's and B's margin, a recovery is noise divided by noise; it is left out.
 MIN_MARGIN_GAP = 1.0
-# What the tables of the report group by, and what is counted of each record.
-OTHER_NAMES = ("near_tie", "A", "B", "length", "positions", "pairs", "counted")
+# What the tables of the report group by, what is counted of each record, and the columns of a map's table.
+OTHER_NAMES = (
+    *(APPROXIMATE, "near_tie", "A", "B", "length", "positions", "pairs", "counted"),
+    *("effect", "se", "limit_low", "limit_high", "p_max", "q", "marked", "n_texts", "reason"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Which heads and MLPs rank highest by their estimated effects, and the sets of them that are then patched exactly.
 
-    names = ranked(attribution.records, ranking_pairs)           # ["6.mlp", "5.3", …]
+    pairs = pairs_among(by.pairs, half_that_ranks(by))
+    names = ranked(by.records, pairs["pair_id"])                 # ["6.mlp", "5.3", …]
     sets = sets_of(names, top=10, draws=5, seed=42)              # "6.mlp", "6.mlp+5.3", …, "all"
     roles(top=10, draws=5)                                       # what each of them is, in the same order
 
@@ -13,10 +14,37 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
+from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.hand_over import MIN_TEXTS
+from voicepatch.analysis.results import Results
 from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.types.pair import half_of
 
+# In fewer pairs, one pair makes up more than a tenth of each mean, and the order of the parts may be its own. With
+# fewer than `MIN_TEXTS` texts no mean has an interval either.
+MIN_PAIRS = 10
 TRIES = 200
 ALONE, JOINT, WITHOUT, RANDOM, ALL = "alone", "jointly", "all but them", "random", "all"
+
+
+def estimates_of(results: Results, kind: str) -> ExperimentResults | None:
+    """The finished estimates of each head and MLP in a run; None where there are none."""
+    found = [e for e in results.valid if e.is_estimate and e.kind == kind and e.swept == ["head"] and e.finished]
+    return found[0] if found and found[0].records is not None else None
+
+
+def half_that_ranks(by: ExperimentResults) -> set[str]:
+    """The texts on which the parts are ranked; on the others they are patched."""
+    return half_of({*by.pairs["text_id_a"], *by.pairs["text_id_b"]}, by.seed)
+
+
+def too_few(which: str, pairs: pd.DataFrame) -> list[str]:
+    """A warning where pairs, rows of a pair list, are too few for a mean over them to say anything."""
+    n, n_texts = len(pairs), len({*pairs["text_id_a"], *pairs["text_id_b"]})
+    if n >= MIN_PAIRS and n_texts >= MIN_TEXTS:
+        return []
+    found = f"{n} pair{'s' if n != 1 else ''} of {n_texts} text{'s' if n_texts != 1 else ''}"
+    return [f"the parts are {which} {found}; with under {MIN_PAIRS} pairs or {MIN_TEXTS} texts nothing follows from it"]
 
 
 def ranked(records: pd.DataFrame, pair_ids: Collection[str]) -> list[str]:
@@ -27,10 +55,9 @@ def ranked(records: pd.DataFrame, pair_ids: Collection[str]) -> list[str]:
     return sorted(means.index, key=lambda part: (-means[part], part))
 
 
-def ranking_pairs(pairs: pd.DataFrame, texts: Collection[str]) -> list[str]:
+def pairs_among(pairs: pd.DataFrame, texts: Collection[str]) -> pd.DataFrame:
     """The pairs, rows of a pair list, whose texts are all among `texts`."""
-    among = pairs["text_id_a"].isin(set(texts)) & pairs["text_id_b"].isin(set(texts))
-    return pairs["pair_id"][among].tolist()
+    return pairs[pairs["text_id_a"].isin(set(texts)) & pairs["text_id_b"].isin(set(texts))]
 
 
 def roles(top: int, draws: int) -> list[tuple[str, int, int]]:

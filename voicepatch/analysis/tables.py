@@ -35,14 +35,29 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] 
 
     The rates in the tables by pair are those of flips to the target among a group's eligible pairs, which start from 0
     in every group; where another option than the dose is swept, they are by its values. Differences in length are in
-    percent of the longer span. The tables of unpatched answers count each clip once, whether it is A or B, in one pair
-    or in many.
+    percent of the longer span. Without a donor there are no tables by pair. The tables of unpatched answers count each
+    clip once, whether it is A or B, in one pair or in many.
     """
-    others = [column for column in swept if column != DOSE]
-    full_dose = at_highest_dose(records)
+    clips, full_dose = unpatched(records, pairs), at_highest_dose(records)
+    labels = list(logits_of(records["logits_base"]).labels)
+    has_donor = (pairs["clip_a"] != pairs["clip_b"]).any()
+    tables = _by_pairs(full_dose, pairs, [column for column in swept if column != DOSE], labels) if has_donor else {}
+    has_words = clips["semantic_label"].notna().any()
+    if has_words:
+        tables["Unpatched answers by semantic label"] = _confusion(clips, "semantic_label", labels)
+    tables["Unpatched answers by prosody label"] = _confusion(clips, "prosody_label", labels)
+    if has_words:
+        tables["Unpatched answers of clips whose two labels differ"] = _of_conflicts(clips)
+    tables["Probability mass of the labels"] = _label_mass(clips, full_dose, "pairs patched" if has_donor else "clips")
+    return tables
+
+
+def _by_pairs(
+    full_dose: pd.DataFrame, pairs: pd.DataFrame, others: list[str], labels: list[str]
+) -> dict[str, pd.DataFrame]:
+    """The tables of flips to the target by label and by length."""
     columns = ["pair_id", "layer", *others, "eligible", "flip_to_target", "len_a", "len_b"]
     frame = full_dose[columns].merge(pairs, on="pair_id", suffixes=("", "_of_pair"))
-    labels = list(logits_of(records["logits_base"]).labels)
     kind = frame["kind"].iloc[0]
     ordered = pd.CategoricalDtype(labels, ordered=True)
     frame = frame.assign(
@@ -58,20 +73,11 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] 
     at_one_layer = frame[frame["layer"] == frame["layer"].min()]
     median = at_one_layer.groupby([*others, "length"], observed=True)["positions"].median()
     by_length.insert(2, "median len_b − len_a, positions", median)
-    clips = unpatched(records, pairs)
-    tables = {
+    return {
         "By target label": _by_pair(frame, ["target"], others),
         "By label of A and B": _by_pair(frame, ["A", "B"], others),
         "By difference in length": by_length,
     }
-    has_words = clips["semantic_label"].notna().any()
-    if has_words:
-        tables["Unpatched answers by semantic label"] = _confusion(clips, "semantic_label", labels)
-    tables["Unpatched answers by prosody label"] = _confusion(clips, "prosody_label", labels)
-    if has_words:
-        tables["Unpatched answers of clips whose two labels differ"] = _of_conflicts(clips)
-    tables["Probability mass of the labels"] = _label_mass(clips, full_dose)
-    return tables
 
 
 def unpatched(records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -132,11 +138,11 @@ def _of_conflicts(clips: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("clips whose labels differ")
 
 
-def _label_mass(clips: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+def _label_mass(clips: pd.DataFrame, records: pd.DataFrame, what: str) -> pd.DataFrame:
     masses = {"unpatched clips A": clips["label_mass"].dropna()}
     if "label_mass_patch" in records:
         by_layer = records.groupby("layer")["label_mass_patch"]
-        masses |= {f"pairs patched at layer {layer}": by_layer.get_group(layer) for layer in _layers(records)}
+        masses |= {f"{what} at layer {layer}": by_layer.get_group(layer) for layer in _layers(records)}
     rows = {name: [len(m), m.min(), m.quantile(0.05), m.median()] for name, m in masses.items()}
     table = pd.DataFrame.from_dict(rows, "index", columns=["readouts", "least", "5 % have less than", "median"])
     return table.rename_axis("where")

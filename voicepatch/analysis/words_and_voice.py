@@ -39,7 +39,7 @@ def headline(results: Results) -> list[str]:
     """The answer in a sentence, and what it does not show; empty for a run that has not both kinds."""
     found = results.cached(contrast_of)
     if isinstance(found, Contrast):
-        return [said(found.statistics, _pairs(results)), NOT_SHOWN]
+        return [sentence(found.statistics, _pairs(results)), NOT_SHOWN]
     return [f"Words and voice are not contrasted: {found}."] if found else []
 
 
@@ -47,14 +47,14 @@ def _pairs(results: Results) -> pd.DataFrame:
     return pd.concat([results.main(kind).measured_pairs for kind in KINDS])
 
 
-def said(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
+def sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
     """The difference of the hand-over layers in words; `pairs` are the rows of both kinds' pair lists."""
-    whole, eligible, of = statistics[ALL], statistics[ELIGIBLE], in_these(pairs)
-    difference, reason = whole["difference"], _named(whole["reason"] or "")
+    over_all, eligible, of = statistics[ALL], statistics[ELIGIBLE], in_these(pairs)
+    difference, reason = over_all["difference"], _named(over_all["reason"] or "")
     if difference is None:
         return f"Which of B's words and B's voice stops overriding A's answer earlier, {of}, is open: {reason}."
     voice_first = difference < 0
-    value, interval = _counted(whole, voice_first)
+    value, interval = _counted(over_all, voice_first)
     inserted = f" ({interval})" if interval else ""
     if float(value) == 0:
         text = f"B's words and B's voice stop overriding A's answer at the same layer{inserted}"
@@ -65,7 +65,7 @@ def said(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
     text += f", {of}"
     if not interval:
         return f"{text}; {f'there is no 95 % interval: {reason}' if reason else BOTH_OPEN}."
-    low, high = whole["low"], whole["high"]
+    low, high = over_all["low"], over_all["high"]
     if (low is None or low <= 0) and (high is None or high >= 0):
         text += ". The interval includes 0, so the order of the two is open"
     if eligible["difference"] is not None:

@@ -26,7 +26,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PAIR_SETTINGS = ("model", "data", "task", "texts", "out", "max_pairs", "seed", "same_speaker", "both_directions")
 CHECK_SETTINGS = ("layers", "device", "dtype", "engine", "max_rows", "store_mb", "on_bad_clip", "max_seconds")
-RUN_SETTINGS = ("align", "max_failed", "overwrite", "pairs_in_report", "workers", "ray")
+RUN_SETTINGS = ("align", "max_failed", "overwrite", "pairs_in_report", "figures", "workers", "ray")
 
 
 def _stack(*options: Decorator) -> Decorator:

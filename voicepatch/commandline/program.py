@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Any, cast
 
 import click
@@ -84,7 +85,7 @@ class Program(click.Group):
                 if not can_be_written(word):
                     named = f"{option} " if option.startswith("-") else ""
                     raise UserError(f"{named}{word}: is not in UTF-8; write it in UTF-8, or rename the file", BAD_USAGE)
-            for word, value in zip(words, [*words[1:], ""], strict=True):
+            for word, value in pairwise([*words, ""]):
                 name, equals, joined = word.partition("=")
                 named = joined if equals else value
                 for plugin in [named] if name == "--plugin" else plugins_in(named) if name == "--config" else []:

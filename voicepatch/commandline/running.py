@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pairs import build_pairs, load_dataset
-from pairs.controls import half_of
 from pairs.load import find_clips
 from voicepatch.commandline import showing
 from voicepatch.commandline.config_file import explicit_settings
@@ -43,6 +42,7 @@ from voicepatch.runs.interrupt import IMPORTING, until_done
 from voicepatch.store.directory import RunDir
 from voicepatch.types.dataset import Dataset, dataset_identity, label_spellings, spelling_lines
 from voicepatch.types.pair import KINDS, PairSample
+from voicepatch.types.setting import option_flag
 from voicepatch.types.settings import Settings, stored_name
 from voicepatch.types.task import default_task
 
@@ -97,9 +97,13 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
             assert executor is not None  # there are pairs
             done = run_experiment(executor, dataset, run, experiment, sample, chosen, click.echo, mine)
             results = results_of(run.path, results, done)
-            showing.summary(results, done)
+            if chosen.figures:
+                showing.summary(results, done)
     results = results or results_of(run.path)
-    showing.report(results, shared.pairs_in_report)
+    if shared.figures:
+        showing.report(results, shared.pairs_in_report)
+    else:
+        showing.only_records(run.path)
     outcome.report()
     showing.exit_if_invalid(results)
     if outcome.errors:
@@ -111,27 +115,40 @@ def confirm(run_path: Path, top: int, draws: int, options: Mapping[str, Any]) ->
     given = explicit_settings(options)
     results = results_of(run_path)
     kind = given.get("kind", KINDS[0])
-    estimates = [e for e in results.valid if e.settings["approximate"] and e.kind == kind and e.swept == ["head"]]
-    if not estimates or not estimates[0].finished:
+    from voicepatch.analysis.ranking import estimates_of, half_that_ranks, pairs_among, ranked, sets_of, too_few
+
+    by = estimates_of(results, kind)
+    if by is None:
+        for error in results.invalid.values():  # it may be that of the estimates
+            raise error
+        others = any(one.is_estimate and one.kind == kind for one in results.valid)
         raise UserError(
-            f"{run_path}: holds no finished estimates of {kind} pairs; run "
+            f"{run_path}: holds no finished estimates of {'several heads in ' * others}{kind} pairs; run "
             f"python cli.py attribution --pairs {kind} --out {run_path}"
         )
-    from voicepatch.analysis.ranking import ranked, ranking_pairs, sets_of
-
-    by = estimates[0]
-    half = half_of({*by.pairs["text_id_a"], *by.pairs["text_id_b"]}, by.seed)
-    pair_ids = ranking_pairs(by.measured_pairs, half)
-    if not pair_ids:
-        raise UserError(f"{run_path}: no pair of {by.name} has all its texts in one half of them; take more pairs")
-    names = ranked(by.records, pair_ids)
+    half = half_that_ranks(by)
+    ranking = pairs_among(by.measured_pairs, half)
+    rest = pairs_among(by.pairs, {*by.pairs["text_id_a"], *by.pairs["text_id_b"]} - half)
+    if ranking.empty:
+        raise UserError(
+            f"{run_path}: no pair of {by.name} has all its texts in one half of them; take more pairs or texts"
+        )
+    names = ranked(by.records, ranking["pair_id"])
     sets = sets_of(names, top, draws, by.seed)
-    chosen_here = {name: by.settings[stored_name(name, kind)] for name in inherited_names("by all")}
+    chosen_here = {name: by.settings[stored_name(name, kind)] for name in inherited_names("by all")} | {"out": run_path}
+    for name, value in chosen_here.items():
+        if given.get(name, value) != value:
+            chosen = f"{option_flag(name)} {given[name]}"
+            as_before = f"confirm runs in {run_path} as {by.name} did, with {value}"
+            raise UserError(f"{chosen}: {as_before}; leave it out", BAD_USAGE)
     chosen_here |= {"components": tuple(sets), "at": by.settings["options"]["at"], "top": (top,), "draws": (draws,)}
-    click.echo(f"{by.name}: ranked on {len(pair_ids)} pairs of {len(half)} texts; best: {', '.join(names[:top])}")
-    run_each(["ranked"], options, chosen_here | {"layers": (0,), "out": run_path, "kind": kind})
-    ranking = {"ranked_by": by.name, "texts": sorted(half), "n_pairs": len(pair_ids), "best": names[:top]}
-    RunDir(run_path).update_json("confirm.json", kind, ranking)
+    click.echo(f"{by.name}: ranked on {len(ranking)} pairs of {len(half)} texts; best: {', '.join(names[:top])}")
+    warnings = [*too_few("ranked on", ranking), *too_few("patched in", rest)]
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    run_each(["ranked"], options, chosen_here | {"kind": kind})
+    document = {"ranked_by": by.name, "texts": sorted(half), "n_pairs": len(ranking), "best": names[:top]}
+    RunDir(run_path).update_json("confirm.json", kind, document | {"warnings": warnings})
 
 
 class Outcome:

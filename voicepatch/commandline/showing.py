@@ -5,6 +5,7 @@ showing.report(results, pairs=500)
 showing.exit_if_invalid(results)                      # ends with status 1 where an experiment does not hold together
 """
 
+import shlex
 from collections.abc import Iterable
 from os.path import relpath
 from pathlib import Path
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 def summary(results: "Results", name: str) -> None:
     """Write an experiment's tables and figures, and show its metrics and where the figures are."""
     with starting():
+        from voicepatch.figures.own import own
         from voicepatch.report.summary import as_text, summarise
 
     click.echo(f"{name}: statistics and figures ...", err=True)
     metrics, drawn = summarise(results, name)
-    click.echo(f"\n{name}, by layer:\n{as_text(metrics)}")
+    experiment = results.experiment(name)
+    click.echo(f"\n{name}{', by layer' if experiment.settings['by_layer'] else ''}:\n{as_text(metrics)}")
+    for line in own(results, experiment, "sentences", results, experiment):
+        click.echo(line)
     if metrics.attrs["gone"]:
         click.echo(f"warning: {metrics.attrs['gone']}", err=True)
     figures(drawn)
@@ -49,6 +54,12 @@ def report(results: "Results", pairs: int | str | None = None) -> None:
     for line in left_out(results):
         click.echo(f"left out: {line}")
     click.echo(f"report: {_relative(write_report(results, pairs))}")
+
+
+def only_records(run: Path) -> None:
+    """Show where the records are, and the command that makes figures and the report of them."""
+    path = _relative(run)
+    click.echo(f"records: {path}\nfigures and report: python cli.py report {shlex.quote(path)}")
 
 
 def exit_if_invalid(results: "Results") -> None:

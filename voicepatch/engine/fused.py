@@ -135,13 +135,13 @@ class _Batch:
         if end == MASK:
             self._write_mask(envoy, writes)
             return
-        whole = getattr(envoy, end)
-        value = first_of(whole)
+        raw = getattr(envoy, end)
+        value = first_of(raw)
         if writes[0][1].replaced:  # what else reads the module's own tensor is to see it as it was
             value = value.clone()
         self.put(value, writes)
         if writes[0][1].replaced:
-            setattr(envoy, end, with_first(whole, value))
+            setattr(envoy, end, with_first(raw, value))
 
     def _write_mask(self, attention: Any, writes: Sequence[tuple[int, Write]]) -> None:
         args, kwargs = attention.inputs

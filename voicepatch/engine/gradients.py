@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from voicepatch.engine.block_layout import Location
+from voicepatch.engine.failures import Mistake
 from voicepatch.engine.recordings import Recordings
 from voicepatch.engine.sites import Site, first_of
-from voicepatch.errors import UserError
 from voicepatch.models.speech_lm import CausalLM, ClipInput
 
 Tokens = tuple[int, ...]
@@ -32,9 +32,9 @@ class Gradients:
         self._wanted: list[Location] = []
 
     def at(self, clip: ClipInput, tokens: Tokens, site: Site) -> torch.Tensor:
-        """Gradients `[tokens, T, width]` of the readout's logits; `UserError` for what is not one value a position."""
+        """Gradients `[tokens, T, width]` of the readout's logits; `Mistake` for what is not one value a position."""
         if not self._recordings.has(site):
-            raise UserError(f"lm.gradient: {site.name} of layer {site.layer} is not one value with a row a position")
+            raise Mistake(f"lm.gradient: {site.name} of layer {site.layer} is not one value with a row a position")
         location = (site.path, site.end)
         if location not in self._wanted:
             self._wanted.append(location)
@@ -60,6 +60,11 @@ class Gradients:
             with torch.inference_mode(False), torch.enable_grad():
                 embeds = clip.inputs_embeds.clone().requires_grad_()
                 logits = self._llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=1).logits[0, -1].float()
+                if not tokens or not all(0 <= token < len(logits) for token in tokens):
+                    raise Mistake(
+                        f"lm.gradient: tokens {list(tokens)}: give at least one, each from 0 to {len(logits) - 1}, as "
+                        "in lm.gradient(pair.a, pair.label_ids.values())"
+                    )
                 flat = [value for location in locations for value in values[location]]
                 each = [
                     torch.autograd.grad(

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from voicepatch.engine.clip_copies import ClipCopies
+from voicepatch.engine.failures import Mistake
 from voicepatch.engine.gradients import Gradients, Tokens
 from voicepatch.engine.pair_input import PairInput
 from voicepatch.engine.sites import ATTENTION, BLOCK, KEYS, MASK, MLP, VALUES, Site, plain
@@ -174,21 +175,21 @@ class GradientLM(LM):
     raw_output = read
 
     def write(self, site: Site, tensor: torch.Tensor) -> None:
-        raise UserError("lm.gradient: a gradient is read, not written; write into the values of a trace")
+        raise Mistake("lm.gradient: a gradient is read, not written; write into the values of a trace")
 
     def _trace(self, clip: ClipInput) -> Any:
-        raise UserError("lm.gradient: it has no trace; open one with lm.trace")
+        raise Mistake("lm.gradient: it has no trace; open one with lm.trace")
 
     @property
     def logits(self) -> torch.Tensor:
-        raise UserError("lm.gradient: the logits are what is differentiated; read them in a trace")
+        raise Mistake("lm.gradient: the logits are what is differentiated; read them in a trace")
 
     @property
     def model(self) -> Any:
-        raise UserError("lm.gradient: gradients are known at the values of the blocks alone")
+        raise Mistake("lm.gradient: gradients are known at the values of the blocks alone")
 
     def raw_attribute(self, layer: int, path: str, name: str) -> Any:
-        raise UserError(f"lm.gradient: {path or 'the block'}.{name} is no value; use .input or .output")
+        raise Mistake(f"lm.gradient: {path or 'the block'}.{name} is no value; use .input or .output")
 
 
 class BlockValues:

@@ -105,6 +105,8 @@ def _what(error: Exception, code: CodeType) -> str:
         return f"{reason}: {NO_WEIGHTS}"
     if type(error).__name__ == "OutOfOrderError":
         return f"{reason}: inside a trace, values are used in the order in which the model computes them"
+    if "does not require grad" in reason:
+        return f"{reason}: traces run without gradients; lm.gradient(pair.a, tokens) gives those of a clip's own run"
     shaped = any(words in reason for words in ("shape", "size of tensor", "expanded size"))
     if shaped and isinstance(error, (RuntimeError, ValueError)):
         return (

@@ -100,9 +100,9 @@ class WrittenLM(LM):
         if site not in self._values and site.end == MASK:
             self._read_mask(site)
         if site not in self._values:
-            whole = getattr(self._envoy(site.layer, site.path), site.end)
-            tensor = first_of(whole)
-            self._wholes[site] = whole
+            raw = getattr(self._envoy(site.layer, site.path), site.end)
+            tensor = first_of(raw)
+            self._raw_outputs[site] = raw
             self._values[site] = Value(site, tensor.clone(), tensor, keeps_versions=False)
         return self._values[site].tensor
 
@@ -121,13 +121,13 @@ class WrittenLM(LM):
             self.read(site)[:] = tensor
             return
         self.read(site)
-        whole = tensor if isinstance(tensor, tuple) else with_first(self._wholes[site], tensor)
-        self._values[site].replace(first_of(whole))
-        setattr(self._envoy(site.layer, site.path), site.end, plain(whole))
+        raw = tensor if isinstance(tensor, tuple) else with_first(self._raw_outputs[site], tensor)
+        self._values[site].replace(first_of(raw))
+        setattr(self._envoy(site.layer, site.path), site.end, plain(raw))
 
     def raw_output(self, site: Site) -> Any:
         self.read(site)
-        return with_first(self._wholes[site], self._values[site].tensor)
+        return with_first(self._raw_outputs[site], self._values[site].tensor)
 
     def raw_attribute(self, layer: int, path: str, name: str) -> Any:
         self.used_raw_attribute = self.reached_model = True
@@ -143,7 +143,7 @@ class WrittenLM(LM):
         # `used_raw_attribute` says whether the last trace may have written unseen (`reached_model`: whether any trace
         # may), `unembedded` whether it read a stream out.
         self._values: dict[Site, Value] = {}
-        self._wholes: dict[Site, Any] = {}
+        self._raw_outputs: dict[Site, Any] = {}
         self.used_raw_attribute = self.unembedded = False
 
     def is_of_earlier_trace(self, result: torch.Tensor) -> bool:

@@ -14,11 +14,11 @@ from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.sites import site_name
 from voicepatch.analysis.tables import unpatched
 from voicepatch.analysis.words_and_voice import headline
-from voicepatch.figures import contrasts, curves, maps
+from voicepatch.figures import contrasts, curves, maps, one_row
+from voicepatch.figures.cell_map import MOST_LINES, cell_map
 from voicepatch.figures.headings import count_of_pairs, dose_note, heading, model_and_data
 from voicepatch.figures.own import own, replaces_common
 
-MOST_LINES = 6  # of a sweep; more values are drawn as a heat map
 Charts = dict[str, alt.TopLevelMixin]
 
 
@@ -35,7 +35,12 @@ def _charts_of(results: Results, name: str) -> Charts:
 
 def _common(results: Results, experiment: ExperimentResults) -> Charts:
     title, subtitle = heading(results, experiment)
-    charts = (_of_sweep if experiment.swept else _of_one_curve)(experiment, title, subtitle)
+    if not experiment.settings["by_layer"]:
+        charts = _of_one_row(experiment, title, subtitle)
+    elif experiment.swept:
+        charts = _of_sweep(results, experiment, title, subtitle)
+    else:
+        charts = _of_one_curve(experiment, title, subtitle)
     if experiment.is_main and is_one_curve(experiment.swept):
         charts |= _of_main(results, experiment, title, subtitle)
     charts |= _with_controls(results, experiment.kind)
@@ -51,37 +56,52 @@ def metric_columns(experiment: ExperimentResults) -> list[str]:
     return [curves.DELTA_LOGIT, *([curves.RECOVERY] if has_recovery else []), *outside]
 
 
+def _of_one_row(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
+    metrics, charts = experiment.curve, {}
+    names = combinations(metrics, [column for column in experiment.swept if column != DOSE])
+    for column in [*flip_columns(experiment), *metric_columns(experiment)]:
+        stem = "flip_rate_curve" if column == experiment.rate else curves.metric_declaration(column).stem
+        charts[f"{stem}_{experiment.name}"] = one_row.by_combination(metrics, names, column, title, subtitle)
+    return charts
+
+
+def flip_columns(experiment: ExperimentResults) -> list[str]:
+    """The rate whose figure an experiment has; none for estimates, whose answers are not the model's."""
+    return [] if experiment.is_estimate else [experiment.rate]
+
+
 def _of_one_curve(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
     metrics, name = experiment.metrics, experiment.name
-    if not experiment.has_donor:
-        return {f"flip_rate_curve_{name}": curves.changed_answers_curve(metrics, title, subtitle)}
-    charts: Charts = {f"flip_rate_curve_{name}": curves.flip_rate_curve(metrics, title, subtitle)}
+    charts: Charts = {}
+    if experiment.rate == curves.FROM_BASE:  # then flips to the target are none of its effects
+        unit = f"{experiment.unit}s"
+        charts[f"flip_rate_curve_{name}"] = curves.changed_answers_curve(metrics, title, subtitle, unit)
+    elif flip_columns(experiment):
+        charts[f"flip_rate_curve_{name}"] = curves.flip_rate_curve(metrics, title, subtitle)
     for column in metric_columns(experiment):
         stem = curves.metric_declaration(column).stem
         charts[f"{stem}_{name}"] = curves.metric_curve(metrics, column, title, subtitle)
     return charts
 
 
-def _of_sweep(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
+def _of_sweep(results: Results, experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
     metrics, swept, name = experiment.metrics, experiment.swept, experiment.name
-    rate = experiment.judged_by
-    few = combinations(metrics, swept).nunique() <= MOST_LINES
+    rate = experiment.rate
+    few, tested = combinations(metrics, swept).nunique() <= MOST_LINES, results.cached(cell_map, name)
     charts: Charts = {}
-    for column in [rate, *metric_columns(experiment)]:
+    for column in [*flip_columns(experiment), *metric_columns(experiment)]:
         stem = "flip_rate_curve" if column == rate else curves.metric_declaration(column).stem
         if few:
             charts[f"{stem}_{name}"] = curves.swept_curves(metrics, swept, column, title, subtitle)
             continue
-        caption, notes = curves.metric_declaration(column).caption, subtitle
-        if column == rate:
-            caption = "Flip rates by patched layer"
-        if column == curves.TO_TARGET:
-            own_rates = (f"{line} {metrics[of].mean():.0%}" for line, of in curves.REFERENCES.items())
-            notes = [*subtitle, "; ".join(own_rates), *curves.no_upper_bound(metrics)]
-        charts[f"{stem}_{name}"] = maps.swept_heat_map(metrics, swept, column, title, notes, caption)
+        caption = "Flip rates by patched layer" if column == rate else curves.metric_declaration(column).caption
+        table, reach, notes = metrics, 0.0, subtitle
+        if tested and column == tested.column:
+            table, reach, notes = tested.mark(metrics), tested.scale, [*notes, tested.note]
+        charts[f"{stem}_{name}"] = maps.swept_heat_map(table, swept, column, title, notes, caption, reach)
     if swept == [DOSE]:
         notes = [*subtitle, f"written: {site_name(metrics)}"]
-        charts[f"dose_response_{name}"] = curves.dose_response(metrics, rate, title, notes)
+        charts[f"dose_response_{name}"] = curves.dose_response(metrics, experiment.judged_by, title, notes)
     return charts
 
 
@@ -89,16 +109,16 @@ def _of_main(results: Results, experiment: ExperimentResults, title: str, subtit
     name, pairs, labels = experiment.name, experiment.pairs, results.task.labels
     records, written = at_highest_dose(experiment.records), f"written: {site_name(experiment.metrics)}"
     labels_a = pairs.set_index("pair_id")[f"{experiment.kind}_label_a"]
+    eligible = records[records["eligible"]]  # the others count A's own rate
     clips = unpatched(records, pairs)
     factors = [f"{kind}_label" for kind in reversed(KINDS) if clips[f"{kind}_label"].notna().any()]
     answers = f"Unpatched answers of the {len(clips)} clips of the {name} pairs"
-    return {
-        f"pair_heat_map_{name}": maps.pair_heat_map(records, title, subtitle),
-        f"label_matrix_{name}": maps.label_matrices(records, labels_a, labels, title, [*subtitle, written]),
-        f"unpatched_confusion_{name}": maps.confusion(
-            clips, factors, labels, answers, [model_and_data(results.config)]
-        ),
-    }
+    charts: Charts = {f"pair_heat_map_{name}": maps.pair_heat_map(records, title, subtitle)}
+    if len(eligible):
+        notes = [*subtitle, f"{written}; eligible pairs alone"]
+        charts[f"label_matrix_{name}"] = maps.label_matrices(eligible, labels_a, labels, title, notes)
+    model = [model_and_data(results.config)]
+    return charts | {f"unpatched_confusion_{name}": maps.confusion(clips, factors, labels, answers, model)}
 
 
 def _with_controls(results: Results, kind: str) -> Charts:

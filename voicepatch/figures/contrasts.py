@@ -29,7 +29,7 @@ def difference_by_layer(table: pd.DataFrame, subtitle: list[str]) -> alt.LayerCh
     tidy = table.assign(series=table["pairs"].map(NAMES)).rename(columns={"difference": "value"})
     y = number("flip_to_target_rate: prosody − semantic", "+%")
     p_values = [alt.Tooltip(f"{column}:Q", format=".3f") for column in ("p", "p_max")]
-    chart = zero_line(y) + layer_curves(tidy, STYLES, y, list(STYLES), 2, form="+.1%", tooltip=p_values)
+    chart = layer_curves(tidy, STYLES, y, list(STYLES), 2, form="+.1%", tooltip=p_values, below=[zero_line(y)])
     significant = tidy[tidy["p_max"] < 0.05]
     if len(significant):  # Vega-Lite fails on an empty table
         rings = alt.Chart(significant).mark_point(size=130, color=GREY, opacity=1)

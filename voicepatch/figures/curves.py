@@ -99,20 +99,23 @@ def metric_curve(metrics: pd.DataFrame, column: str, title: str, subtitle: Seque
     declared = metric_declaration(column)
     tidy = series(metrics, column, column, declared.count).dropna(subset="value")
     y = number(declared.axis)
-    chart = zero_line(y) + layer_curves(tidy, {column: (BLUE, SOLID)}, y, [column], form=".3f")
+    below = [zero_line(y)]
     if declared.quartiles:
         low, high = (f"{column.removesuffix('_mean')}_{side}" for side in ("q25", "q75"))
         half = alt.Chart(metrics).mark_area(opacity=0.12, color=BLUE)
-        chart = half.encode(x=layer_axis(metrics), y=y(f"{low}:Q"), y2=high) + chart
-    interval = "; band at the line: 95 % interval" if _has_interval(tidy) else ""
+        below.insert(0, half.encode(x=layer_axis(metrics), y=y(f"{low}:Q"), y2=high))
+    chart = layer_curves(tidy, {column: (BLUE, SOLID)}, y, [column], form=".3f", below=below)
+    interval = "; band at the line: 95 % interval" if has_interval(tidy) else ""
     note = f"{declared.note(metrics)}{interval}".removeprefix("; ")
     return figure(chart, title, [*subtitle, *filter(None, [note])], declared.caption)
 
 
-def changed_answers_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
-    """How many answers change at each layer, for an experiment that has no donor and so no target."""
+def changed_answers_curve(
+    metrics: pd.DataFrame, title: str, subtitle: Sequence[str], unit: str = "pairs"
+) -> alt.LayerChart:
+    """How many answers change at each layer, for an experiment that is not judged by flips to a target."""
     tidy, styles = series(metrics, FROM_BASE, FROM_BASE, "n_pairs"), {FROM_BASE: FLIP_STYLES[FROM_BASE]}
-    chart = layer_curves(tidy, styles, rate("share of clips whose answer changes"), [FROM_BASE])
+    chart = layer_curves(tidy, styles, rate(f"share of {unit} whose answer changes"), [FROM_BASE])
     return figure(chart, title, subtitle, "Changed answers by layer")
 
 
@@ -163,11 +166,12 @@ def swept_curves(
     styles: dict[str, Any] = {name: (colour, SOLID) for name, colour in zip(values, COLOURS, strict=False)}
     if not is_rate(column):
         y, caption = number(column), metric_declaration(column).caption
-        chart = zero_line(y) + layer_curves(tidy, styles, y, values, 3, bands=False, form=".3f")
+        chart = layer_curves(tidy, styles, y, values, 3, bands=False, form=".3f", below=[zero_line(y)])
         return figure(chart, title, subtitle, caption)
-    if column == FROM_BASE:  # it is of no target, so how often unpatched clips give one is no reference
-        chart = layer_curves(tidy, styles, rate(column), values, 2, bands=False)
-        return figure(chart, title, subtitle, "Changed answers by layer")
+    if column != TO_TARGET:  # A's own rate is no part of it
+        chart = layer_curves(tidy.dropna(subset="value"), styles, rate(column), values, 2, bands=False)
+        caption = "Changed answers by layer" if column == FROM_BASE else "Flip rates by patched layer"
+        return figure(chart, title, subtitle, caption)
     tidy = pd.concat([tidy, references(metrics[names == values[0]])])  # unpatched answers depend on no swept option
     chart = layer_curves(tidy, styles | REFERENCE_STYLES, rate(column), values, 2, bands=False)
     return figure(chart, title, [*subtitle, *no_upper_bound(metrics)], "Flip rates by patched layer")
@@ -185,6 +189,8 @@ def dose_response(metrics: pd.DataFrame, column: str, title: str, subtitle: Sequ
         color=alt.Color("layer:O", title="patched layer", sort=layers).scale(scheme="viridis"),
         tooltip=["layer", "patch_alpha", alt.Tooltip(f"{column}:Q", format=".1%"), "n_pairs"],
     )
+    if column != TO_TARGET:  # A's own rate is no part of it
+        return figure(alt.layer(lines), title, subtitle, "Dose response: flip rate by alpha")
     dash = alt.StrokeDash("series:N", title=None).scale(domain=list(REFERENCES), range=dashes)
     rules = alt.Chart(references(metrics[:1])).mark_rule(strokeWidth=2, color=GREY)
     chart = alt.layer(lines, rules.encode(y=y("value:Q"), strokeDash=dash))
@@ -241,8 +247,12 @@ def layer_curves(
     form: str = ".1%",
     x_title: str = "",
     tooltip: Sequence[alt.Tooltip] = (),
+    below: Sequence[alt.Chart] = (),
 ) -> alt.LayerChart:
-    """The series of `tidy` as lines by layer; the `marked` ones have points, and bands where they have limits."""
+    """The series of `tidy` as lines by layer; the `marked` ones have points, and bands where they have limits.
+
+    `below` is drawn first. All are layers of one chart, since Altair copies charts within charts many times.
+    """
     x = layer_axis(tidy)
     x = x.title(x_title) if x_title else x
     colour, dash = (
@@ -254,10 +264,10 @@ def layer_curves(
     for name in marked:
         # Points and bands have fixed colours of their own, so that the legend shows the lines and their dashes.
         mine, fixed = alt.Chart(tidy[tidy["series"] == name]).encode(x=x), styles[name][0]
-        if bands and _has_interval(tidy):
+        if bands and has_interval(tidy):
             layers.insert(0, mine.mark_area(opacity=opacity, color=fixed).encode(y=y("low:Q"), y2="high:Q"))
         layers.append(mine.mark_point(filled=True, size=36, opacity=1, color=fixed).encode(y=y("value:Q")))
-    limits = ["low", "high"] if _has_interval(tidy) else []
+    limits = ["low", "high"] if has_interval(tidy) else []
     shown = [
         alt.Tooltip("layer:Q"),
         alt.Tooltip("series:N", title="curve"),
@@ -267,7 +277,7 @@ def layer_curves(
         *tooltip,
     ]
     hover = alt.Chart(tidy).mark_point(size=120, opacity=0).encode(x=x, y=y("value:Q"), tooltip=shown)
-    return alt.layer(*layers, hover)
+    return alt.layer(*below, *layers, hover)
 
 
 def rate(title: str) -> Axis:
@@ -289,5 +299,6 @@ def _legend(styles: Styles, columns: int) -> alt.Legend | None:
     return alt.Legend(title=None, orient="bottom", columns=columns, labelLimit=400) if len(styles) > 1 else None
 
 
-def _has_interval(tidy: pd.DataFrame) -> bool:
+def has_interval(tidy: pd.DataFrame) -> bool:
+    """Whether any value of a table of `series` has limits."""
     return "low" in tidy and tidy["low"].notna().any()

@@ -5,7 +5,7 @@ save(figure(chart, title, subtitle, "Flip rates by patched layer"), Path("flip_r
 
 import mmap
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,18 @@ def figure(
 ) -> alt.LayerChart:
     """A chart of the usual size with its heading; with columns, the legend is below it."""
     legend = {"orient": "bottom", "columns": legend_columns} if legend_columns else {}
-    return styled(chart.properties(width=WIDTH, height=HEIGHT), title, subtitle, caption, **legend)
+    return styled(chart, title, subtitle, caption, {"width": WIDTH, "height": HEIGHT}, **legend)
 
 
 def styled(
-    chart: alt.TopLevelMixin, title: str, subtitle: Sequence[str], caption: str = "", **legend: Any
+    chart: alt.TopLevelMixin,
+    title: str,
+    subtitle: Sequence[str],
+    caption: str = "",
+    size: Mapping[str, int] | None = None,
+    **legend: Any,
 ) -> alt.TopLevelMixin:
-    """A chart with fonts, legend and heading; long lines of the heading are broken.
+    """A chart with fonts, legend and heading, and a size in pixels; long lines of the heading are broken.
 
     The report names the experiment once. There the `caption`, which says what the figure shows, replaces the title.
     """
@@ -90,14 +95,17 @@ def styled(
         _lines(title, 66), subtitle=[part for line in subtitle for part in broken(line)], anchor="start"
     )
     heading.subtitleColor, heading.offset = GREY, 10
-    # One call, since each copies the whole chart.
-    return chart.properties(title=heading, background="white", usermeta={"caption": caption}).configure(
+    config = alt.Config(
         font="sans-serif",
         axis=alt.AxisConfig(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridOpacity=0.5),
         legend=alt.LegendConfig(**LEGEND, **legend),
         title=alt.TitleConfig(fontSize=14, subtitleFontSize=12),
         header=alt.HeaderConfig(labelFontSize=12, titleFontSize=12, titleFontWeight="normal"),
         view=alt.ViewConfig(stroke=None),
+    )
+    # One call, since each copies the whole chart.
+    return chart.properties(
+        title=heading, background="white", usermeta={"caption": caption}, config=config, **(size or {})
     )
 
 

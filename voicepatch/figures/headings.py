@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from voicepatch.analysis.cells import DOSE, value_name
-from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
 from voicepatch.analysis.results import Results
 from voicepatch.text import escape
+
+ESTIMATES = "estimates: the model was not run with these changes"
 
 
 def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[str]]:
@@ -23,12 +25,15 @@ def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[
     of = f" of {n_listed} ({', '.join(missing)})" if missing else ""
     eligible = f"{int(metrics['eligible_count'].max())} of them eligible (A unpatched does not give the target)"
     dose = "".join(f", {note}" for note in dose_note(experiment) if metrics[DOSE].nunique() == 1)
-    unit = "pair" if experiment.has_donor else "clip"
-    units = f"{count_of_pairs(metrics)} {unit}{'s' if metrics['n_pairs'].max() > 1 else ''}{of}"
-    units += f", {eligible}{dose}" if experiment.has_donor else ""
-    return f"{experiment.kind.capitalize()} pairs{intervention}: {experiment.what}", [
+    units = f"{count_of_pairs(metrics)} {experiment.unit}{'s' if metrics['n_pairs'].max() > 1 else ''}{of}"
+    units += f", {eligible}" if experiment.rate == TO_TARGET_ELIGIBLE else ""
+    units += dose if experiment.has_donor else ""
+    pairs = f"{experiment.kind} pairs" if experiment.has_donor else f"clips of {experiment.kind} pairs"
+    return f"{pairs.capitalize()}{intervention}: {experiment.what}", [
         units + ("" if experiment.finished else "; not finished"),
         model_and_data(results.config),
+        *filter(None, [options_note(experiment)]),
+        *([ESTIMATES] if experiment.is_estimate else []),
         *no_interval(experiment),
     ]
 
@@ -48,6 +53,13 @@ def dose_note(experiment: ExperimentResults) -> list[str]:
     """The dose of an experiment's curve, where it is not 1."""
     dose = experiment.records[DOSE].max()
     return [] if dose == 1 else [value_name(DOSE, dose)]
+
+
+def options_note(experiment: ExperimentResults) -> str:
+    """The experiment's own options that were not swept, as "k 9, readers after"; the title names the positions."""
+    options = experiment.settings["options"].items()
+    shown = [value_name(name, value) for name, value in options if name not in ("at", *experiment.swept)]
+    return f"options: {escape(', '.join(shown))}" if shown else ""
 
 
 def no_interval(experiment: ExperimentResults) -> list[str]:

@@ -29,34 +29,56 @@ def heat_map(
     return alt.Chart(tidy).mark_rect().encode(x=x, y=y, color=colour, tooltip=list(tooltip))
 
 
-def colour_of(column: str, tidy: pd.DataFrame, *, form: str = "", length: int = 160, most: float = 1) -> alt.Color:
-    """The colours of a rate, from 0 to `most`, or of a mean, around 0."""
+def with_marks(cells: alt.Chart, tidy: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.LayerChart:
+    """A map with a dot in each cell whose row has a true `marked`; the white rim shows on dark colours."""
+    marked = tidy[tidy["marked"]]
+    if marked.empty:  # Vega-Lite fails on an empty table
+        return alt.layer(cells)
+    dots = alt.Chart(marked).mark_point(filled=True, size=30, opacity=1, color="black", stroke="white", strokeWidth=1)
+    return alt.layer(cells, dots.encode(x=x, y=y))
+
+
+def colour_of(
+    column: str, tidy: pd.DataFrame, *, form: str = "", length: int = 160, most: float = 1, reach: float = 0
+) -> alt.Color:
+    """The colours of a rate, from 0 to `most`, or of a mean, around 0, to at least `reach` on both sides."""
     if is_rate(column):
         scale, form = alt.Scale(scheme="blues", domain=[0, most]), form or "%"
     else:
-        reach = max(tidy[column].abs().max(), 1e-9)
+        reach = max(tidy[column].abs().max(), reach, 1e-9)
         scale = alt.Scale(scheme="redblue", domain=[-reach, reach])
     legend = alt.Legend(orient="right", gradientLength=length, **({"format": form} if form else {}))
     return alt.Color(f"{column}:Q", title=column, scale=scale, legend=legend)
 
 
 def swept_heat_map(
-    metrics: pd.DataFrame, swept: Sequence[str], column: str, title: str, subtitle: Sequence[str], caption: str = ""
+    metrics: pd.DataFrame,
+    swept: Sequence[str],
+    column: str,
+    title: str,
+    subtitle: Sequence[str],
+    caption: str = "",
+    reach: float = 0,
 ) -> alt.LayerChart:
-    """One metric by layer and swept value, or combination of values."""
+    """One metric by layer and swept value, or combination of values.
+
+    Cells with a true `marked` have a dot; colours of a mean reach at least from −`reach` to `reach`.
+    """
 
     def named(table: pd.DataFrame) -> pd.Series:
         return table[swept[0]] if len(swept) == 1 else combinations(table, swept)
 
-    order = named(metrics[list(swept)].drop_duplicates().sort_values(list(swept))).tolist()
-    site = ["site"] if "site" in metrics else []
-    tidy = metrics[["layer", column, "n_pairs", *site]].assign(value=named(metrics))
+    # `groupby` orders numbers before texts, which cannot be compared.
+    order = named(metrics.groupby(list(swept)).size().reset_index()).tolist()
+    further = [name for name in ("site", "marked") if name in metrics]
+    tidy = metrics[["layer", column, "n_pairs", *further]].assign(value=named(metrics))
     what, form = ", ".join(map(option_name, swept)), ".1%" if is_rate(column) else ".3f"
-    y = alt.Y("value:O", title=what, sort=order).axis(labelOverlap=True, labelLimit=160)
+    x, y = layer_columns(tidy), alt.Y("value:O", title=what, sort=order).axis(labelOverlap=True, labelLimit=160)
     tooltip = ["layer", alt.Tooltip("value:N", title=what), alt.Tooltip(f"{column}:Q", format=form), "n_pairs"]
-    cells = heat_map(tidy, layer_columns(tidy), y, colour_of(column, tidy), tooltip)
+    cells = heat_map(tidy, x, y, colour_of(column, tidy, reach=reach), tooltip)
+    chart = with_marks(cells, tidy, x, y) if "marked" in tidy else alt.layer(cells)
     height = min(MOST_HEIGHT, max(120, ROW * len(order)))
-    return figure(alt.layer(cells), title, subtitle, caption).properties(height=height)
+    return figure(chart, title, subtitle, caption).properties(height=height)
 
 
 def pair_heat_map(records: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:

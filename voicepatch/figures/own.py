@@ -24,6 +24,7 @@ EMPTY: dict[str, Any] = {
     "simplifications": [],  # (results, experiment): the approximations that were made
     "checks": [],  # (results, experiment): a `Check` each
     "limits": [],  # (): what the experiment does not show
+    "effects": None,  # (records): the effect in each record, a named series, for a map of cells without a donor
     # (experiment, combinations): how the pair browser draws a map in time of each pair. `combinations` are the names of
     # the swept values, one for each part. Gives slices, the number of parts; parts, the number of each combination's
     # part; and whole, whether the parts are of A's whole span.
@@ -51,6 +52,11 @@ def replaces_common(results: Results, experiment: ExperimentResults) -> bool:
     """Whether the common figures are left out: nothing flips, or the module has `REPLACES_COMMON = True`."""
     module = results.cached(_module, experiment.name)
     return experiment.settings["reads_only"] or getattr(module, "REPLACES_COMMON", False)
+
+
+def map_of(results: Results, experiment: ExperimentResults) -> str:
+    """The option that the module draws as a map for any number of values, `MAP_OF`; "" if it names none."""
+    return getattr(results.cached(_module, experiment.name), "MAP_OF", "")
 
 
 def why_missing(results: Results, experiment: ExperimentResults) -> str:

@@ -8,12 +8,13 @@ A checkpoint comes from elsewhere, so it is read as data only: JSON and safetens
 its folder.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.files import content_of, open_regular
+from voicepatch.json_text import parse_json
 from voicepatch.models.families import family_of
 from voicepatch.models.family import Family, declared_families
 
@@ -107,7 +108,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: missing; a checkpoint folder holds it, so fetch it")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            content = parse_json(content_of(file).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not readable JSON ({error}); fetch the file again") from None
     if not isinstance(content, dict):

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from voicepatch.errors import UserError
+from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.registry.options import Option, options_of
 from voicepatch.registry.sources import imported, parsed
 from voicepatch.types.clip import Clip
@@ -57,6 +57,7 @@ class Declared:
     may_be_noop: bool = False
     reads_only: bool = False
     approximate: bool = False
+    by_layer: bool = True
     describes: str = ""
     figures: str = ""
 
@@ -70,6 +71,17 @@ class Declared:
         """The docstring without its lines on options, which have their own help."""
         lines = [line for line in self.doc.splitlines() if line.strip().partition(":")[0] not in self.options]
         return "\n".join(lines).strip()
+
+    def layers_called(self, n_layers: int, chosen: Sequence[int] | None) -> Sequence[int]:
+        """The layers at which it is called: all of the model's for None; 0 alone where it has one row for all layers.
+
+        `UserError` where it has one row for all layers and some are chosen.
+        """
+        if self.by_layer:
+            return range(n_layers) if chosen is None else chosen
+        if chosen is not None:
+            raise UserError(f"--layers: {self.name} has one row for all layers; leave --layers out", BAD_USAGE)
+        return (0,)
 
     def recorded(self) -> dict[str, Any]:
         """The properties that a run's configuration holds."""

@@ -62,8 +62,9 @@ def browser_data(run: Run, clips: Mapping[str, Clip], pairs: int | str | None = 
             {
                 "name": experiment.name,
                 "kind": experiment.kind,
-                "what": experiment.what,
+                "what": f"{experiment.what} (estimates)" if experiment.is_estimate else experiment.what,
                 "site": experiment.site,
+                "has_donor": experiment.has_donor,
                 "rows": rows,
                 "combinations": names,
                 **run.own(experiment, "pair_map", experiment, names),

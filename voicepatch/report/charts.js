@@ -37,6 +37,7 @@ const report = (() => {
         ...small, labelColor: ink, titleColor: soft, symbolSize: 180, symbolStrokeWidth: 2, rowPadding: 4,
         orient: "bottom", columns: 1, labelLimit: width, titleLimit: width, gradientLength: 160,
       },
+      title: { color: ink },
       header: { labelColor: soft, titleColor: soft, titleFontSize: 12, titleFontWeight: "normal", labelFontSize: 12 },
       text: { color: ink },
       rule: { color: soft },

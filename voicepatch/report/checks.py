@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.experiment_results import ENOUGH_MASS, ExperimentResults
 from voicepatch.analysis.layer_metrics import near_ties
 from voicepatch.analysis.results import REPORTS, left_out
 from voicepatch.analysis.tables import lengths_apart
@@ -21,7 +21,6 @@ from voicepatch.text import escape
 from voicepatch.types.check import Check
 from voicepatch.types.dataset import spelling_lines
 
-ENOUGH_MASS = 0.5  # with less of the model's probability on the labels, the restricted answer means little
 MOST_APART = 0.5  # of the longer span; with a shorter other span the two clips are hardly the same words
 MOST_FAILED = 50
 OF_RUN = ("spans", "tokens", "model", "self_patch")  # files with the checks of the whole run
@@ -96,7 +95,7 @@ def _of_experiment(run: Run, experiment: ExperimentResults) -> list[Check]:
 
 def _pairs_measured(experiment: ExperimentResults) -> Check:
     n, n_failed, n_measured = len(experiment.pairs), len(experiment.failed), experiment.n_measured
-    text = f"{n_measured} of {n} pairs are measured"
+    text = f"{n_measured} of {n} {experiment.unit}s are measured"
     text += f", {n_failed} gave no record; the reasons are below" if n_failed else ""
     text += "" if experiment.finished else "; not finished, the same command continues"
     return Check("Every pair is measured", True, text, note=n_measured < n or not experiment.finished)
@@ -104,8 +103,9 @@ def _pairs_measured(experiment: ExperimentResults) -> Check:
 
 def _of_records(run: Run, experiment: ExperimentResults) -> list[Check]:
     """Checks of an experiment's records, those of its own module among them."""
-    checks = [*run.own(experiment, "checks"), _near_ties(experiment), _lengths(experiment)]
-    mass = experiment.records.groupby("clip_a")["label_mass_base"].first()
+    checks = [*run.own(experiment, "checks"), _near_ties(experiment)]
+    checks += [_lengths(experiment)] if experiment.has_donor else []
+    mass = experiment.label_mass
     text = f"unpatched they hold {mass.mean():.1%} of it on average and {mass.min():.1%} at least; {len(mass)} clips"
     checks.append(Check("The labels hold the model's probability", True, text, note=mass.mean() < ENOUGH_MASS))
     if missing := why_missing(run.results, experiment):

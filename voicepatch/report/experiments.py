@@ -16,12 +16,18 @@ from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.sites import ELSEWHERE, NOTHING, sites_of
 from voicepatch.analysis.tables import all_tables
 from voicepatch.analysis.words_and_voice import contrast_of
+from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.charts import charts_of
 from voicepatch.figures.own import own
 from voicepatch.report.figures import Album, Figure
 from voicepatch.report.table import Table, table_of
 
 MOST_ROWS = 400  # of a table
+# Columns of the metrics that mean something where there is no donor, and so no target.
+OF_CLIPS = (
+    *("layer", "n_pairs", "flip_from_base_rate", "label_mass_patch_mean", "stream_shift_mean"),
+    *("patch_alpha", "near_tie_count", "site"),
+)
 VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
 
 
@@ -99,13 +105,31 @@ def read_run(results: Results) -> Run:
 
 
 def _tables(results: Results, measured: ExperimentResults) -> list[Table]:
+    return [*_marked_cells(results, measured), *_other_tables(results, measured)]
+
+
+def _marked_cells(results: Results, measured: ExperimentResults) -> list[Table]:
+    tested = results.cached(cell_map, measured.name)
+    if tested is None:
+        return []
+    marked = with_all_digits(tested.marked.drop(columns=["marked", "reason"]), measured.swept)
+    return [_first_rows(f"Marked cells, strongest first; {tested.note}", marked, f"map_cells_{measured.name}.csv")]
+
+
+def _other_tables(results: Results, measured: ExperimentResults) -> list[Table]:
     swept = measured.swept
     found = own(results, measured, "tables", results, measured)
     tables = [_first_rows(table.attrs.get("caption", stem), table, f"{stem}.csv") for stem, table in found.items()]
     if measured.settings["reads_only"]:
         return tables
     metrics = measured.metrics[["layer", *swept, *measured.metrics.columns.drop(["layer", *swept])]]
-    caption = f"All metrics by {' and '.join(['layer', *swept])}"
+    if not measured.has_donor:
+        known = {*OF_CLIPS, *swept, *(column for one in measured.further_metrics for column in one.columns)}
+        metrics = metrics[[c for c in metrics if c.removesuffix("_low").removesuffix("_high") in known]]
+    cell = [*(["layer"] if measured.settings["by_layer"] else []), *swept]
+    caption = " by ".join(filter(None, ["All metrics", " and ".join(cell)])) + (
+        ", of estimates" if measured.is_estimate else ""
+    )
     metrics = with_all_digits(metrics, swept).dropna(axis="columns", how="all")
     tables.insert(0, _first_rows(caption, metrics, f"patching_metrics_{measured.name}.csv"))
     common = all_tables(measured.records, measured.pairs, swept)

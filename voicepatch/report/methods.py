@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from voicepatch.analysis.cell_tests import DRAWS
 from voicepatch.analysis.cells import is_one_curve
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
+from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.curves import FROM_BASE
 from voicepatch.figures.headings import no_interval
 from voicepatch.report.experiments import Run
@@ -41,12 +43,28 @@ def methods(run: Run, headline: list[str]) -> str:
         *(line for experiment in run.mains for line in _of_main(run, experiment)),
         *headline[:1],
         *intervals(run),
+        *_maps(run),
         *(line for experiment in measured for line in run.own(experiment, "sentences")),
         *(f"{what_it_did(run, one)}: {_outcome(one)}." for one in measured if not one.settings["reads_only"]),
         *_self_patch(run),
         f"Software: {'; '.join(versions)}.",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _maps(run: Run) -> list[str]:
+    """How the cells of maps were tested, and how many have an effect."""
+    maps = {one.name: run.results.cached(cell_map, one.name) for one in run.experiments}
+    tested = {name: found.table for name, found in maps.items() if found is not None and not found.reason}
+    if not tested:
+        return []
+    counts = [f"{table['marked'].sum()} of {len(table)} in {name}" for name, table in tested.items()]
+    return [
+        f"The cells of a map were tested together: each text was left out with its pairs, its deviations got random "
+        f"signs ({DRAWS:,} draws), and studentised means were compared with the largest of all cells, stepping down. "
+        f"Cells count whose p_max is below .05 and whose effect is at least 5 % of the whole span's, or else of the "
+        f"map's largest: {list_of(counts)}."
+    ]
 
 
 def _engines(run: Run) -> str:
@@ -137,10 +155,12 @@ def _outcome(experiment: ExperimentResults) -> str:
     """How often A's answer became the target among eligible pairs, and how often it changed at all."""
     metrics = experiment.curve
     top = metrics.loc[metrics[FROM_BASE].idxmax()]
-    rate, of = top[FROM_BASE], f"of {int(top['n_pairs'])} pairs"
+    rate, of = top[FROM_BASE], f"of {int(top['n_pairs'])} {experiment.unit}s"
+    would = "by the estimates, " if experiment.is_estimate else ""
     changed = f"A's answer changed in {f'at most {rate:.0%} {of} ({experiment.cell(top)})' if rate else f'none {of}'}"
+    changed = f"{would}{changed}"
     eligible = metrics["flip_to_target_rate_eligible"]
-    if experiment.settings["judged_by"] == FROM_BASE:
+    if experiment.rate == FROM_BASE:
         return changed
     if eligible.isna().all():
         return f"no pair was eligible; {changed}"

@@ -9,7 +9,7 @@ import shlex
 import pandas as pd
 
 from voicepatch.analysis.cells import is_one_curve, ranges, value_text
-from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
 from voicepatch.analysis.rounding import with_interval
 from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
@@ -20,46 +20,53 @@ APART = ("versions", "finished", "control", "main", "doc", "describes")
 
 
 def glance(run: Run) -> Table:
-    """A row for each experiment: flip rates at its first and its last layer, and the highest at any cell."""
+    """A row for each experiment: flip rates among eligible pairs at its first and last layer, and the highest.
+
+    Over all pairs, the rate of an experiment without any effect is A's own rate.
+    """
     lines = pd.DataFrame([_line(run, experiment) for experiment in run.experiments]).dropna(axis="columns", how="all")
     if "written" in lines and lines["written"].nunique() == 1:
         lines = lines.drop(columns="written")  # the results name it
-    return table_of("Every experiment of this run, over all of its pairs", lines)
+    return table_of("Every experiment of this run", lines)
 
 
 def _line(run: Run, experiment: ExperimentResults) -> dict[str, object]:
-    line = {"experiment": experiment.name, "what it does": experiment.what}
+    what = f"{experiment.what} (estimates)" if experiment.is_estimate else experiment.what
+    line = {"experiment": experiment.name, "what it does": what}
     line["written"] = experiment.site or None
     n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
+    counted = str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}"
+    counted += "" if experiment.has_donor else " clips"
     if experiment.records is None:
         return {**line, "pairs": f"none of {n_pairs}" if experiment.finished else "none yet"}
     if experiment.settings["reads_only"]:  # it patches nothing, so nothing flips
-        return {**line, "pairs": f"{n_measured} clips"}
+        return {**line, "pairs": counted}
     metrics = experiment.curve
-    rate = metrics["flip_to_target_rate"]
-    best = metrics.loc[rate.idxmax()]
     changed = f"{metrics['flip_from_base_rate'].max():.0%}"
-    if not experiment.has_donor:  # and so no target
-        return {**line, "pairs": f"{n_measured} clips", "flip_from_base_rate, highest": changed}
-    first, last = (metrics.iloc[0], metrics.iloc[-1]) if is_one_curve(experiment.swept) else (None, None)
+    if experiment.rate != TO_TARGET_ELIGIBLE:  # flips to a target are none of its effects
+        return {**line, "pairs": counted, "flip_from_base_rate, highest": changed}
+    by_layer = is_one_curve(experiment.swept) and experiment.settings["by_layer"]
+    rates = metrics[TO_TARGET_ELIGIBLE]
+    best = metrics.loc[rates.idxmax()] if rates.max() > 0 else None
     return {
         **line,
-        "pairs": str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}",
+        "pairs": counted,
         "eligible": str(metrics["eligible_count"].max()),
         "A's own rate": f"{metrics['base_is_target_rate'].max():.0%}",
-        "flip_to_target_rate, first layer": _rate(experiment, first),
-        "highest": _rate(experiment, best),
-        "last layer": _rate(experiment, last),
+        f"{TO_TARGET_ELIGIBLE}, first layer": _rate(experiment, metrics.iloc[0]) if by_layer else None,
+        "highest": "0%" if best is None and rates.notna().any() else _rate(experiment, best),
+        "last layer": _rate(experiment, metrics.iloc[-1]) if by_layer else None,
         "flip_from_base_rate, highest": changed,
         "hand-over layer": _hand_over(run.hand_over(experiment)),
     }
 
 
 def _rate(experiment: ExperimentResults, row: pd.Series | None) -> str | None:
-    if row is None:
+    """The rate of flips to the target among eligible pairs, with its cell; None where there is no eligible pair."""
+    if row is None or pd.isna(row[TO_TARGET_ELIGIBLE]):
         return None
     cell = experiment.cell(row).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
-    return f"{row['flip_to_target_rate']:.0%} ({cell})"
+    return f"{row[TO_TARGET_ELIGIBLE]:.0%} ({cell})"
 
 
 def _hand_over(found: dict[str, float | None]) -> str | None:

@@ -95,6 +95,7 @@
   };
 
   function summary(p, place) {
+    const { has_donor: hasDonor, left_out: leftOut } = experiment(); // without a donor there is no target
     const given = chosenRows().map(({ layer, row }) => ({ layer, answer: answerAt(p, row) }));
     const runs = [];
     for (const { layer, answer } of given) {
@@ -103,19 +104,19 @@
       else runs.push({ from: layer, to: layer, answer });
     }
     const parts = runs.map(({ from, to, answer }) => {
-      const role = answer === p.target ? ", the target" : answer === answerOfA(p) ? ", A's own answer" : "";
+      const role = hasDonor && answer === p.target ? ", the target" : answer === answerOfA(p) ? ", A's own answer" : "";
       return `${from === to ? `layer ${from}` : `layers ${from} to ${to}`}: ${labels[answer]}${role}`;
     });
     const total = `${place + 1} of ${shown.length}${shown.length < experiment().pairs.length ? " shown" : ""}`;
-    const { left_out: leftOut } = experiment();
     const held = experiment().pairs.length;
     const left = leftOut
       ? ` (this page has a sample of ${held} of ${held + leftOut} pairs; report --pairs-in-report all puts all in)`
       : "";
     const can = eligible(p) ? "" : " Not eligible: A unpatched gives the target.";
+    const target = hasDonor ? ` Target: ${labels[p.target]}.${can}` : "";
     const { map, site } = experiment();
     const written = map ? `One of ${map.slices} parts was written at a time (${site}).` : `${p.lengths[2]} positions were written (${site}).`;
-    return `Pair ${total}${left}. Target: ${labels[p.target]}.${can} ${written} Patched at ${parts.join("; ")}.`;
+    return `${hasDonor ? "Pair" : "Clip"} ${total}${left}.${target} ${written} ${hasDonor ? "Patched" : "Changed"} at ${parts.join("; ")}.`;
   }
 
   const isNarrow = () => at("pair-chart").clientWidth < 560;
@@ -194,7 +195,7 @@
       { field: "what", title: "which" }, { field: "label", title: "label" },
       { field: "value", title, format: isProbability() ? ".1%" : ".3f" }, { field: "answer", title: "the answer" },
     ];
-    const ends = { filter: `!datum.patched && datum.label === ${JSON.stringify(labels[p.target])}` };
+    const ends = { filter: `${experiment().has_donor} && !datum.patched && datum.label === ${JSON.stringify(labels[p.target])}` };
     return {
       width: "container", height: 300, data: { values },
       encoding: { y, color },

@@ -35,8 +35,9 @@ OF_A_CHANGE = (
     "was represented there."
 )
 RATES = (
-    "The target is B's label. flip_to_target_rate is the share of pairs whose answer in the changed run is the target, "
-    "flip_from_base_rate the share whose answer there is not A's unpatched one. Both are over all pairs; "
+    "The target is B's label, unless an experiment says otherwise. flip_to_target_rate is the share of pairs whose "
+    "answer in the changed run is the target, flip_from_base_rate the share whose answer there is not A's unpatched "
+    "one. Both are over all pairs; "
     "flip_to_target_rate_eligible is over the eligible pairs, in which A unpatched does not give the target. B's own "
     "rate (donor_is_target_rate) and A's own rate (base_is_target_rate) are the shares of pairs in which B and A, "
     "unpatched, give the target."
@@ -69,8 +70,13 @@ def terms(run: Run) -> str:
 def limits(run: Run) -> list[str]:
     """What the run does not show."""
     changing = [experiment for experiment in run.experiments if experiment.writes]
-    others = [experiment.name for experiment in changing if not run.is_donor_patch(experiment)]
-    lines = [*LIMITS] if len(others) < len(changing) else []
+    donors = [run.is_donor_patch(experiment) for experiment in changing]
+    others = [
+        experiment.name
+        for experiment, is_donor in zip(changing, donors, strict=True)
+        if not is_donor and not experiment.settings["must_change_nothing"]
+    ]
+    lines = [*LIMITS] if any(donors) else []
     lines += [OF_A_CHANGE.format(names=list_of(others, "or"))] if others else []
     lines += [OFF_DISTRIBUTION] if changing else []
     return [*lines, *run.limits()]
@@ -79,7 +85,8 @@ def limits(run: Run) -> list[str]:
 def question(run: Run) -> str:
     """What was studied, in one paragraph."""
     model, prompt, data = run.config["model"], run.config["prompt"]["user"], run.config["data"]["name"]
-    counts = sorted({len(experiment.settings["layers_to_patch"]) for experiment in run.mains or run.experiments})
+    by_layer = [one.settings for one in run.mains or run.experiments if one.settings["by_layer"]]
+    counts = sorted({len(settings["layers_to_patch"]) for settings in by_layer}) or [model["n_layers"]]
     where = "all" if counts == [model["n_layers"]] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
     layers = f"{where} {model['n_layers']} layers"
     if not run.mains:
@@ -111,7 +118,7 @@ def differs(run: Run, kind: str) -> str:
 
 def what_it_did(run: Run, experiment: ExperimentResults) -> str:
     """Its name, and in brackets its sentence, what it wrote where, and whether with B's activations."""
-    parts = [experiment.what.rstrip(".")]
+    parts = [experiment.what.rstrip("."), *(["its logits are estimates"] if experiment.is_estimate else [])]
     if experiment.records is not None:
         parts.append(f"written: {experiment.site}" if experiment.writes else "nothing is written")
     parts += ["from B's activations"] if run.is_donor_patch(experiment) and not experiment.is_main else []
@@ -132,7 +139,9 @@ def simplifications(run: Run) -> list[str]:
         if experiment.records is not None:
             lines.append(_alignment(experiment))
     lines += [line for experiment in run.experiments for line in run.own(experiment, "simplifications")]
-    lines += [f"{e.name}: its logits are estimates." for e in run.experiments if e.settings["approximate"]]
+    lines += [
+        f"{e.name}: its logits are estimates, not those of a patched model." for e in run.experiments if e.is_estimate
+    ]
     lines += intervals(run)
     for is_patch, mixed in ((True, "alpha · B"), (False, "alpha · what the experiment writes at alpha 1")):
         some = [one for one in run.experiments if one.doses != [1] and run.is_donor_patch(one) == is_patch]

@@ -16,19 +16,26 @@ from voicepatch.analysis import words_and_voice
 from voicepatch.analysis.cells import DOSE, with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.csv_file import write_table
-from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.experiment_results import ENOUGH_MASS, ExperimentResults
 from voicepatch.analysis.results import Results
 from voicepatch.errors import UserError
 from voicepatch.figures import figure_style
+from voicepatch.figures.cell_map import CellMap, cell_map
 from voicepatch.figures.charts import charts_of
+from voicepatch.figures.headings import ESTIMATES
 from voicepatch.figures.own import own, replaces_common
 from voicepatch.files import cannot_be_written, open_regular, write_whole
+from voicepatch.report.methods import hand_over
 from voicepatch.text import for_xml
 
-SHOWN = ["layer", "n_pairs", "eligible_count", "flip_to_target_rate", "flip_from_base_rate", "delta_logit_target_mean"]
-WITHOUT_DONOR = ["layer", "n_pairs", "flip_from_base_rate"]
+TO_TARGET_ELIGIBLE, FROM_BASE = "flip_to_target_rate_eligible", "flip_from_base_rate"
+SHOWN = ["layer", "n_pairs", "flip_to_target_rate", "eligible_count", TO_TARGET_ELIGIBLE, FROM_BASE]
+SHOWN += ["delta_logit_target_mean"]
+WITHOUT_DONOR = ["layer", "n_pairs", FROM_BASE]
+OWN = "flip_to_target_rate counts them, flip_to_target_rate_eligible does not"
 MOST_SHOWN = 150
-BEST_SHOWN = 20
+MARKED_SHOWN = 20
+MARKED = ["effect", "limit_low", "limit_high", "p_max"]
 
 
 def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
@@ -56,12 +63,15 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
         _write_words_and_voice(results)
     columns = SHOWN if experiment.has_donor else WITHOUT_DONOR
     metrics.attrs["shown"] = [columns[0], *experiment.swept, *columns[1:]]
+    tested = results.cached(cell_map, name)
+    if tested is not None:
+        write_table(run / f"map_cells_{name}.csv", tested.table, [DOSE, *experiment.swept])
     tables = own(results, experiment, "tables", results, experiment)
     for stem, table in tables.items():
         write_table(run / f"{stem}.csv", table)
     if tables and replaces_common(results, experiment):
         metrics = next(iter(tables.values()))
-    metrics.attrs["gone"] = gone
+    metrics.attrs |= {"gone": gone, "tested": tested, "notes": _notes(results, experiment)}
     figures = []
     for stem, chart in charts_of(results, name).items():
         figures += figure_style.save(chart, run / stem)
@@ -69,16 +79,46 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
 
 
 def as_text(metrics: pd.DataFrame) -> str:
-    """Some columns of what `summarise` gave as text, for the terminal; of many cells those with the most flips."""
-    few, note = metrics, ""
-    if len(metrics) > MOST_SHOWN and "flip_to_target_rate" in metrics:
-        few = metrics.nlargest(BEST_SHOWN, "flip_to_target_rate")
-        note = f"\n({BEST_SHOWN} of {len(metrics)} cells, those with the highest flip_to_target_rate)"
+    """Some columns of what `summarise` gave as text, for the terminal; of a map its marked cells too, or these alone.
+
+    They are alone where the metrics have more than `MOST_SHOWN` rows.
+    """
+    tested = metrics.attrs.get("tested")
     columns = metrics.attrs.get("shown", list(metrics))
     swept = [name for name in columns if name not in SHOWN] if "flip_to_target_rate" in metrics else []
-    few = with_all_digits(few[columns], swept)
-    few = few.map(lambda value: for_xml(value) if isinstance(value, str) else value)
-    return few.to_string(index=False, float_format="{:.3f}".format) + note
+    parts = [] if tested and len(metrics) > MOST_SHOWN else [_rows(metrics[columns], swept)]
+    return "\n".join([*parts, *metrics.attrs.get("notes", []), *(_marked(tested) if tested else [])])
+
+
+def _notes(results: Results, experiment: ExperimentResults) -> list[str]:
+    """What a reader of the rates must know of them, and the hand-over layer of a main experiment."""
+    own, found = experiment.metrics["base_is_target_rate"].mean(), results.hand_over(experiment.kind)
+    lines = [ESTIMATES] if experiment.is_estimate else []
+    lines += [hand_over(found)] if found and experiment.is_main else []
+    if experiment.has_donor and own:
+        lines.append(f"A's own rate: {own:.1%} of answers are the target before the change; {OWN}")
+    mass = experiment.label_mass
+    if mass.mean() < ENOUGH_MASS:
+        lines.append(
+            f"warning: before the change the labels hold {mass.mean():.1%} of the model's probability on average, so "
+            "the answers among them mean little (docs/tasks.md)"
+        )
+    return lines
+
+
+def _marked(tested: CellMap) -> list[str]:
+    """What marks a cell of a map, and the marked cells, strongest first."""
+    marked = tested.marked
+    if marked.empty:
+        return [tested.note]
+    first = f"\nthe strongest {MARKED_SHOWN}:" if len(marked) > MARKED_SHOWN else ""
+    return [tested.note + first, _rows(marked[[*tested.cell, *MARKED]][:MARKED_SHOWN], tested.cell)]
+
+
+def _rows(table: pd.DataFrame, exact: list[str]) -> str:
+    table = with_all_digits(table, exact)
+    table = table.map(lambda value: for_xml(value) if isinstance(value, str) else value)
+    return table.to_string(index=False, float_format="{:.3f}".format)
 
 
 def _gone(path: Path, experiment: ExperimentResults) -> str:

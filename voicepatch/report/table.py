@@ -21,7 +21,7 @@ class Table:
 
 def table_of(caption: str, table: pd.DataFrame) -> Table:
     """The frame with three decimals, an empty cell as a dash, and a named index as its first columns."""
-    if not isinstance(table.index, pd.RangeIndex):
+    if any(name is not None for name in table.index.names):
         table = table.reset_index()
     numeric = [bool(pd.api.types.is_numeric_dtype(kind)) for kind in table.dtypes]
     rows = [[_cell(value) for value in row] for row in table.astype(object).itertuples(index=False)]

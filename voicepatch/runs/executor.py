@@ -115,7 +115,8 @@ class LocalExecutor:
         self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
     ) -> "LocalRun":
         self.subject.clips.max_seconds = settings.max_seconds
-        layers = layers_of(self.subject.engine.n_layers, settings.layers)
+        n_layers, chosen = self.subject.engine.n_layers, settings.layers
+        layers = None if chosen is None else layers_of(n_layers, chosen)
         how = {"align_how": settings.align, "seed": settings.seed, "clips": dataset.clips}
         job = make_job(self.subject, experiment, layers, settings.options, **how)
         check_parts(job, pairs)
@@ -139,9 +140,10 @@ class LocalRun:
     def check(self, pairs: Sequence[Pair], name: str, run: CheckFiles, log: Log) -> None:
         subject, settings, skip = self.job.subject, self.settings, self.settings.skip_bad_clips
         check_sounds(subject, _clips_of(pairs), name, run, settings, log)
-        checked = (run.path, self.dataset.source, settings.seed, tuple(self.job.layers), skip)
+        layers = self.job.layers if self.job.experiment.by_layer else range(subject.engine.n_layers)
+        checked = (run.path, self.dataset.source, settings.seed, tuple(layers), skip)
         if checked not in self.passed:
-            run_checks(subject, self.dataset, run, settings.seed, self.job.layers, log, skip)
+            run_checks(subject, self.dataset, run, settings.seed, layers, log, skip)
             self.passed.add(checked)
         check_engine(self.job, pairs, name, run, log)
 

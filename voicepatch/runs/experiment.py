@@ -68,23 +68,24 @@ def run_experiment(
     if experiment.main:
         for control, keys in ran_with_other_settings(experiments, settings.kind, prepared.recorded).items():
             log(f"warning: {control} is there already, with another {', '.join(keys)}; --overwrite runs it again")
+    unit = "pair" if any(pair.a.clip_id != pair.b.clip_id for pair in pairs) else "clip"
     if done == len(pairs):
         _finish(run, name, done, {})  # again, where it was interrupted between its last pair and this mark
-        log(f"{name}: all {done} pairs are done already; --overwrite runs them again")
+        log(f"{name}: all {done} {unit}s are done already; --overwrite runs them again")
         return name
-    log(cost(len(pairs) - done, prepared))
+    log(cost(len(pairs) - done, prepared, unit))
     prepared.check(pairs, name, run, log)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
     with after_this_pair() as stop_requested:
         rows = prepared.records(pairs[done:], deduplicated(tqdm.write, logged), failures.note, stop_requested)
-        for records in tqdm(rows, desc=name, unit="pair", initial=done, total=len(pairs)):
+        for records in tqdm(rows, desc=name, unit=unit, initial=done, total=len(pairs)):
             if records:
                 run.append(name, records)
     n_failed = _finish(run, name, len(pairs), executor.notes())
     if n_failed == len(pairs):
-        raise UserError(f"{name}: none of the {n_failed} pairs gave a record; see {run.failures_file(name)}")
+        raise UserError(f"{name}: none of the {n_failed} {unit}s gave a record; see {run.failures_file(name)}")
     if n_failed:
-        log(f"warning: {n_failed} of {len(pairs)} pairs gave no record: {run.failures_file(name)}")
+        log(f"warning: {n_failed} of {len(pairs)} {unit}s gave no record: {run.failures_file(name)}")
     return name
 
 
@@ -128,16 +129,16 @@ def run_identity(executor: Executor, dataset: Dataset, skip_bad_clips: bool = Fa
     return {"model": of_model.pop("model"), "data": dataset_identity(dataset, skip_bad_clips), **of_model}
 
 
-def cost(n_pairs: int, prepared: PreparedRun) -> str:
+def cost(n_pairs: int, prepared: PreparedRun, unit: str = "pair") -> str:
     """What is ahead, in forward passes as the textbook procedure counts them, and what the engine makes of it."""
     n_layers, n_combinations = len(prepared.recorded["layers_to_patch"]), prepared.n_combinations
     engine = prepared.recorded["engine"]
     times = f" × {n_combinations}" if n_combinations > 1 else ""
     n = n_layers * n_combinations + 2
-    line = f"{n_pairs} pairs × ({n_layers}{times} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
+    line = f"{n_pairs} {unit}s × ({n_layers}{times} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
     how = {
-        "tail": "does a pair in one growing forward, over the positions that the patch can change",
-        "sweep": "does a pair in one growing forward",
+        "tail": f"does a {unit} in one growing forward, over the positions that the patch can change",
+        "sweep": f"does a {unit} in one growing forward",
         "stepwise": "runs each trace as it is written",
     }
     return f"{line}; engine {engine} {how[engine]}"

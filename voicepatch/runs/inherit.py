@@ -35,6 +35,8 @@ class Experiment(Protocol):
     @property
     def options(self) -> Mapping[str, Option]: ...
 
+    def layers_called(self, n_layers: int, chosen: Sequence[int] | None) -> Sequence[int]: ...
+
 
 def resolve_settings(run: RunDir, experiment: Experiment, explicit: Mapping[str, Any]) -> Settings:
     """The settings that an experiment runs with in `run`.
@@ -43,6 +45,7 @@ def resolve_settings(run: RunDir, experiment: Experiment, explicit: Mapping[str,
     Raises `UserError` for an explicit one that differs from what the experiment inherits.
     """
     settings = make_settings(explicit)
+    experiment.layers_called(0, settings.layers)
     main = main_of(run, experiment, settings.kind)
     if main is None:
         return settings

@@ -120,5 +120,5 @@ def make_job(
     **how: Any,
 ) -> Job:
     """A job at all layers for None; options that are not given have their defaults."""
-    layers = range(subject.engine.n_layers) if layers is None else layers
-    return Job(subject, experiment, layers, option_values(experiment, options or {}, subject), **how)
+    values = option_values(experiment, options or {}, subject)  # refuses what is not an experiment
+    return Job(subject, experiment, experiment.layers_called(subject.engine.n_layers, layers), values, **how)

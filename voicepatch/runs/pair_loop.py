@@ -28,6 +28,7 @@ from voicepatch.runs.log import Log, deduplicated
 from voicepatch.runs.sweep import swept
 from voicepatch.text import escape, short_repr
 from voicepatch.types.pair import Pair
+from voicepatch.types.record import APPROXIMATE
 from voicepatch.types.task import Task
 
 
@@ -63,7 +64,7 @@ def run_job(
         for pair in pairs:
             try:
                 readouts = with_fewer_rows(subject, partial(_readouts, job, pair, inputs), log)
-                records = _records(subject, pair, inputs, readouts, columns)
+                records = _records(job, pair, inputs, readouts, columns)
             except PairFailed as error:
                 if failed is None:
                     raise
@@ -114,9 +115,8 @@ def _readouts(job: Job, pair: Pair, inputs: Inputs) -> Readouts:
     return readouts
 
 
-def _records(
-    subject: Subject, pair: Pair, inputs: Inputs, readouts: Readouts, columns: Sequence[str]
-) -> list[dict[str, Any]]:
+def _records(job: Job, pair: Pair, inputs: Inputs, readouts: Readouts, columns: Sequence[str]) -> list[dict[str, Any]]:
+    subject = job.subject
     answer, ready = restrict(readouts.logits, subject.labels.token_ids), inputs.of(pair)
     labels = subject.task.labels
     by_row = _by_label(answer, labels)
@@ -150,6 +150,7 @@ def _records(
             "label_mass_patch": mass[i],
             "site": note.site,
             "stream_shift": round(note.relative_change, 6),
+            **({APPROXIMATE: True} if job.experiment.approximate else {}),
             **{column: note.options[column] for column in columns if column != "patch_alpha"},
         }
         for i, note in enumerate(readouts.notes, start=1)

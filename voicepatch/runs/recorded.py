@@ -59,7 +59,7 @@ def recorded_settings(job: Job, settings: Settings) -> dict[str, Any]:
     return {
         **_stored(job.experiment, settings, job.values),
         "layers_to_patch": list(job.layers),
-        "patch_all_layers": len(job.layers) == engine.n_layers,
+        "patch_all_layers": len(job.layers) == engine.n_layers or not job.experiment.by_layer,
         "swept": swept(job.values),
         "engine": engine.name,
         "device": model.device.type,

@@ -25,7 +25,15 @@ from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.files import CONFIG, REPLACED, append, cannot_be_written, check_name, cut, write_whole
 from voicepatch.store.changes import NO_MATTER, PLACES, changes, lasting
 from voicepatch.store.documents import DOCUMENTS
-from voicepatch.store.experiment import count_done, files_of, read_experiment, read_failures, read_pair_list
+from voicepatch.store.experiment import (
+    ChangedFiles,
+    count_done,
+    files_hash,
+    files_of,
+    read_experiment,
+    read_failures,
+    read_pair_list,
+)
 from voicepatch.store.lock import only_user
 from voicepatch.store.reading import has_line, offset_of_line, read_config, read_document
 from voicepatch.text import listing
@@ -105,7 +113,8 @@ class RunDir:
         self.remark = ""
         config = self.config()
         settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
-        self._record_types[name] = record_type(tuple(config["task"]["labels"]), tuple(settings["swept"]))
+        labels, swept = (tuple(values) for values in (config["task"]["labels"], settings["swept"]))
+        self._record_types[name] = record_type(labels, swept, settings["approximate"])
         before = self._begun(name, config)
         changed = self._changed(name, before, settings, pair_rows, overwrite) if before else []
         if changed and not overwrite:
@@ -118,6 +127,8 @@ class RunDir:
             try:
                 read_experiment(self.path, config, name)
                 return len(pair_rows)
+            except ChangedFiles:  # no line shows where they were changed, so none can stay
+                raise
             except UserError as error:  # what is missing or damaged is done again
                 self._reopen(name, config, error)
         return self._cut_to_whole_pairs(name, config)
@@ -154,8 +165,10 @@ class RunDir:
             raise UserError(f"{self.path}: was removed or changed while {name} ran; run the same command again")
         if config["experiments"][name]["finished"]:
             return
+        config["experiments"][name].pop("files_sha256", None)  # of other files, if the mark "finished" was taken away
         config["experiments"][name] |= {"finished": True, **notes}
         read_experiment(self.path, config, name)
+        config["experiments"][name]["files_sha256"] = files_hash(self.path, name)
         # `report` may have made it from the first pairs; as that of a finished experiment it would mislead.
         self._remove(self.file("patching_metrics", name, ".csv"))
         self.write_json(CONFIG, config)
@@ -206,17 +219,19 @@ class RunDir:
         config = self.config()
         if self._begun(name, config) or self.has_records(name):
             self._copy_aside(name)
-        for path in self._files_of(name):
+        config["experiments"].pop(name, None)  # so that it becomes the last one
+        # Killed from here on, the next call finds neither entry nor records, and makes no copy of what is left.
+        self.write_json(CONFIG, config)
+        for path in [self.records_file(name), *self._files_of(name)]:
             self._remove(path)
         self.write_pairs(name, pair_rows)
-        config["experiments"].pop(name, None)  # so that it becomes the last one
         config["experiments"][name] = {**settings, "finished": False}
         self.write_json(CONFIG, config)
 
     def _reopen(self, name: str, config: Row, why: UserError) -> None:
         """Remove the mark "finished", and keep a copy of the files, since damaged records will be cut off."""
         copy = f", with a copy of its files in {self._copy_aside(name).name}" if self.has_records(name) else ""
-        for note in ("n_pairs", "n_failed", "workers"):
+        for note in ("n_pairs", "n_failed", "files_sha256", "workers"):
             config["experiments"][name].pop(note, None)
         config["experiments"][name]["finished"] = False
         self.write_json(CONFIG, config)
@@ -239,13 +254,17 @@ class RunDir:
         return sorted({*self.path.glob(f"*_{name}.*"), *self.path.glob(f"contrast_{name}_vs_*")})
 
     def _copy_aside(self, name: str) -> Path:
-        """Copy an experiment's files and the configuration to the first free `replaced-N/`."""
+        """Copy an experiment's files and the configuration to the first free `replaced-N/`, which is complete."""
         names = (self.path / f"{REPLACED}{number}" for number in itertools.count(1))
         aside = next(path for path in names if not os.path.lexists(path))
+        unfinished = self.path / f"replacing-{name}"
         try:
-            aside.mkdir()
+            if os.path.lexists(unfinished):  # a call before was killed
+                shutil.rmtree(unfinished)
+            unfinished.mkdir()
             for path in [self.path / CONFIG, *self._files_of(name)]:
-                shutil.copyfile(path, aside / path.name)
+                shutil.copyfile(path, unfinished / path.name)
+            unfinished.rename(aside)
         except OSError as error:
             raise cannot_be_written(aside, error) from None
         return aside

@@ -90,7 +90,7 @@ class Experiment(RecordedSettings):  # type: ignore[misc,valid-type]
     ]
     options: Annotated[dict[str, Any], Meta(description="its other options: a value, or a list of swept values")]
     layers_to_patch: Annotated[list[Count], Meta(min_length=1, description="the patched layers")]
-    patch_all_layers: Annotated[bool, Meta(description="whether these are all layers of the model")]
+    patch_all_layers: Annotated[bool, Meta(description="whether no layers were left out")]
     versions: Annotated[dict[str, str], Meta(description="of the program (`voicepatch`), Python and the libraries")]
     program_sha256: Annotated[str, Meta(description="of the program's own code")]
     finished: Annotated[bool, Meta(description="whether every pair has its records or is listed as failed")]
@@ -116,6 +116,9 @@ class Experiment(RecordedSettings):  # type: ignore[misc,valid-type]
     max_pairs_semantic: Annotated[AtLeastOne | UnsetType, Meta(description="the same for semantic pairs")] = UNSET
     n_pairs: Annotated[Count | UnsetType, Meta(description="the number of pairs, if it is finished")] = UNSET
     n_failed: Annotated[Count | UnsetType, Meta(description="the number of failed pairs, if it is finished")] = UNSET
+    files_sha256: Annotated[
+        str | UnsetType, Meta(description="of its pair list, records and failed pairs, if it is finished")
+    ] = UNSET
     workers: Annotated[
         Workers | UnsetType,
         Meta(description="if workers computed it: their number, hosts and devices, and Ray's version"),
@@ -269,6 +272,7 @@ class Ranking(Keys):
     texts: list[str]
     n_pairs: Count
     best: list[str]
+    warnings: list[str]
 
 
 class InUse(Keys):

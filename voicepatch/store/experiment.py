@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from voicepatch.errors import UserError
 from voicepatch.files import CONFIG
-from voicepatch.store.reading import COMPLETE, MOVE_AWAY, OVERWRITE, line_error, read_rows
+from voicepatch.store.reading import COMPLETE, MOVE_AWAY, OVERWRITE, hash_of, line_error, read_rows
 from voicepatch.text import escape
+from voicepatch.types.pair import COLUMNS_OF_CLIP
 from voicepatch.types.record import DOSE, FailedPair, PairRow, Record, pair_row_type
 
 if TYPE_CHECKING:
     from voicepatch.store.table import Columns
+
+
+class ChangedFiles(UserError):
+    """Files of a finished experiment agree with each other, and are not those that it wrote."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ def files_of(run: Path, name: str) -> tuple[Path, Path, Path]:
     return pairs, records, failed
 
 
+def files_hash(run: Path, name: str) -> str:
+    """sha256 over the pair list, the records and the failed pairs of an experiment, as far as they are there."""
+    return hash_of(files_of(run, name))
+
+
 def read_experiment(run: Path, config: Mapping[str, Any], name: str) -> StoredExperiment:
     """One experiment of a run; `UserError` where its files are damaged or contradict each other."""
     from voicepatch.store.table import read_records  # needs numpy, which help does not wait for
@@ -63,6 +73,9 @@ def read_experiment(run: Path, config: Mapping[str, Any], name: str) -> StoredEx
     columns, error = read_records(records_file, _labels(config), settings, measured, finished)
     if error:
         raise error
+    if finished and settings.get("files_sha256", "") not in ("", files_hash(run, name)):
+        what = "this file, the pair list or the failed pairs were changed after the experiment had finished"
+        raise ChangedFiles(f"{records_file}: {what}; {OVERWRITE}")
     n_measured = len(set(columns["pair_id"])) if columns else 0
     return StoredExperiment(name, settings, pairs, failed, columns, n_measured)
 
@@ -71,14 +84,19 @@ def read_pair_list(run: Path, config: Mapping[str, Any], name: str) -> list[Pair
     """The rows of a pair list, which is not empty, and agrees with itself and with the experiment's settings."""
     path, settings = files_of(run, name)[0], config["experiments"][name]
     pairs: dict[str, PairRow] = {}
+    clips: dict[str, tuple[int, dict[str, str | None]]] = {}  # the first line of each, and what it gives of the clip
+    found: set[tuple[str, str]] = set()  # A and B of each pair
     n_pairs, kind = settings.get("n_pairs"), settings["kind"]
     for number, pair in read_rows(path, pair_row_type(_labels(config)), OVERWRITE):
-        wrong = _wrong_pair(pair, kind, settings["main"])
+        wrong = _wrong_clip(pair, number, clips) or _wrong_pair(pair, kind, settings["main"])
         if pair.pair_id in pairs:
             wrong = f"gives pair {escape(pair.pair_id)} a second time"
+        elif settings["main"] and (pair.clip_a, pair.clip_b) in found:
+            wrong = f"gives clips {escape(pair.clip_a)} and {escape(pair.clip_b)} a second time"
         if wrong:
             raise line_error(path, number, wrong, OVERWRITE)
         pairs[pair.pair_id] = pair
+        found.add((pair.clip_a, pair.clip_b))
     if not pairs:
         raise UserError(f"{path}: {'holds no pair' if path.exists() else 'is not there'}; {OVERWRITE}")
     if n_pairs not in (None, len(pairs)):
@@ -135,7 +153,26 @@ def _wrong_pair(pair: PairRow, kind: str, is_main: bool) -> str:
     if pair.kind != kind:
         return f"is a {pair.kind} pair, where {CONFIG} says {kind}"
     own = pair.prosody_label_b if kind == "prosody" else pair.semantic_label_b
-    return f"has the target {pair.target}, where B's {kind} label is {own}" if is_main and pair.target != own else ""
+    if is_main and pair.target != own:
+        return f"has the target {pair.target}, where B's {kind} label is {own}"
+    same, different = ("text_id", "prosody_label") if kind == "prosody" else ("prosody_label", "semantic_label")
+    if is_main and getattr(pair, f"{same}_a") != getattr(pair, f"{same}_b"):
+        return f"has two clips with different {same}, which no {kind} pair has"
+    if is_main and getattr(pair, f"{different}_a") == own:
+        return f"has two clips with the same {different}, which no {kind} pair has"
+    return ""
+
+
+def _wrong_clip(pair: PairRow, number: int, clips: dict[str, tuple[int, dict[str, str | None]]]) -> str:
+    """What contradicts an earlier line about a clip, and add the pair's clips to `clips`; "" where nothing does."""
+    for side in "ab":
+        clip = getattr(pair, f"clip_{side}")
+        found = {column: getattr(pair, f"{column}_{side}") for column in COLUMNS_OF_CLIP}
+        line, before = clips.setdefault(clip, (number, found))
+        for column, value in found.items():
+            if value != before[column]:
+                return f"gives clip {escape(clip)} {column} {value!r}, where line {line} gives {before[column]!r}"
+    return ""
 
 
 def _wrong_settings(config: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@
 No other module opens a file of a run to read it. Needs neither torch nor pandas.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from voicepatch.errors import UserError
-from voicepatch.files import CONFIG, check_name, open_regular
+from voicepatch.files import CONFIG, check_name, content_of, lines_of, open_regular
+from voicepatch.json_text import parse_json
 from voicepatch.program import VERSION
 from voicepatch.store.documents import DOCUMENTS
 from voicepatch.text import escape
@@ -32,10 +34,11 @@ def read_document(path: Path) -> dict[str, Any]:
     file = _opened(path, MOVE_AWAY)
     if file is None:
         return {}
-    with file:
-        content = file.read()
     try:
+        with file:
+            content = content_of(file)
         found = msgspec.json.decode(content)
+        parse_json(content.decode())  # msgspec takes the last of two values of a key
         if path.name == CONFIG:
             _refuse_other_version(path, found)
         msgspec.convert(found, DOCUMENTS[path.name])
@@ -55,6 +58,8 @@ def read_config(run: Path) -> dict[str, Any]:
         raise _damaged(path, "the task does not have its sha256")
     if config["labels"]["order"] != task["labels"]:
         raise _damaged(path, f"labels.order is not {', '.join(task['labels'])}, the labels of the task")
+    if len(set(config["labels"]["token_ids"])) != len(task["labels"]):
+        raise _damaged(path, "labels.token_ids does not have one token for each label")
     for name in config["experiments"]:
         check_name(name, path)
     return config
@@ -70,15 +75,19 @@ def read_rows(path: Path, declared: Any, way_out: str, complete: bool = True) ->
     if file is None:
         return
     with file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file), start=1):
             if not line.endswith(b"\n") and not complete:
                 return
             if not line.endswith(b"\n"):
                 raise line_error(path, number, "has no line end, so part of it may be missing", way_out)
             try:
                 row = decode(line)
+                # A key that is there twice is not written again. To parse each line a second time would take long.
+                if line.count(b'"') != msgspec.json.encode(row).count(b'"'):
+                    parse_json(line.decode())
             except (ValueError, RecursionError) as error:
-                raise line_error(path, number, _reason(error), way_out) from None
+                reason = getattr(error, "msg", None) or _reason(error)  # without a second line number
+                raise line_error(path, number, reason, way_out) from None
             yield number, row
 
 
@@ -93,7 +102,17 @@ def offset_of_line(path: Path, number: int) -> int:
     if file is None:
         return 0
     with file:
-        return sum(len(line) for line in islice(file, number) if line.endswith(b"\n"))
+        return sum(len(line) for line in islice(lines_of(file), number) if line.endswith(b"\n"))
+
+
+def hash_of(paths: Iterable[Path]) -> str:
+    """sha256 over several files, of those that are there."""
+    total = hashlib.sha256()
+    for path in paths:
+        if file := _opened(path, OVERWRITE):
+            with file:
+                total.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
+    return total.hexdigest()
 
 
 def line_error(path: Path, number: int, wrong: str, way_out: str) -> UserError:

@@ -20,7 +20,7 @@ import numpy as np
 from voicepatch.errors import UserError
 from voicepatch.store.reading import COMPLETE, line_error, read_rows
 from voicepatch.text import escape, short_repr, value_text
-from voicepatch.types.record import DOSE, LOGITS, OF_PAIR, PairRow, Record, record_type
+from voicepatch.types.record import APPROXIMATE, DOSE, LOGITS, OF_PAIR, PairRow, Record, record_type
 
 Columns = dict[str, np.ndarray]
 
@@ -44,7 +44,8 @@ def read_records(
     the end.
     """
     cells, swept = _cells(settings), settings["swept"]
-    columns, error = _columns_of_file(path, record_type(labels, tuple(swept)), labels, complete)
+    declared = record_type(labels, tuple(swept), settings[APPROXIMATE])
+    columns, error = _columns_of_file(path, declared, labels, complete)
     n_rows, n_expected = len(columns.get("layer", ())), len(pairs) * len(cells)
     n_known = min(n_rows, n_expected)
     known = {name: values[:n_known] for name, values in columns.items()}
@@ -90,6 +91,8 @@ def _first_fault(
     faults += [(columns[name] != expected[name], f"{name} is not that of the pair list") for name in OF_PAIR]
     faults += _facts(columns, expected, 2 * settings["engine_tolerance"], n_cells)
     faults += [(~holds, f"{name} contradicts the logits") for name, holds in _follows(columns, labels).items()]
+    if APPROXIMATE in columns:
+        faults.append((~columns[APPROXIMATE], f"{APPROXIMATE} is false, where the experiment's logits are estimates"))
     found = [(int(rows.argmax()), wrong) for rows, wrong in faults if rows.any()]
     row, wrong = min(found, key=lambda fault: fault[0], default=(len(elsewhere), ""))
     if row < len(elsewhere) and elsewhere[row]:

@@ -1,5 +1,7 @@
 """A pair of clips, the sample that an experiment runs on, and the rows of its pair list."""
 
+import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +9,7 @@ from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset
 
 KINDS = ("prosody", "semantic")
-_ROW_COLUMNS = ("text_id", "semantic_label", "prosody_label", "speaker", "text_type")
+COLUMNS_OF_CLIP = ("text_id", "semantic_label", "prosody_label", "speaker", "text_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class PairSample:
     report: dict[str, Any]
 
 
+def half_of(texts: Collection[str], seed: int) -> set[str]:
+    """A random half of the texts, the smaller one of an odd number."""
+    return set(random.Random(f"{seed}:halves").sample(sorted(texts), len(texts) // 2))
+
+
 def construction_report(sample: PairSample, dataset: Dataset) -> dict[str, Any]:
     """What `pair_construction_report.json` holds of one kind of pair: the sample's report and the data's warnings."""
     return {**sample.report, "data_warnings": list(dataset.warnings)}
@@ -44,5 +51,5 @@ def pair_row(pair: Pair) -> dict[str, str | None]:
         "target": pair.target,
     }
     for side, clip in (("a", pair.a), ("b", pair.b)):
-        row |= {f"{column}_{side}": getattr(clip, column) for column in _ROW_COLUMNS}
+        row |= {f"{column}_{side}": getattr(clip, column) for column in COLUMNS_OF_CLIP}
     return row

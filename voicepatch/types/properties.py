@@ -24,6 +24,9 @@ class Properties(Keys):
     must_change_nothing: Annotated[bool, Meta(description="whether any change is an error of the instrument")]
     reads_only: Annotated[bool, Meta(description="whether it writes nothing and reads the unpatched run")]
     approximate: Annotated[bool, Meta(description="whether its logits are estimates")]
+    by_layer: Annotated[
+        bool, Meta(description="whether it has a row for each layer; if not, it has one for the model, at layer 0")
+    ]
     describes: Annotated[
         str, Meta(description="the sentence in the report; by default its docstring's first paragraph")
     ]

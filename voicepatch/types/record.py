@@ -1,6 +1,7 @@
 """The rows of a run's files: a pair, a record and a failed pair, each declared once.
 
     record_type(task.labels, ("head",))       # a line of patching_records_NAME.jsonl, with a column for option `head`
+    record_type(task.labels, approximate=True)       # of an experiment whose logits are estimates
 
 Writer, reader, documentation and metrics share these declarations. Every key must be there and no other key may be;
 numbers are finite and within the declared range. The descriptions are those of results/README.md.
@@ -23,6 +24,7 @@ Mass = Annotated[float, Meta(ge=0, le=1.01)]  # a probability, with the noise of
 Dose = Annotated[float, Meta(gt=0, le=1)]
 
 DOSE = "patch_alpha"
+APPROXIMATE = "approximate"  # true in each record whose logits are estimates; no other record has it
 LOGITS = ("logits_base", "logits_patch", "logits_donor")
 OF_PAIR = ("clip_a", "clip_b", "target", "semantic_label_b", "prosody_label_b")  # as in the pair list
 
@@ -106,11 +108,14 @@ def pair_row_type(labels: tuple[str, ...]) -> Any:
 
 
 @cache
-def record_type(labels: tuple[str, ...], swept: Sequence[str] = ()) -> Any:
-    """The type of a record, for a task with these labels, with a column for each of the swept options."""
+def record_type(labels: tuple[str, ...], swept: Sequence[str] = (), approximate: bool = False) -> Any:
+    """The type of a record, for a task with these labels, with a column for each of the swept options.
+
+    That of an `approximate` experiment has the key `APPROXIMATE` as well.
+    """
     fields = {f"label_{number}": label for number, label in enumerate(labels)}  # a label may be any text
     declared = [(field, Number) for field in fields]
     logits = defstruct("Logits", declared, bases=(Keys,), rename=fields, kw_only=True, gc=False)
-    options = {name: Any for name in swept if name != DOSE}
+    options = {name: Any for name in swept if name != DOSE} | ({APPROXIMATE: bool} if approximate else {})
     of_task = Record[Literal[labels], logits]  # type: ignore[valid-type]
     return types.new_class("Record", (of_task,), exec_body=lambda body: body.update(__annotations__=options))

@@ -159,6 +159,13 @@ class Settings(Struct, frozen=True):
             default_text="up to 500",
         ),
     ] = None
+    figures: Annotated[
+        bool,
+        Setting(
+            "Whether tables, figures and the report follow; `report` makes them later.",
+            off_flag="--no-figures",
+        ),
+    ] = True
     workers: Annotated[
         Annotated[int, Meta(ge=0, le=1000)] | Literal["auto"] | None,
         Setting(

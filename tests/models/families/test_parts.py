@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from click.testing import CliRunner
 from transformers.audio_utils import mel_filter_bank
 
-from cli import cli
+from tests.commands import NO_FIGURES, call
 from tests.models.families.builders import write_tekken
 from tests.models.families.conftest import sound
 from tests.models.families.tiny import N_LAYERS
@@ -89,21 +88,22 @@ def clips(tmp_path):
     return tmp_path / "clips.csv"
 
 
-def call(*args, status=0):
-    result = CliRunner().invoke(cli, [str(arg) for arg in args])
-    assert result.exit_code == status, result.output + repr(result.exception)
-    return result.output
-
-
 @pytest.mark.parametrize("name", ["Voxtral", "Qwen2-Audio"])
-def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(made, clips, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(
-        "voicepatch.commandline.showing.summary", lambda *args: None
-    )  # figures of two pairs are no concern of this test
-    monkeypatch.setattr("voicepatch.commandline.showing.report", lambda *args: None)
+def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(made, clips, tmp_path, name):
     speech, run = made(name).speech, tmp_path / "run"
-    options = ("patch", "--kind", "prosody", "--model", made(name).tiny.folder, "--data", clips, "--device", "cpu")
-    output = call(*options, "--out", run)
+    options = (
+        "patch",
+        "--kind",
+        "prosody",
+        "--model",
+        made(name).tiny.folder,
+        "--data",
+        clips,
+        "--device",
+        "cpu",
+        NO_FIGURES,
+    )
+    output = call(*options, "--out", run, NO_FIGURES)
     assert ("1 of 4 clips are longer than the 30 s" in output) == (name == "Qwen2-Audio")
     records, config = run / "patching_records_prosody.jsonl", run / "patching_config.json"
     whole, settings = records.read_text(), json.loads(config.read_text())
@@ -114,7 +114,7 @@ def test_an_interrupted_run_goes_on_and_says_what_the_span_and_the_prompt_are(ma
     records.write_text("".join(whole.splitlines(keepends=True)[:N_LAYERS]))
     settings["experiments"]["prosody"]["finished"] = False
     config.write_text(json.dumps(settings))
-    call(*options, "--out", run)
+    call(*options, "--out", run, NO_FIGURES)
     assert records.read_text() == whole
 
     spoken = {"system": speech.prompt.system, "user": QUESTION, "text": speech.prompt.text}
