@@ -68,15 +68,11 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     return [f"To the answer's logit, less the mean of all labels, {'; '.join(found)}."]
 
 
-def part_name(layer: int, head: object) -> str:
+def part_name(layer: int, head: int | str) -> str:
     """A head, the MLP or the embeddings as a sentence names them."""
-    return (
-        str(head)
-        if head == "embeddings"
-        else f"the MLP of layer {layer}"
-        if head == "mlp"
-        else (f"head {head} of layer {layer}")
-    )
+    if head == "embeddings":
+        return head
+    return f"the MLP of layer {layer}" if head == "mlp" else f"head {head} of layer {layer}"
 
 
 def limits() -> list[str]:

@@ -23,11 +23,10 @@ from voicepatch.analysis.results import Results
 from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
 from voicepatch.figures.curves import KIND_COLOURS, layer_curves, number, series, zero_line
 from voicepatch.figures.figure_style import GREY, SOLID, figure
-from voicepatch.figures.headings import heading, model_and_data
+from voicepatch.figures.headings import heading, layers_of_band, model_and_data
 
 ALL, WORDS, VOICE = "all clips", "clips that answer with the words' label", "clips that answer with the voice's label"
 COLOURS = {ALL: GREY, WORDS: KIND_COLOURS["semantic"], VOICE: KIND_COLOURS["prosody"]}
-BANDS = {"from": "from layer l on", "to": "up to layer l", "around": "around layer l"}
 CHANGE = "change_of_answer"
 LIMIT = (
     "A knock-out takes the words and the voice of the span away together. The attention that is taken from the span "
@@ -81,8 +80,7 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     groups = {name: group for name, group in groups.items() if len(group)} or {"of all clips": kept}
     found = [f"of the {len(group)} answers {name}, {_kept(group.mean())}" for name, group in groups.items()]
     what = "audio span" if options["source"] == "span" else "question"
-    layers = "layer l" if options["k"] == 1 else f"{options['k']} layers {BANDS[options['band']]}"
-    return [f"With attention to the {what} blocked at {layers}, {'; '.join(found)}."]
+    return [f"With attention to the {what} blocked at {layers_of_band(options)}, {'; '.join(found)}."]
 
 
 def _kept(shares: pd.Series) -> str:

@@ -6,9 +6,9 @@ sentences(results, experiment)               # ["With B's keys and values read a
 from voicepatch.analysis.cells import first_from
 from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
 from voicepatch.analysis.results import Results
+from voicepatch.figures.headings import layers_of_band
 
 READERS = {"after": "all later positions", "question": "the question", "last": "the last position"}
-BANDS = {"from": "from layer l on", "to": "up to layer l", "around": "around layer l"}
 SOURCES = {"span": "the audio span", "question": "the question"}
 
 
@@ -19,9 +19,8 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     options, curve = experiment.settings["options"], experiment.curve.set_index("layer")
     rates, n = curve[TO_TARGET_ELIGIBLE], int(curve["eligible_count"].max())
     best = rates.max()
-    source, k, band = SOURCES[options["source"]], options["k"], BANDS[options["band"]]
-    layers = "layer l" if k == 1 else f"{k} layers {band}"
-    what = f"B's keys and values over {source} read by {READERS[options['readers']]} at {layers}"
+    source, readers = SOURCES[options["source"]], READERS[options["readers"]]
+    what = f"B's keys and values over {source} read by {readers} at {layers_of_band(options)}"
     if not best:
         return [f"With {what}, none of the {n} eligible pairs answers with B's label."]
     falls = first_from(rates < best / 2)

@@ -3,6 +3,7 @@
 title, subtitle = heading(results, experiment)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -60,6 +61,12 @@ def options_note(experiment: ExperimentResults) -> str:
     options = experiment.settings["options"].items()
     shown = [value_name(name, value) for name, value in options if name not in ("at", *experiment.swept)]
     return f"options: {escape(', '.join(shown))}" if shown else ""
+
+
+def layers_of_band(options: Mapping[str, Any]) -> str:
+    """The layers at which an experiment with the options `k` and `band` acts, as "9 layers from layer l on"."""
+    where = {"from": "from layer l on", "to": "up to layer l", "around": "around layer l"}[options["band"]]
+    return "layer l" if options["k"] == 1 else f"{options['k']} layers {where}"
 
 
 def no_interval(experiment: ExperimentResults) -> list[str]:

@@ -22,17 +22,16 @@ from voicepatch.errors import UserError
 from voicepatch.figures import figure_style
 from voicepatch.figures.cell_map import CellMap, cell_map
 from voicepatch.figures.charts import charts_of
+from voicepatch.figures.curves import DELTA_LOGIT, FROM_BASE, TO_TARGET, TO_TARGET_ELIGIBLE
 from voicepatch.figures.headings import ESTIMATES
 from voicepatch.figures.own import own, replaces_common
 from voicepatch.files import cannot_be_written, open_regular, write_whole
 from voicepatch.report.methods import hand_over
 from voicepatch.text import for_xml
 
-TO_TARGET_ELIGIBLE, FROM_BASE = "flip_to_target_rate_eligible", "flip_from_base_rate"
-SHOWN = ["layer", "n_pairs", "flip_to_target_rate", "eligible_count", TO_TARGET_ELIGIBLE, FROM_BASE]
-SHOWN += ["delta_logit_target_mean"]
+SHOWN = ["layer", "n_pairs", TO_TARGET, "eligible_count", TO_TARGET_ELIGIBLE, FROM_BASE, DELTA_LOGIT]
 WITHOUT_DONOR = ["layer", "n_pairs", FROM_BASE]
-OWN = "flip_to_target_rate counts them, flip_to_target_rate_eligible does not"
+OWN = f"{TO_TARGET} counts them, {TO_TARGET_ELIGIBLE} does not"
 MOST_SHOWN = 150
 MARKED_SHOWN = 20
 MARKED = ["effect", "limit_low", "limit_high", "p_max"]
@@ -85,7 +84,7 @@ def as_text(metrics: pd.DataFrame) -> str:
     """
     tested = metrics.attrs.get("tested")
     columns = metrics.attrs.get("shown", list(metrics))
-    swept = [name for name in columns if name not in SHOWN] if "flip_to_target_rate" in metrics else []
+    swept = [name for name in columns if name not in SHOWN] if TO_TARGET in metrics else []
     parts = [] if tested and len(metrics) > MOST_SHOWN else [_rows(metrics[columns], swept)]
     return "\n".join([*parts, *metrics.attrs.get("notes", []), *(_marked(tested) if tested else [])])
 
