@@ -27,6 +27,7 @@ import click
 from pairs.corpora import corpus_list
 from voicepatch.commandline import running, showing
 from voicepatch.commandline.options import (
+    beside_option,
     check_options,
     check_plugin,
     experiment_options,
@@ -53,9 +54,10 @@ from voicepatch.registry.intervention import command_name
 from voicepatch.registry.syntax import Entry
 from voicepatch.registry.template import write_template
 from voicepatch.store.directory import RunDir
+from voicepatch.store.experiment import read_pair_list
 from voicepatch.store.lock import only_user
 from voicepatch.types.dataset import dataset_identity
-from voicepatch.types.pair import construction_report, pair_row
+from voicepatch.types.pair import clips_of, construction_report, pair_row
 from voicepatch.types.setting import path
 
 
@@ -102,6 +104,7 @@ def intervention_command(entry: Entry) -> click.Command:
     @click.command(entry.name, help=PATCH_HELP if is_main else f"{entry.text}\n\nFrom {entry.path.name}.")
     @(kind_option if is_main else own_pair_kind_option)
     @intervention_options(entry)
+    @(beside_option if is_main else lambda command: command)
     @experiment_options
     def command(**options: Any) -> None:
         running.run_each([entry.name], options)
@@ -167,19 +170,32 @@ def new(name: str, folder: Path | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--planted",
+    is_flag=True,
+    help="Also let the span be read in one layer alone, and recover that layer by patching. It takes up to five "
+    "layers and eight pairs of its own; --layers and --max-pairs do not change them.",
+)
+@click.option("--natural", is_flag=True, help="Also measure how far patched states are from those of unpatched clips.")
 @check_options
-def check(**options: Any) -> None:
+def check(planted: bool, natural: bool, **options: Any) -> None:
     """Run only the checks: the model, the position of the audio span, and that self-patching changes nothing."""
     settings = running.settings_of(options)
     dataset = running.load_data(settings)
     run = running.run_dir(settings, dataset)
+    pairs_of = running.pairs_by_kind(dataset, settings) if natural else {}
+    if natural:  # before the model is loaded
+        from voicepatch.analysis.distances import check_number
+
+        for kind, drawn in pairs_of.items():
+            check_number(kind, len(clips_of(drawn)))
     running.check_model(settings)
     with starting():
         subject = running.load_model(settings)
 
         from voicepatch.runs.executor import LocalExecutor
         from voicepatch.runs.experiment import run_identity
-        from voicepatch.runs.preflight import run_checks
+        from voicepatch.runs.preflight import check_natural, check_planted, run_checks
         from voicepatch.runs.recorded import layers_of
 
     layers, skip = layers_of(subject.engine.n_layers, settings.layers), settings.skip_bad_clips
@@ -188,13 +204,18 @@ def check(**options: Any) -> None:
     run.claim(run_identity(executor, dataset, skip))
     subject.clips.max_seconds = settings.max_seconds
     run_checks(subject, dataset, run, settings.seed, layers, click.echo, skip)
+    if planted:
+        check_planted(subject, dataset, run, settings.seed, click.echo, skip)
+    if natural:
+        showing.natural(run.path, run.config(), check_natural(subject, pairs_of, run, settings.seed, click.echo, skip))
     click.echo(f"all checks passed: {run.path}")
 
 
 @cli.command()
 @kind_option
 @pair_options
-def pairs(**options: Any) -> None:
+@click.option("--acoustics", is_flag=True, help="Measure too how much the clips of a pair differ in sound.")
+def pairs(acoustics: bool, **options: Any) -> None:
     """Build the pairs and report on them, without a model."""
     settings = running.settings_of(options, kind_required=True)
     dataset, kind = running.load_data(settings), settings.kind
@@ -211,6 +232,15 @@ def pairs(**options: Any) -> None:
         click.echo(f"  {count:4d}  {transition}")
     report = run.path / "pair_construction_report.json"
     click.echo(f"{report}: unchanged, because the {kind} experiment uses it" if ran else f"report: {report}")
+    if acoustics:
+        from pairs.acoustics import write_acoustics
+
+        if ran:
+            listed = [(one.pair_id, one.clip_a, one.clip_b) for one in read_pair_list(run.path, run.config(), kind)]
+        else:
+            listed = [(one.pair_id, one.a.clip_id, one.b.clip_id) for one in sample.pairs]
+        for line in write_acoustics(run.path, kind, dataset.clips, listed, of_experiment=ran):
+            click.echo(line)
 
 
 @cli.command()
@@ -246,7 +276,7 @@ def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
 
     with only_user(out):
         table, figures = compare_runs(list(run_dirs), out)
-    click.echo(table.to_string(index=False, float_format="{:.3f}".format))
+    click.echo(table.to_string(index=False, na_rep="–", float_format="{:.3f}".format))
     for line in table.attrs["contrasts"]:
         click.echo(line)
     for kind, mine in table.groupby("kind"):

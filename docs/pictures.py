@@ -23,8 +23,7 @@ COMMANDS = (
     "compare demo seed-7 --out comparison",
 )
 PICTURES = {
-    "flip_rate_curve_prosody": "demo/flip_rate_curve_prosody",
-    "flip_rate_curve_semantic": "demo/flip_rate_curve_semantic",
+    "override_and_need": "demo/override_and_need",
     "controls_prosody": "demo/controls_prosody",
     "timeline_prosody": "demo/timeline_timeline-prosody",
     "lens_prosody": "demo/lens_lens-prosody",

@@ -23,7 +23,7 @@ def direct(lm, pair, layer, head):
     with lm.trace(pair.a):
         added = lm.layers_input[layer][:, -1:].save() if head == "embeddings" else None
         mixed = lm.layers[layer].self_attn.o_proj.input[:, -1:].save()
-        added = lm.mlps_output[layer][:, -1:].save() if head == "mlp" else added
+        added = (lm.residual_multiplier * lm.mlps_output[layer][:, -1:]).save() if head == "mlp" else added
         stream = lm.layers_output[lm.n_layers - 1][:, -1:].save()
         logits = lm.logits.save()
     if head == "embeddings":

@@ -3,27 +3,27 @@
 import torch
 
 from interventions import intervention
+from voicepatch.errors import UserError
 
 
 def prompt_run(pair):
-    """A random run of prompt positions, as long as the span or as the prompt allows: in A, and the same tokens in B.
+    """A random run of positions after the span, before the readout: in A, and the same tokens in B.
 
-    It lies before the span (where A and B are equal, so nothing can change) or after it, never at the readout.
+    It is as long as the aligned span, or as the prompt allows. Before the span nothing can change, since A and B have
+    the same values there.
     """
-    before = range(pair.a.span.start)
     after = range(pair.a.span.stop, pair.a.readout_pos)
-    side = pair.rng.choice([side for side in (before, after) if side])
-    n = min(pair.n_patched, len(side))
-    start = pair.rng.choice(side[: len(side) - n + 1])
-    shift = 0 if side is before else pair.b.readout_pos - pair.a.readout_pos
+    if not after:
+        raise UserError("non-audio: this prompt has no text between the audio span and the readout")
+    n = min(pair.n_patched, len(after))
+    start = pair.rng.choice(after[: len(after) - n + 1])
+    shift = pair.b.readout_pos - pair.a.readout_pos
     return slice(start, start + n), slice(start + shift, start + shift + n)
 
 
-@intervention(
-    control=True, may_be_noop=True
-)  # a run before the span changes nothing, and few pairs may all draw that side
+@intervention(control=True)
 def non_audio(lm, pair, layer, alpha=1.0):
-    """Positions of the prompt's text outside the span are patched instead, the same ones at every layer."""
+    """Positions of the prompt's text after the audio span are patched instead, the same ones at every layer."""
     a_run, b_run = prompt_run(pair)
     with lm.trace(pair.b):
         donor = lm.layers_output[layer][:, b_run].save()

@@ -11,10 +11,11 @@ being listed, and a uniform sample is a draw of numbers.
 
 import bisect
 import hashlib
+import itertools
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -22,9 +23,10 @@ from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.text import escape, listing, short_repr
 from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import label_spellings
-from voicepatch.types.pair import KINDS, Pair, PairSample
+from voicepatch.types.pair import KINDS, Pair, PairSample, is_congruent
 from voicepatch.types.task import Task, default_task
 
+BATCH = 1024  # pairs whose distances are computed together
 _FIXED = {"prosody": "text_id", "semantic": "prosody_label"}
 _VARIED = {"prosody": "prosody_label", "semantic": "semantic_label"}
 # The fixed factor's value, the speaker and the language; "" where one does not matter or the data do not name it.
@@ -57,6 +59,7 @@ def build_pairs(
     both_directions: bool = False,
     agreeing_recipient: bool = False,
     task: Task | None = None,
+    max_acoustic_distance: float = 0,
 ) -> PairSample:
     """A uniform sample of the possible pairs of `kind`, at most `max_pairs` directed ones.
 
@@ -66,7 +69,9 @@ def build_pairs(
     None, `task` says whether a pair has one speaker; no task is the emotion task.
     A smaller `max_pairs` draws a part of what a larger one draws. Neighbours in the result share a group and, where
     possible, a clip. With `agreeing_recipient`, only pairs count in
-    which one clip's two labels agree, and that clip is A (the no-conflict control of SPEC section 6).
+    which one clip's two labels agree, and that clip is A (the no-conflict control of SPEC section 6). With a
+    `max_acoustic_distance` above 0, pairs count whose clips differ by at most that many sd in each feature of
+    `pairs.acoustics`; drawn pairs are tried in order, so a smaller sample is still a part of a larger one.
 
     Raises `UserError` when no pair is possible, or one text_id has two meanings (SPEC section 3).
     """
@@ -88,7 +93,17 @@ def build_pairs(
     if not possible:
         raise UserError(_why_none(clips, kind, same_speaker, agreeing_recipient, task))
 
-    numbers = _drawn(random.Random(f"{seed}:{kind}"), possible, min(possible, max_pairs // directions))
+    drawn, wanted = _drawn(random.Random(f"{seed}:{kind}"), possible), max_pairs // directions
+    matching = {"max_acoustic_distance": max_acoustic_distance, "tried": 0, "left_out": 0, "without_a_value": 0}
+    if max_acoustic_distance:
+        numbers = _matched(blocks, drawn, wanted, clips, matching)
+    else:
+        numbers = list(itertools.islice(drawn, wanted))
+    if not numbers:
+        raise UserError(
+            f"no {kind} pairs: each of the {possible} possible ones differs by more than {max_acoustic_distance:g} sd "
+            "in pitch, level, length or spectrum, or has no pitch; give a larger --max-acoustic-distance"
+        )
     pairs: list[Pair] = []
     sampled: Counter[_Group] = Counter()
     for group, first, second in _decode(blocks, numbers):
@@ -116,12 +131,19 @@ def build_pairs(
         "n_clips": len(clips),
         "pairs_possible": possible,
         "pairs_sampled": len(pairs),
+        "n_congruent": sum(is_congruent(kind, pair.a.prosody_label, pair.target) for pair in pairs),
         "per_group": {_name(group): {"possible": n, "sampled": sampled[group]} for group, n in possible_in.items()},
         "per_transition": dict(sorted(transitions.items())),
         "groups_skipped": skipped,
         "label_spellings": label_spellings(clips),
         "warnings": _warnings(clips, kind, same_speaker, skipped, len(groups)),
     }
+    if max_acoustic_distance:
+        report["matching"] = matching
+        report["warnings"].append(
+            f"{kind}: {matching['left_out']} of {matching['tried']} pairs drawn differ by more than "
+            f"{max_acoustic_distance:g} sd in sound, or have no pitch ({matching['without_a_value']}), and are left out"
+        )
     return PairSample(distinct(pairs), report)
 
 
@@ -174,15 +196,40 @@ def _blocks(groups: dict[_Group, dict[str, list[Clip]]], kind: str, agreeing_rec
     return blocks
 
 
-def _drawn(generator: random.Random, possible: int, n: int) -> list[int]:
-    """`n` different numbers below `possible`, the first ones of a shuffle of all of them, which is never made."""
+def _drawn(generator: random.Random, possible: int) -> Iterator[int]:
+    """The numbers below `possible` in the order of a shuffle, which is never made as a whole."""
     swapped: dict[int, int] = {}
-    drawn = []
-    for left in range(possible, possible - n, -1):
+    for left in range(possible, 0, -1):
         place = generator.randrange(left)
-        drawn.append(swapped.get(place, place))
+        yield swapped.get(place, place)
         swapped[place] = swapped.pop(left - 1, left - 1)
-    return drawn
+
+
+def _matched(
+    blocks: list[_Block], drawn: Iterator[int], wanted: int, clips: Sequence[Clip], matching: dict[str, float]
+) -> list[int]:
+    """The first `wanted` numbers whose clips are close enough; `matching` gets the counts of those tried."""
+    from tqdm import tqdm  # these two imports take long, and help does not wait for them
+
+    from pairs.acoustics import clip_table, distances, in_sd
+
+    units, starts = in_sd(clip_table(clips)), [block.start for block in blocks]
+    numbers: list[int] = []
+    with tqdm(desc="matching pairs", total=wanted, unit="pair", delay=2, leave=False) as progress:
+        while len(numbers) < wanted and (batch := list(itertools.islice(drawn, BATCH))):
+            tried = [blocks[bisect.bisect_right(starts, number) - 1].clips_at(number) for number in batch]
+            a, b = ([clip.clip_id for clip in side] for side in zip(*tried, strict=True))
+            for number, row in zip(batch, distances(units, a, b).tolist(), strict=True):
+                if len(numbers) == wanted:
+                    break
+                matching["tried"] += 1
+                if all(value <= matching["max_acoustic_distance"] for value in row):  # false for a missing one
+                    numbers.append(number)
+                    progress.update()
+                else:
+                    matching["left_out"] += 1
+                    matching["without_a_value"] += any(value != value for value in row)
+    return numbers
 
 
 def _decode(blocks: list[_Block], numbers: Iterable[int]) -> list[tuple[_Group, Clip, Clip]]:

@@ -27,6 +27,13 @@ def each_clip(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
     return tuple(Pair(f"clip:{name}", kind, c, c, getattr(c, f"{kind}_label")) for name, (c, kind) in kinds.items())
 
 
+def clips_in_conflict(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
+    """Those of `each_clip` whose words and voice have different labels; all of them where none has."""
+    each = each_clip(sample, clips)
+    differ = tuple(pair for pair in each if pair.a.semantic_label not in (None, pair.a.prosody_label))
+    return differ or each
+
+
 def with_random_donor(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
     """A random donor with another text and another prosody than A, neither of whose labels is the target."""
 
@@ -59,7 +66,9 @@ def with_same_labels(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, .
 def without_conflict(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...]:
     """A separate sample, drawn like the main one, of pairs whose recipient's two labels agree."""
     keys = ("kind", "max_pairs", "seed", "same_speaker")
-    drawn = build_pairs(clips, **{key: sample.report[key] for key in keys}, agreeing_recipient=True)
+    closest = sample.report.get("matching", {}).get("max_acoustic_distance", 0)
+    same = {key: sample.report[key] for key in keys} | {"max_acoustic_distance": closest}
+    drawn = build_pairs(clips, **same, agreeing_recipient=True)
     return tuple(replace(pair, pair_id=f"no-conflict:{pair.pair_id}") for pair in drawn.pairs)
 
 

@@ -1,6 +1,6 @@
 """Commands of the program, called within the process of the tests.
 
-call("patch", "--kind", "prosody", "--out", out, *FEW)     # its output
+call("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW)     # its output
 fails("patch", "--alpha", "2", status=2)                   # the line that says why
 """
 

@@ -26,7 +26,7 @@ LAYERS = ("--layers", "0,2-3")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    call("patch", "--kind", "prosody", "--out", out, *FEW)
+    call("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW)
     return out
 
 
@@ -66,10 +66,21 @@ def test_the_files_agree_with_each_other(run):
 
 
 def test_the_same_command_gives_the_same_files_and_the_other_engine_the_same_answers(run, tmp_path):
-    call("patch", "--kind", "prosody", "--out", tmp_path / "again", *FEW)
+    call("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "again", *FEW)
     for file in run.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
-    call("patch", "--kind", "prosody", "--out", tmp_path / "stepwise", "--engine", "stepwise", *FEW, NO_FIGURES)
+    call(
+        "patch",
+        "--no-need",
+        "--kind",
+        "prosody",
+        "--out",
+        tmp_path / "stepwise",
+        "--engine",
+        "stepwise",
+        *FEW,
+        NO_FIGURES,
+    )
     here, there = (rows(path / "patching_records_prosody.jsonl") for path in (run, tmp_path / "stepwise"))
     for one, other in zip(here, there, strict=True):
         assert one["pred_patch"] == other["pred_patch"]
@@ -87,15 +98,17 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(run, tmp_path):
         key: value for key, value in config["experiments"]["prosody"].items() if key not in ("n_pairs", "n_failed")
     } | {"finished": False}
     (out / "patching_config.json").write_text(json.dumps(config))
-    call("patch", "--kind", "prosody", "--out", out, *FEW)
+    call("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW)
     for file in run.iterdir():
         assert (out / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_a_finished_experiment_is_not_run_again_unless_overwritten(run):
-    assert "done already" in call("patch", "--kind", "prosody", "--out", run, *FEW, NO_FIGURES)
+    assert "done already" in call("patch", "--no-need", "--kind", "prosody", "--out", run, *FEW, NO_FIGURES)
     before = (run / "patching_records_prosody.jsonl").read_bytes()
-    assert "alpha was 1.0, is 0.5" in fails("patch", "--kind", "prosody", "--out", run, "--alpha", 0.5, *FEW, status=2)
+    assert "alpha was 1.0, is 0.5" in fails(
+        "patch", "--no-need", "--kind", "prosody", "--out", run, "--alpha", 0.5, *FEW, status=2
+    )
     assert (run / "patching_records_prosody.jsonl").read_bytes() == before
 
 
@@ -108,7 +121,7 @@ def test_another_experiment_that_does_not_hold_together_is_told_at_the_end(run, 
     (out / "patching_config.json").write_text(json.dumps(config))
     shown = []
     monkeypatch.setattr("voicepatch.commandline.showing.summary", lambda results, name: shown.append(name))
-    line = fails("patch", "--kind", "prosody", "--out", out, *FEW, status=1)
+    line = fails("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW, status=1)
     assert shown == ["prosody"] and "pair_list_semantic.jsonl: is not there" in line
     assert "semantic cannot be shown" in (out / "report.html").read_text(encoding="utf-8")
 
@@ -167,7 +180,7 @@ def test_a_control_takes_dose_layers_and_dtype_of_the_main_experiment(tmp_path):
     how = ("--seed", "3", "--alpha", "0.5,1", "--dtype", "bfloat16", "--max-pairs", "2")
     first = call("random", "--out", out, *MODEL, "--max-pairs", "2", *LAYERS, NO_FIGURES)
     assert "warning" not in first
-    said = call("patch", "--kind", "prosody", "--out", out, *MODEL, *LAYERS, *how, NO_FIGURES)
+    said = call("patch", "--no-need", "--kind", "prosody", "--out", out, *MODEL, *LAYERS, *how, NO_FIGURES)
     assert "random-prosody is there already, with another pair_sampling_seed, dtype, patch_alpha" in said
     call("control", "--kind", "suffix", "--out", out, *MODEL, "--seed", "3", NO_FIGURES)
     call("steer", "--out", out, *MODEL, "--layers", "1", NO_FIGURES)  # no control, so its curve is its own
@@ -196,7 +209,10 @@ def small(tmp_path):
 
 
 ALL = ("control", "--kind", "all", "--max-pairs", "2", "--layers", "0", *MODEL)
-CONTROLS = {"self", "no-conflict-prosody", "non-audio-prosody", "random-prosody", "suffix-prosody"}
+CONTROLS = {
+    "self",
+    *(f"{name}-prosody" for name in ("direction", "no-conflict", "non-audio", "random", "suffix")),
+}
 
 
 def test_a_control_that_the_data_cannot_have_is_named_beforehand_and_the_others_run(small, tmp_path):
@@ -230,12 +246,12 @@ def test_a_control_that_the_data_end_does_not_end_the_others_but_a_full_disk_and
     monkeypatch.setattr(module, "run_experiment", failing)
     said = call(*ALL, "--data", small, "--out", tmp_path / "run", NO_FIGURES, status=status)
     ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]
-    assert set(ran) == (CONTROLS - {"no-conflict-prosody"} if after else {"self"})
+    assert set(ran) == (CONTROLS - {"no-conflict-prosody"} if after else {"self", "direction-prosody"})
     assert ("error: no-conflict ended early: a clip cannot be read" in said) == after
 
 
 def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
-    output = call("patch", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS, NO_FIGURES)
+    output = call("patch", "--no-need", "--kind", "semantic", "--out", tmp_path / "run", *FEW, *LAYERS, NO_FIGURES)
     assert "5 pairs × (3 + 2) = 25 forward passes" in output
     assert "audio spans" in output and "100% of 6 answers are unchanged" in output
     records = rows(tmp_path / "run" / "patching_records_semantic.jsonl")
@@ -244,7 +260,7 @@ def test_the_cost_and_the_layers_are_said_before_the_run(tmp_path):
 
 def test_a_sweep_of_doses_is_one_experiment_with_a_line_for_each_layer_and_dose(tmp_path):
     out = tmp_path / "run"
-    words = ["patch", "--kind", "prosody", "--alpha", "0.25,1", "--out", out, *FEW, *LAYERS]
+    words = ["patch", "--no-need", "--kind", "prosody", "--alpha", "0.25,1", "--out", out, *FEW, *LAYERS]
     assert "5 pairs × (3 × 2 + 2) = 40 forward passes" in call(*words)
     metrics = pd.read_csv(out / "patching_metrics_prosody.csv")
     assert sorted(zip(metrics["layer"], metrics["patch_alpha"], strict=True)) == [
@@ -272,7 +288,7 @@ def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path)
 
 def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):
     monkeypatch.setattr("voicepatch.commandline.running.load_model", lambda options: 1 / 0)
-    words = ("patch", "--kind", "prosody", "--out", run, *FEW)
+    words = ("patch", "--no-need", "--kind", "prosody", "--out", run, *FEW)
     assert "alpha was 1.0, is 0.5" in fails(*words, "--alpha", "0.5", status=2)
     assert "engine was tail, is stepwise" in fails(*words, "--engine", "stepwise", status=2)
     assert "layers_to_patch was" in fails(*words, *LAYERS, status=2)
@@ -322,7 +338,7 @@ def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
 
 def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("voicepatch.models.opens2s_io.audio_length", lambda *args: 1)
-    line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
+    line = fails("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
     assert line.startswith("error: check failed") and "sanity_check_audio_span.json" in line
     assert not list((tmp_path / "run").glob("patching_records*"))
 
@@ -350,7 +366,19 @@ def test_the_configuration_file_fills_in_and_the_command_line_wins(tmp_path):
         "layers_to_patch: [1, 3]\npatch_alpha: 0.5\nmax_pairs_prosody: 2\npair_sampling_seed: 7\ndevice: cpu\n"
         f"out: {tmp_path / 'run'}\n"
     )
-    call("patch", "--kind", "prosody", "--config", config, "--alpha", "0.25", "--model", small_model(), NO_FIGURES)
+    call(
+        "patch",
+        "--no-need",
+        "--kind",
+        "prosody",
+        "--config",
+        config,
+        "--alpha",
+        "0.25",
+        "--model",
+        small_model(),
+        NO_FIGURES,
+    )
     ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]["prosody"]
     assert (ran["layers_to_patch"], ran["patch_alpha"]) == ([1, 3], 0.25)
     assert (ran["max_pairs_prosody"], ran["pair_sampling_seed"], ran["n_pairs"]) == (2, 7, 2)
@@ -372,7 +400,7 @@ def test_the_configuration_file_fills_in_and_the_command_line_wins(tmp_path):
 def test_a_mistake_in_the_configuration_file_is_named(tmp_path, text, expected):
     config = tmp_path / "config.yaml"
     config.write_text(text)
-    line = fails("patch", "--kind", "prosody", "--config", config, "--out", tmp_path / "run", status=2)
+    line = fails("patch", "--no-need", "--kind", "prosody", "--config", config, "--out", tmp_path / "run", status=2)
     assert expected in line
 
 
@@ -398,7 +426,7 @@ def test_a_mistake_in_the_configuration_file_is_named(tmp_path, text, expected):
     ],
 )
 def test_wrong_usage_ends_in_one_line_and_status_2(tmp_path, args, expected):
-    assert expected in fails("patch", "--kind", "prosody", "--out", tmp_path / "run", *args, status=2)
+    assert expected in fails("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", *args, status=2)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +442,7 @@ def test_wrong_data_or_model_ends_in_one_line_and_status_1(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "sad.wav").write_bytes(b"RIFF")
-    line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run", option, value, status=1)
+    line = fails("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", option, value, status=1)
     assert line.startswith("error: ") and expected in line
     assert not (tmp_path / "run").exists()
 
@@ -428,7 +456,7 @@ def test_a_clip_that_cannot_be_decoded_is_named_and_what_was_done_is_kept(tmp_pa
     text_id, label = clip.rsplit("_", 1)
     broken = data / label / f"{text_id}.flac"
     broken.write_bytes(broken.read_bytes()[:100])
-    line = fails("patch", "--kind", "prosody", "--data", data, "--out", out, *FEW, status=1)
+    line = fails("patch", "--no-need", "--kind", "prosody", "--data", data, "--out", out, *FEW, status=1)
     assert str(broken) in line and "not a readable sound file" in line
 
 
@@ -436,7 +464,7 @@ def test_a_run_of_another_data_set_is_refused(run, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(DEMO_DATA, data)
     shutil.rmtree(data / "sad")
-    line = fails("patch", "--kind", "prosody", "--data", data, "--out", run, *FEW, status=1)
+    line = fails("patch", "--no-need", "--kind", "prosody", "--data", data, "--out", run, *FEW, status=1)
     assert "another data" in line
 
 
@@ -454,7 +482,7 @@ def test_help_is_there_for_the_program_and_every_command():
 
 def test_without_figures_a_run_has_its_records_and_report_makes_the_rest(run, tmp_path):
     out = tmp_path / "run"
-    output = call("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)
+    output = call("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)
     assert {path.suffix for path in out.iterdir()} == {".json", ".jsonl"}
     command = output.partition("report: python cli.py ")[2].splitlines()[0]
     call(*shlex.split(command))

@@ -82,7 +82,7 @@ def test_new_writes_a_file_that_runs_as_it_is(tmp_path):
     call("new", "my-idea", "--in", tmp_path)
     out = tmp_path / "run"
     call("my-idea", "--plugin", tmp_path / "my_idea.py", "--out", out, *FEW, NO_FIGURES)
-    call("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)
+    call("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)
     mine, main = (rows(out / f"patching_records_{name}.jsonl") for name in ("my-idea-prosody", "prosody"))
     assert [r["logits_patch"] for r in mine] == [r["logits_patch"] for r in main]
     assert "already" in fails("new", "my-idea", "--in", tmp_path, status=2)
@@ -94,7 +94,7 @@ def test_the_documented_commands_work_beside_a_run_with_other_pairs(tmp_path, mo
     new, run, of_your_own = (shlex.split(line, comments=True)[2:] for line in lines[:3])
     monkeypatch.chdir(tmp_path)
     few = ("--layers", "0,3", *MODEL)
-    call("patch", "--kind", "prosody", "--max-pairs", "2", *few, NO_FIGURES)
+    call("patch", "--no-need", "--kind", "prosody", "--max-pairs", "2", *few, NO_FIGURES)
     said = call(*new, "--in", tmp_path)
     tried = shlex.split(said.splitlines()[-1].partition("python cli.py ")[2])
     assert tried == [run[0], "--plugin", str(tmp_path / "my_idea.py"), *run[1:]]
@@ -113,7 +113,8 @@ def test_the_documented_plugins_run_with_the_documented_commands(tmp_path, monke
     (line,) = re.findall(rf"^python cli.py (.* --plugin {name}\.py .*)$", docs, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     call(*shlex.split(line), *FEW)
-    (table,) = (tmp_path / "results").glob("*/patching_metrics_*.csv")
+    tables = (tmp_path / "results").glob("*/patching_metrics_*.csv")
+    (table,) = [table for table in tables if "need" not in table.name]
     metrics = pd.read_csv(table)
     if name == "entropy":
         assert metrics["entropy_mean"].between(0, 1.61).all()
@@ -267,7 +268,7 @@ def test_code_of_a_plugin_that_fails_is_named_and_nothing_is_measured(plugin, tm
 def test_a_control_with_recipients_of_its_own_declares_them(plugin, tmp_path):
     own = MAKER.format("sample.pairs[1:]").replace("control=True,", 'control=True, recipients="own",')
     plugin.write_text(own)
-    call("patch", "--kind", "prosody", "--out", tmp_path / "run", *FEW, NO_FIGURES)
+    call("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", *FEW, NO_FIGURES)
     call("first-half", "--plugin", plugin, "--out", tmp_path / "run", *FEW, NO_FIGURES)
     assert len(rows(tmp_path / "run" / "pair_list_first-half-prosody.jsonl")) == 2
 

@@ -20,7 +20,8 @@ from voicepatch.analysis.clusters import limits as interval
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
+from voicepatch.analysis.samples import sample_of, speakers_note
+from voicepatch.analysis.sharing import Draws
 from voicepatch.figures.curves import KIND_COLOURS, layer_curves, number, series, zero_line
 from voicepatch.figures.figure_style import GREY, SOLID, figure
 from voicepatch.figures.headings import heading, layers_of_band, model_and_data
@@ -51,6 +52,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     chart = layer_curves(tidy, styles, y, list(styles), 1, form=".1f", x_title=x_title, below=[zero_line(y)])
     title, _ = heading(results, experiment)
     notes = ["bands: 95 % intervals; the two groups are of clips whose labels differ", model_and_data(results.config)]
+    notes += filter(None, [speakers_note(experiment.pairs)])
     return {f"knockout_{experiment.name}": figure(chart, title, notes, "Knock-out of the audio span by layer")}
 
 
@@ -133,7 +135,7 @@ def changes(records: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42, resample
 
 
 def _of_group(frame: pd.DataFrame, group: str, members: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
-    sharing = Sharing.of(codes_of(texts_of(members)))
+    sharing = sample_of(members).sharing
     values = by_cell(frame, members, CHANGE)
     mean = mean_of(values.to_numpy(), sharing, Draws(sharing.n_codes, resamples, seed))
     low, high = interval(mean, False)

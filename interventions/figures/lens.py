@@ -18,7 +18,8 @@ from voicepatch.analysis.clusters import limits as interval
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
+from voicepatch.analysis.samples import sample_of, speakers_note
+from voicepatch.analysis.sharing import Draws
 from voicepatch.figures.curves import KIND_COLOURS, TO_TARGET_ELIGIBLE, layer_curves, rate, series
 from voicepatch.figures.figure_style import BLUE, GREY, SOLID, figure
 from voicepatch.figures.headings import heading, model_and_data
@@ -66,6 +67,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     )
     which = "whose words and voice have different labels" if table["clips"].iloc[0] == DIFFER else "of the pairs"
     notes = [f"n = {table['n_clips'].iloc[0]} clips {which}; bands: 95 % intervals", model_and_data(results.config)]
+    notes += filter(None, [speakers_note(experiment.pairs)])
     caption = "Logit lens: which label leads by layer"
     return {f"lens_{experiment.name}": figure(chart, title, notes, caption)}
 
@@ -134,7 +136,7 @@ def leads(records: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42, resamples:
 
 
 def _leads_in(frame: pd.DataFrame, group: str, members: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
-    sharing = Sharing.of(codes_of(texts_of(members)))
+    sharing = sample_of(members).sharing
     values = [by_cell(frame, members, column) for column in NAMES]
     means = mean_of(np.hstack(values), sharing, Draws(sharing.n_codes, resamples, seed))
     layers = values[0].columns

@@ -252,6 +252,14 @@ def sounds_found(unreadable=(), silent=()):
     return as_stored([check]) | {"n_clips": 12, "unreadable": entries, "silent": list(silent)}
 
 
+def planted_found():
+    """What the program finds of one planted layer."""
+    layer = {"layer": 1, "recovered": 0.5, "area": 0.5, "recovered_by_flips": None, "n_answers_apart": 0}
+    layer |= {"curve": [1.0, 0.0], "max_abs_logit_difference": 2e-6}
+    found = as_stored([Check("A planted reading layer is recovered", True, "planted in layers 1")])
+    return found | {"engine": "tail", "n_pairs": 2, "planted": [layer]}
+
+
 def figures(page, name):
     """What the card of a check says."""
     return re.search(rf"{re.escape(name)}(.*)", page.text)[1]

@@ -46,7 +46,7 @@ def shared_between(codes, other_codes, n_codes):
 
 
 def mean_of(values, codes, n_codes, weights):
-    """value, error, dof, influence and replicates of each column's mean."""
+    """value, error, dof and influence of each column's mean."""
     there = ~np.isnan(values)
     count, known = there.sum(0), np.nan_to_num(values)
     value = known.sum(0) / count
@@ -54,9 +54,10 @@ def mean_of(values, codes, n_codes, weights):
     rows = touched(codes, n_codes)
     counted = products(influence, influence, 2.0 ** (rows @ rows.T) - 1)
     variance, dof = variance_of(influence, there / count, codes, n_codes)
+    variance = np.maximum(variance, ((rows.T @ influence) ** 2).sum(0) / rows.sum(1).max())
     with np.errstate(invalid="ignore"):
         replicates = weights @ known / (weights @ there)
     error = np.nanstd(replicates, axis=0) * np.sqrt(
         np.divide(variance, counted, out=np.ones(len(value)), where=counted > 0)
     )
-    return value, np.where(dof > 0, error, np.nan), dof, influence, replicates
+    return value, np.where(dof > 0, error, np.nan), dof, influence

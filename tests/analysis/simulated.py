@@ -74,3 +74,54 @@ def independent_limits(rate, n):
     z = THRESHOLD(0.975)
     middle, half = (rate + z**2 / 2 / n), z * np.sqrt(rate * (1 - rate) / n + z**2 / 4 / n**2)
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
+def other_texts(rng, a, texts):
+    return (a + rng.integers(1, texts, len(a))) % texts
+
+
+CONTROLS = [
+    ("semantic", "same pairs"),
+    ("semantic", "random donor"),
+    ("semantic", "own pairs"),
+    ("prosody", "random donor"),
+]
+
+
+def control_without_effect(rng, kind, control, texts, speakers=None, n=24, layers=8):
+    """A main experiment and a control with the same rates: `p_max` of their contrast by layer.
+
+    `speakers` are effects [sides, speakers, layers] of the speakers.
+    """
+    a = rng.permutation(np.arange(n) % texts)
+    b = a if kind == "prosody" else other_texts(rng, a, texts)
+    c = rng.permutation(a) if control == "own pairs" else a
+    d = b if control == "same pairs" else other_texts(rng, c, texts)
+    who = rng.integers(1 if speakers is None else speakers.shape[1], size=n)
+    sides = []
+    for number, codes in enumerate(((a, b), (c, d))):
+        pairs = pair_list(*codes).assign(speaker_a=who.astype(str), speaker_b=who.astype(str))
+        if control == "own pairs" and number:
+            pairs["clip_a"] += "'"
+        latent = effects(rng, *codes, layers, share=0.6, texts=texts)
+        latent = latent if speakers is None else latent + speakers[number][who]
+        sides.append((flips_of(pairs, latent < 0), pairs))
+    (main, main_pairs), (other, other_pairs) = sides
+    return contrast(main, other, main_pairs, other_pairs, seed=int(rng.integers(1 << 30)), resamples=199)["p_max"]
+
+
+def one_text_a_pair(n_texts, each=2):
+    return np.repeat(np.arange(n_texts), each)[:, None].repeat(2, 1)
+
+
+def two_texts_a_pair(n_texts, n_pairs, random):
+    pairs = [(a, b) for a in range(n_texts) for b in range(n_texts) if a != b]
+    return np.array(pairs)[random.choice(len(pairs), n_pairs, replace=False)]
+
+
+def effects_without_effect(texts, n_cells, random):
+    """Half of the variance is the texts', and neighbouring cells are similar."""
+    of_a, of_b, of_pair = (random.standard_normal((rows, n_cells)) for rows in (texts.max() + 1,) * 2 + (len(texts),))
+    own = of_a[texts[:, 0]] + np.where(texts[:, :1] != texts[:, 1:], of_b[texts[:, 1]], 0)
+    effects = own + of_pair
+    return effects + np.roll(effects, 1, axis=1)

@@ -127,7 +127,7 @@ def test_a_map_of_few_texts_has_effects_and_a_reason_and_no_p(run):
     results = Results(run)
     text = as_text(summarise(results, NAME)[0])
     table = pd.read_csv(run / f"map_cells_{NAME}.csv")
-    reason = "the pairs have 5 texts; the test needs 6"
+    reason = "a test needs 6 texts, and there are 5"
     assert set(table["reason"]) == {reason} and not table["marked"].any()
     assert (
         table["effect"].notna().all() and table[["se", "limit_low", "limit_high", "p_max", "q"]].isna().to_numpy().all()
@@ -184,7 +184,7 @@ def test_the_same_cell_with_random_donors_is_subtracted(run):
     fewer = "".join(line for line in records if '"patch_alpha": 0.25' not in line)
     config["experiments"][NAME]["patch_alpha"].remove(0.25)
     assert cell_map(Results(run), NAME).table["effect"].tolist() == pytest.approx([0.5] * 24, abs=0.1)
-    assert "the pairs have 10 texts, two or more each" in found.table["reason"][0]  # the random donors' texts count
+    assert found.table["reason"][0] == "a test of pairs with two texts needs 12 texts, and there are 10"  # with donors'
     (run / f"patching_records_{NAME}.jsonl").write_text(fewer)
     (run / "patching_config.json").write_text(json.dumps(config))
     assert "less" not in cell_map(Results(run), "prosody").note  # it has fewer cells

@@ -3,25 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.analysis.simulated import effects_without_effect, one_text_a_pair, two_texts_a_pair
 from voicepatch.analysis.cell_tests import cell_tests, pseudo_values, step_down
 from voicepatch.analysis.sharing import Sharing, codes_of
-
-
-def one_text_a_pair(n_texts, each=2):
-    return np.repeat(np.arange(n_texts), each)[:, None].repeat(2, 1)
-
-
-def two_texts_a_pair(n_texts, n_pairs, random):
-    pairs = [(a, b) for a in range(n_texts) for b in range(n_texts) if a != b]
-    return np.array(pairs)[random.choice(len(pairs), n_pairs, replace=False)]
-
-
-def effects_without_effect(texts, n_cells, random):
-    """Half of the variance is the texts', and neighbouring cells are similar."""
-    of_a, of_b, of_pair = (random.standard_normal((rows, n_cells)) for rows in (texts.max() + 1,) * 2 + (len(texts),))
-    own = of_a[texts[:, 0]] + np.where(texts[:, :1] != texts[:, 1:], of_b[texts[:, 1]], 0)
-    effects = own + of_pair
-    return effects + np.roll(effects, 1, axis=1)
 
 
 @pytest.mark.parametrize(("n_texts", "two", "n_cells"), [(12, False, 40), (12, True, 40), (30, True, 200)])
@@ -38,6 +22,19 @@ def test_without_an_effect_few_maps_have_a_marked_cell_and_a_planted_cell_is_fou
             found += p_max[3] < 0.05 and p_max[3] == p_max.min()
     assert false <= 0.08 * 200
     assert found >= 18
+
+
+def test_speakers_that_are_a_sample_do_not_mark_cells_without_an_effect_either():
+    random, false, fixed = np.random.default_rng(2), 0, 0
+    texts, speakers = (part.ravel() for part in np.meshgrid(np.arange(12), np.arange(10)))
+    texts, speakers = (names[:, None].repeat(2, 1) for names in (texts, speakers))
+    for seed in range(100):
+        effects = effects_without_effect(texts, 40, random) + 3 * random.standard_normal((10, 40))[speakers[:, 0]]
+        false += (cell_tests(effects, texts, seed, speakers, draws=199).p_max < 0.05).any()
+        fixed += (cell_tests(effects, texts, seed, draws=199).p_max < 0.05).any()
+    assert false <= 8 and fixed > 50
+    effects[:, 3] += 6
+    assert cell_tests(effects, texts, 1, speakers).p_max[3] < 0.05
 
 
 def test_pseudo_values_are_of_the_mean_without_all_pairs_of_a_text():
@@ -73,7 +70,7 @@ def test_p_is_that_of_a_plain_loop_over_draws_and_cells():
         remaining = [1, 2, 0, 3][rank:]
         reaching = sum(max(one[other] for other in remaining) >= t[cell] for one in drawn)
         before = expected[cell] = max(before, (1 + reaching) / (1 + draws), 2**-6)
-    p, critical = step_down(t, deviations, draws, 5)
+    p, critical = step_down(t, [deviations], draws, 5)
     assert p == pytest.approx([expected[cell] for cell in range(4)])
     above, at_least = (sum(max(one) > critical * by for one in drawn) for by in (1 + 1e-9, 1 - 1e-9))
     assert above <= 0.05 * draws <= at_least
@@ -95,10 +92,10 @@ def test_a_smaller_statistic_never_has_a_smaller_p_and_the_same_seed_gives_the_s
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [
-        (one_text_a_pair(5), "the pairs have 5 texts; the test needs 6"),
+        (one_text_a_pair(5), "a test needs 6 texts, and there are 5"),
         (
             np.array([[a, (a + 1) % 11] for a in range(11)]),
-            "the pairs have 11 texts, two or more each; the test needs 12",
+            "a test of pairs with two texts needs 12 texts, and there are 11",
         ),
         (np.array([[0, a] for a in range(1, 13)]), "one text is in all pairs"),
     ],
@@ -122,3 +119,11 @@ def test_a_cell_in_which_nothing_changes_has_p_1_and_an_equal_change_everywhere_
     found = cell_tests(effects, one_text_a_pair(10), 1)
     assert found.p_max[0] == found.q[0] == 1 and found.low[0] == found.high[0] == 0
     assert found.p_max[1] == 2.0**-9 and found.low[1] == pytest.approx(0.3)
+
+
+def test_where_speakers_are_a_sample_it_needs_eight_texts():
+    texts, speakers = (part.ravel() for part in np.meshgrid(np.arange(7), np.arange(10)))
+    texts, speakers = (names[:, None].repeat(2, 1) for names in (texts, speakers))
+    effects = np.random.default_rng(0).standard_normal((len(texts), 3))
+    assert cell_tests(effects, texts, 1, speakers).reason == "a test needs 8 texts, and there are 7"
+    assert not cell_tests(effects, texts, 1).reason

@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 
 from tests.analysis.simulated_kinds import OWN, draw, truth
-from voicepatch.analysis.contrasts import ALL, ELIGIBLE, ENOUGH_SPEAKERS, _codes, contrast
+from voicepatch.analysis.contrasts import ALL, ELIGIBLE, contrast
+from voicepatch.analysis.samples import ENOUGH_SPEAKERS, sample_of
 from voicepatch.errors import UserError
 
 
 def simulated(n, **how):
-    """Of n experiments: coverage by layer, share with any p_max below 0.05; coverage of the difference of the hand-over
-    layers, and share whose interval leaves out no difference."""
+    """Of n experiments: coverage by layer, share with any p_max below 0.05; coverage of the difference of the areas,
+    and share with p below 0.05."""
     random, later = np.random.default_rng(5), how.get("later", 0.0)
-    by_layer, of_hand_over = truth(later, how.get("n_speakers", 1))
+    by_layer, of_areas = truth(later, how.get("n_speakers", 1))
     inside, rejected, covered, told_apart = [], [], [], []
     for seed in range(n):
         found = contrast(*draw(random, **how), seed=seed, resamples=250)
@@ -26,9 +27,8 @@ def simulated(n, **how):
             rejected.append((table["p_max"] < 0.05).any())
         of = found.statistics[ALL]
         if of["reason"] is None:
-            low, high = (limit if of[end] is None else of[end] for end, limit in (("low", -np.inf), ("high", np.inf)))
-            covered.append(low <= of_hand_over <= high)
-            told_apart.append(low > 0 or high < 0)
+            covered.append(of["low"] <= of_areas <= of["high"])
+            told_apart.append(of["p"] < 0.05)
     return [np.mean(shares) for shares in (inside, rejected, covered, told_apart)]
 
 
@@ -55,23 +55,24 @@ def test_the_sides_are_independent_of_the_order_of_their_rows_and_signs_follow_t
     shuffled = replace(one, records=one.records.sample(frac=1, random_state=1))
     pd.testing.assert_frame_equal(contrast(shuffled, other).table, found.table)
     assert found.statistics[ALL]["difference"] == pytest.approx(-mirrored.statistics[ALL]["difference"])
-    assert set(found.statistics[ALL]) == {"difference", "low", "high", "reason"}  # no p that the limits contradict
+    assert {"difference", "low", "high", "p", "reason"} <= set(found.statistics[ALL])
     assert found.table.columns.tolist()[:7] == ["pairs", "layer", "difference", "low", "high", "p", "p_max"]
     eligible = int(one.records.drop_duplicates("pair_id")["eligible"].sum())
     assert found.table.query("pairs == 'eligible'")["n_prosody"].eq(eligible).all()
 
 
 def test_texts_and_speakers_of_one_data_set_are_the_same_in_both_and_of_two_are_not():
-    one, other = draw(np.random.default_rng(0), n_texts=30, n_speakers=ENOUGH_SPEAKERS)
-    codes, n_speakers = _codes([one, other])
-    assert n_speakers == ENOUGH_SPEAKERS and codes.shape == (160, 4) and codes.max() + 1 == 30 + ENOUGH_SPEAKERS
-    assert (codes[:80, 1] == -1).all() and (codes[:, 3] == -1).all()  # one text, one speaker
-    apart, n_speakers = _codes([one, replace(other, within="another corpus")])
-    assert not set(apart[:80].ravel()) & set(apart[80:].ravel()) - {-1} and n_speakers == 2 * ENOUGH_SPEAKERS
-    few, n_speakers = _codes(draw(np.random.default_rng(0), n_speakers=ENOUGH_SPEAKERS - 1))
-    assert n_speakers == 0 and few.shape[1] == 2
-    unnamed = [replace(side, pairs=side.pairs.assign(speaker_a=None, speaker_b="")) for side in (one, other)]
-    assert _codes(unnamed)[1] == 0
+    pairs = [side.pairs for side in draw(np.random.default_rng(0), n_texts=30, n_speakers=ENOUGH_SPEAKERS)]
+    sample = sample_of(*pairs)
+    assert sample.n_speakers == ENOUGH_SPEAKERS and sample.sharing.n_codes == 30 + ENOUGH_SPEAKERS
+    apart = sample_of(*pairs, within=["one corpus", "another"])
+    n_texts = sum(len({*table["text_id_a"], *table["text_id_b"]}) for table in pairs)
+    assert apart.n_speakers == 2 * ENOUGH_SPEAKERS and apart.sharing.n_codes == n_texts + 2 * ENOUGH_SPEAKERS
+    few = [side.pairs for side in draw(np.random.default_rng(0), n_speakers=ENOUGH_SPEAKERS - 1)]
+    assert sample_of(*few).n_speakers == 0 and sample_of(*few).sharing.n_codes == 30
+    assert len(sample_of(*few).named) == ENOUGH_SPEAKERS - 1
+    unnamed = sample_of(*(table.assign(speaker_a=None, speaker_b="") for table in pairs))
+    assert unnamed.n_speakers == len(unnamed.named) == 0
 
 
 def test_other_layers_are_one_line():

@@ -20,7 +20,20 @@ LENS = "lens-prosody"
 def run(tmp_path_factory):
     """The demo's lens beside a short main experiment, without pictures."""
     out = tmp_path_factory.mktemp("lens") / "run"
-    call("patch", "--kind", "prosody", "--layers", "0,3", "--max-pairs", "4", *MODEL, "--out", out, NO_FIGURES)
+    call(
+        "patch",
+        "--no-need",
+        "--kind",
+        "prosody",
+        "--layers",
+        "0,3",
+        "--max-pairs",
+        "4",
+        *MODEL,
+        "--out",
+        out,
+        NO_FIGURES,
+    )
     call("lens", *MODEL, "--out", out, NO_FIGURES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])

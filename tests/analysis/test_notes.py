@@ -58,6 +58,13 @@ def test_figures_name_the_options_that_were_not_swept_but_not_the_positions(run)
     assert "options: k 9, readers question" in heading(results, results.experiment("prosody"))[1]
 
 
+def test_figures_and_tables_with_limits_name_the_speakers_for_whom_they_hold(run):
+    results, note = Results(run), "95 % intervals and tests hold for these 2 speakers"
+    assert note in heading(results, results.experiment("prosody"))[1]
+    captions = [table.caption for table in read_run(results).tables["prosody"]]
+    assert captions[0] == f"All metrics by layer; {note}" and not captions[-1].endswith(note)
+
+
 @pytest.mark.parametrize(
     ("k", "band", "text"),
     [(1, "from", "layer l"), (9, "to", "9 layers up to layer l"), (2, "around", "2 layers around layer l")],

@@ -282,7 +282,7 @@ def test_the_hand_over_the_intervals_and_the_contrasts_are_shown(tmp_path, monke
         [found[key] for key in ("layer", "low", "high")], abs=0.05
     )
     assert "Difference from random-prosody, by layer" in text and "95 % interval" in text
-    assert "speakers are not resampled, so the intervals hold for these 2 speakers" in text
+    assert "95 % intervals come from resampling whole texts; they hold for these 2 speakers" in text
 
 
 def test_an_interpolated_donor_is_reported_as_an_approximation(run):

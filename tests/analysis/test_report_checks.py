@@ -35,6 +35,7 @@ from tests.analysis.made_run import (
 )
 from voicepatch.audio.decode import read_audio
 from voicepatch.report import sounds
+from voicepatch.types.check import Check, as_stored
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,15 @@ def test_a_control_that_ran_in_another_way_is_named_in_the_report(tmp_path):
         "Forward passes: engine sweep, float32 on cpu (prosody); engine sweep, bfloat16 on cpu (random-prosody)."
         in page.text
     )
+
+
+def test_the_planted_check_is_shown_where_it_ran(run):
+    name, text = "A planted reading layer is recovered", "planted in layers 3, recovered at 2.50"
+    assert name not in Page(write_report(run)).text
+    found = as_stored([Check(name, True, text)]) | {"engine": "tail", "n_pairs": 8, "planted": []}
+    write_json(run / "sanity_check_planted.json", found)
+    page = Page(write_report(run))
+    assert light(page, name) == "passed" and text in figures(page, name)
 
 
 def test_what_a_run_stores_of_its_checks_is_shown_in_the_same_words(run):

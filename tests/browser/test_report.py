@@ -31,8 +31,8 @@ HOSTILE = (
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, call):
     out = tmp_path_factory.mktemp("runs") / "run"
-    call("patch", "--kind", "prosody", "--out", out, *FEW)
-    call("patch", "--kind", "semantic", "--out", out, *FEW)
+    call("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW)
+    call("patch", "--no-need", "--kind", "semantic", "--out", out, *FEW)
     for control in ("self", "random"):
         call("control", "--kind", control, "--out", out, *FEW)
     for variant in ("timeline", "lens"):
@@ -267,7 +267,7 @@ def hostile(tmp_path_factory, call):
                 shutil.copy(DEMO_DATA / label / f"sad_implicit_{number % 3 + 1}.flac", folder / name)
                 table.writerow([f"{words} {label}", name, f"{number} {words}", words, "sad", label, words])
     out = folder / "run"
-    call("patch", "--kind", "prosody", "--data", folder / "manifest.csv", "--out", out, *FEW)
+    call("patch", "--no-need", "--kind", "prosody", "--data", folder / "manifest.csv", "--out", out, *FEW)
     return report.write_report(Results(out, find_clips=find_clips))
 
 

@@ -67,7 +67,7 @@ def of_the_system():
 )
 def test_a_lack_of_memory_says_how_much_and_what_needs_less(monkeypatch, tmp_path, allocate, needed):
     monkeypatch.setattr("voicepatch.commandline.running.load_data", lambda options: allocate())
-    line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run")
+    line = fails("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run")
     assert line.startswith(f"error: out of memory{needed}; --store-mb 0, --max-rows 1")
     assert "ulimit -v" in line
 
@@ -83,7 +83,7 @@ def test_a_lack_of_threads_files_and_a_home_is_one_line(monkeypatch, tmp_path):
             raise error
 
         monkeypatch.setattr("voicepatch.commandline.running.load_data", raising)
-        line = fails("patch", "--kind", "prosody", "--out", tmp_path / "run")
+        line = fails("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run")
         assert all(word in line for word in words), line
 
 

@@ -14,6 +14,7 @@ from voicepatch.errors import UserError
 SWEPT = ("tail", "sweep")
 # What each experiment is run with, beside its defaults.
 OPTIONS = {
+    "all-but": [{"head": head} for head in (0, 3, "mlp")],
     "attribution": [{"head": head} for head in (0, 3, "mlp")],
     "direct": [{"head": head} for head in (1, "mlp", "embeddings")],
     "heads": [{"head": head} for head in range(4)],
@@ -146,6 +147,7 @@ class TestTail:
             ("patch", {"alpha": 0.5}, "span"),
             ("suffix", {}, "suffix"),
             ("noise", {}, "span"),
+            ("direction", {}, "span"),
             ("heads", {"head": 2}, "span"),
             ("mlp", {}, "span"),
         ],

@@ -68,6 +68,15 @@ def test_a_knockout_is_an_attention_mask_with_holes(pair, engine, readers, sourc
     assert found.notes[0].start == rows.start and found.notes[0].site == "self_attn.attention_mask"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_need_blocks_the_span_from_a_layer_to_the_last(pair, engine):
+    llm, clip = make_llm(), pair.a
+    found = run("need", pair, engine, llm)
+    for layer in LAYERS:
+        expected = masked(llm, clip, range(layer, 4), slice(clip.span.stop, len(clip.input_ids)), clip.span)
+        same(found.logits[1 + layer], expected)
+
+
 @pytest.mark.parametrize("name", ["knockout", "reads"])
 def test_a_question_that_is_to_read_itself_is_wrong_usage(pair, name):
     with pytest.raises(UserError, match="--readers question --source question: no reader stands after"):

@@ -6,6 +6,7 @@ from torch import nn
 
 from interventions import load_intervention
 from tests.engine.decoders import hooked, make_clip, make_llm, value_at
+from tests.engine.test_block_layout import make_granite
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.pair_input import align
 from voicepatch.errors import UserError
@@ -28,6 +29,11 @@ def test_all_parts_sum_to_the_logits(engine):
     direct, logits = run(make_llm(), engine)
     torch.testing.assert_close(direct.sum((0, 1)), logits, atol=1e-4, rtol=0)
     assert (direct[:, :5].abs().amax(2) > 1e-2).all() and not direct[1:, 5].any()
+
+
+def test_parts_of_granite_are_multiplied_before_they_are_added():
+    direct, logits = run(make_granite(0.5))
+    torch.testing.assert_close(direct.sum((0, 1)), logits, atol=1e-4, rtol=0)
 
 
 def test_a_part_is_what_the_weights_make_of_it():

@@ -13,6 +13,7 @@ from tests.engine.decoders import by_hooks, hooked, make_clip, make_llm, textboo
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.pair_input import align
 from voicepatch.engine.written import WrittenLM
+from voicepatch.errors import UserError
 from voicepatch.runs.pair_loop import run_table
 
 LAYERS = range(4)
@@ -34,21 +35,26 @@ def test_prompt_runs_lie_outside_the_span_and_never_at_the_readout(seed, n_audio
     a, b = make_clip(n_audio, 1, before=5, after=7), make_clip(n_audio + 3, 2, before=5, after=7)
     pair = replace(align(a, b), seed=str(seed))
     here, there = prompt_run(pair)
-    positions = set(range(here.start, here.stop))
-    assert positions and not positions & set(a.audio_indices.tolist()) and a.readout_pos not in positions
-    assert len(positions) == min(n_audio, 5 if here.stop <= 5 else 6)
+    assert a.span.stop <= here.start and here.stop <= a.readout_pos
+    assert here.stop - here.start == min(n_audio, 6)
     assert a.input_ids[here].tolist() == b.input_ids[there].tolist()  # the same tokens of the prompt
 
 
-def test_prompt_runs_lie_before_and_after_the_span():
-    pair = align(make_clip(2, 1), make_clip(2, 2))
+def test_prompt_runs_lie_anywhere_between_the_span_and_the_readout():
+    pair = align(make_clip(2, 1, after=7), make_clip(2, 2, after=7))
     starts = {prompt_run(replace(pair, seed=str(seed)))[0].start for seed in range(40)}
-    assert min(starts) < pair.a.span.start < max(starts)
+    assert starts == set(range(pair.a.span.stop, pair.a.readout_pos - 1))
 
 
-@pytest.mark.parametrize("name", ["non-audio", "noise"])
-def test_what_is_drawn_is_drawn_once_for_all_layers_of_a_pair(pair, name):
-    llm, drawn = make_llm(), replace(pair, seed="3")
+def test_a_prompt_without_text_after_the_span_has_no_prompt_run():
+    with pytest.raises(UserError, match="no text between the audio span and the readout"):
+        prompt_run(align(make_clip(2, 1, after=1), make_clip(2, 2, after=1)))
+
+
+@pytest.mark.parametrize("name", ["direction", "non-audio", "noise"])
+def test_what_is_drawn_is_drawn_once_for_all_layers_of_a_pair(name):
+    llm, pair = make_llm(), align(make_clip(3, seed=1, after=9), make_clip(5, seed=2, after=9))
+    drawn = replace(pair, seed="3")
     together, notes = run(name, drawn, llm=llm)
     assert len({(note.start, note.n_positions) for note in notes}) == 1
     alone, _ = run(name, drawn, [2], llm=llm)
@@ -68,6 +74,23 @@ def test_replacing_the_whole_suffix_at_the_last_layer_gives_the_donors_answer(pa
 def test_noise_has_the_norm_of_the_stream(pair):
     for note in run("noise", replace(pair, seed="1"))[1]:  # two independent vectors of one norm are sqrt(2) of it apart
         assert 1.0 < note.relative_change < 1.8
+
+
+@pytest.mark.parametrize("how", ["truncate_to_min", "resample_linear"])
+def test_a_random_direction_is_at_each_position_as_large_as_the_difference_from_the_donor(how):
+    llm, pair = make_llm(), replace(align(make_clip(6, seed=1), make_clip(9, seed=2), how), seed="1")
+    own = value_at(llm, pair.a, 1, "", "output")[:, pair.a_span]
+    donor = pair.resampled(value_at(llm, pair.b, 1, "", "output")[:, pair.b_span])
+    added, entered = [], []
+    llm.model.layers[2].register_forward_pre_hook(lambda module, args: entered.append(args[0].clone()))
+    for alpha in (1.0, 0.5):
+        with torch.inference_mode():
+            load_intervention("direction")(WrittenLM(llm), pair.reset_rng(), 1, alpha=alpha)
+        added.append(entered[-1][:, pair.a_span] - own)
+    torch.testing.assert_close(added[0].norm(dim=-1), (donor - own).norm(dim=-1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(added[1], added[0] / 2, atol=1e-4, rtol=0)
+    cosines = torch.cosine_similarity(added[0], donor - own, dim=-1)
+    assert cosines.abs().max() < 0.7  # 32 dimensions
 
 
 def test_a_window_of_one_is_the_main_experiment(pair):
@@ -154,7 +177,7 @@ def tables(demo, demo_data):
     """Records on the demo: the main experiment and its controls."""
     sample = build_pairs(demo_data.clips, "prosody", max_pairs=16)
     tables = {}
-    for name in ("patch", "self", "same-label", "random", "non-audio", "suffix"):
+    for name in ("patch", "self", "same-label", "random", "non-audio", "suffix", "direction"):
         experiment = load_intervention(name)
         pairs = experiment.pairs(sample, demo_data.clips) if experiment.pairs else sample.pairs
         tables[name] = run_table(demo, experiment, pairs, clips=demo_data.clips)
@@ -177,6 +200,11 @@ def test_on_the_demo_controls_stay_far_below_the_main_curve_where_it_is_high(tab
     main, control = curve(tables["patch"]), curve(tables[name], column)
     high = main > 0.3
     assert high.any() and (control[high] < 0.5 * main[high]).all()
+
+
+def test_on_the_demo_a_random_direction_leaves_the_flips_at_the_rate_of_a_itself(tables):
+    own = 1 - tables["direction"]["eligible"].mean()
+    assert (curve(tables["direction"]) <= own + 1 / 16).all() and curve(tables["patch"]).max() > own + 0.3
 
 
 def test_on_the_demo_the_suffix_mirrors_the_span(tables):

@@ -69,6 +69,25 @@ def test_the_familys_checkpoint_is_recognised_and_measured(toy, demo_data):
     assert (table[table["layer"] == 0]["delta_logit_target"] != 0).all()
 
 
+def test_random_weights_need_a_parameter_of_load(toy, forgotten):
+    module, checkpoint = toy
+    with pytest.raises(
+        UserError, match=r"--random-weights: .*toy.py:\d+: load has no parameter random_weights"
+    ) as error:
+        load_subject(checkpoint, device="cpu", random_weights=3)
+    assert error.value.status == BAD_USAGE
+
+    @family(model_type="other_toy")
+    def load(folder, device, dtype, random_weights):
+        """Other: takes the seed."""
+        torch.manual_seed(random_weights)
+        return module.Toy(CONFIG)
+
+    (checkpoint / "config.json").write_text('{"model_type": "other_toy"}')
+    one, again = (load_subject(checkpoint, device="cpu", random_weights=3) for _ in range(2))
+    assert one.sha256 == again.sha256 and one.random_weights == 3
+
+
 def test_a_model_that_is_loaded_already_is_measured_alike(toy, demo_data):
     module, checkpoint = toy
     loaded, passed = load_subject(checkpoint, device="cpu"), load_subject(model=module.Toy(CONFIG))
@@ -321,13 +340,15 @@ def test_a_plugins_family_is_listed_checked_and_measured(call, tmp_path):
     options = ("--model", call.checkpoint, "--device", "cpu", "--out", tmp_path / "run")
     assert "all checks passed" in call("check", *options)
     assert json.loads((tmp_path / "run" / "sanity_check_model.json").read_text())["passed"]
-    call("patch", "--kind", "prosody", "--max-pairs", 2, *options)
+    call("patch", "--no-need", "--kind", "prosody", "--max-pairs", 2, *options)
     config = json.loads((tmp_path / "run" / "patching_config.json").read_text())
     assert (config["model"]["family"], config["model"]["n_layers"]) == ("Toy", 4)
     assert len((tmp_path / "run" / "patching_records_prosody.jsonl").read_text().splitlines()) == 2 * 4
 
     call.plugin.write_text(call.plugin.read_text().replace("manual_seed(0)", "manual_seed(1)"))
-    line = call("patch", "--kind", "semantic", "--max-pairs", 2, *options, status=1).strip().splitlines()[-1]
+    line = (
+        call("patch", "--no-need", "--kind", "semantic", "--max-pairs", 2, *options, status=1).strip().splitlines()[-1]
+    )
     assert line.startswith("error: ") and "model" in line  # another code is another model
 
 

@@ -24,7 +24,7 @@ from tests.robust.victim import (
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the program is stopped in forked processes")
 
 MOST_PAIRS = 40
-LONG = ("patch", "--kind", "prosody", "--max-pairs", str(MOST_PAIRS), "--layers", "0-2", NO_FIGURES)
+LONG = ("patch", "--no-need", "--kind", "prosody", "--max-pairs", str(MOST_PAIRS), "--layers", "0-2", NO_FIGURES)
 
 
 def whole_pairs(run):
@@ -111,7 +111,7 @@ class Interrupting:
             os.kill(os.getpid(), signal.SIGINT)
 sent = []
 sys.meta_path.insert(0, Interrupting)
-cli.cli(["patch", "--kind", "prosody", "--out", sys.argv[1]])
+cli.cli(["patch", "--no-need", "--kind", "prosody", "--out", sys.argv[1]])
 """
     for module in ("numpy.linalg", "torch.nn"):
         command = [sys.executable, "-c", code, str(tmp_path / module), module]

@@ -152,7 +152,7 @@ def test_it_is_given_back_after_an_error(tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        ("patch", "--kind", "prosody"),
+        ("patch", "--no-need", "--kind", "prosody"),
         ("control", "--kind", "self"),
         ("check",),
         ("pairs", "--kind", "prosody"),

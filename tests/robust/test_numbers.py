@@ -203,7 +203,20 @@ class TestClips:
         return folder, texts[0]["text_id"]
 
     def call(self, folder, out, *options, status=0):
-        words = ("patch", "--kind", "prosody", "--data", folder, "--out", out, "--layers", "0,3", *MODEL, NO_FIGURES)
+        words = (
+            "patch",
+            "--no-need",
+            "--kind",
+            "prosody",
+            "--data",
+            folder,
+            "--out",
+            out,
+            "--layers",
+            "0,3",
+            *MODEL,
+            NO_FIGURES,
+        )
         return call(*words, *options, status=status)
 
     def test_an_unreadable_clip_stops_the_run_before_it_begins(self, corpus, tmp_path):

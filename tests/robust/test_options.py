@@ -44,13 +44,13 @@ def refused(*args, status=BAD_USAGE):
     ["99", "-1", "5-2", "a,b", "", ",", "1,", "1--2", "1-2-3", "1.5", " ", "1;2", "1-", "-", "9" * 5000, "0-9" * 9],
 )
 def test_layers_that_are_none_are_refused(tmp_path, value):
-    line = refused("patch", "--kind", "prosody", "--out", tmp_path / "run", f"--layers={value}", *FEW)
+    line = refused("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", f"--layers={value}", *FEW)
     assert "--layers" in line and not (tmp_path / "run" / "patching_config.json").exists()
 
 
 @pytest.mark.parametrize("value", ["0", "-0.5", "1.5", "nan", "inf", "half", "", "1,0"])
 def test_an_alpha_that_is_none_is_refused(tmp_path, value):
-    assert "--alpha" in refused("patch", "--kind", "prosody", "--out", tmp_path, "--alpha", value)
+    assert "--alpha" in refused("patch", "--no-need", "--kind", "prosody", "--out", tmp_path, "--alpha", value)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_an_alpha_that_is_none_is_refused(tmp_path, value):
 )
 def test_a_value_that_an_option_does_not_take_is_refused(tmp_path, monkeypatch, option, value):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    args = ("patch", "--kind", "prosody", "--out", tmp_path / "run", option, value)
+    args = ("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", option, value)
     assert option in refused(*args)
 
 
@@ -76,7 +76,7 @@ def test_a_value_that_an_option_does_not_take_is_refused(tmp_path, monkeypatch, 
     "words",
     [
         *[
-            ("patch", "--kind", "prosody", option, "")
+            ("patch", "--no-need", "--kind", "prosody", option, "")
             for option in ("--model", "--data", "--texts", "--out", "--config")
         ],
         *[("bench", option, "") for option in ("--model", "--json")],
@@ -84,10 +84,13 @@ def test_a_value_that_an_option_does_not_take_is_refused(tmp_path, monkeypatch, 
         ("compare", "runs", "--out", ""),
         ("new", "idea", "--in", " "),
         ("list", "--plugin", ""),
-        *[("patch", "--kind", "prosody", option, "a\0b") for option in ("--model", "--data", "--texts", "--out")],
+        *[
+            ("patch", "--no-need", "--kind", "prosody", option, "a\0b")
+            for option in ("--model", "--data", "--texts", "--out")
+        ],
         ("bench", "--json", "a\0b"),
         ("list", "--plugin", "a\0b"),
-        ("patch", "--kind", "prosody", "--texts", "."),
+        ("patch", "--no-need", "--kind", "prosody", "--texts", "."),
         ("bench", "--json", "."),
         ("list", "--plugin", "."),
     ],
@@ -129,7 +132,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_its_declaration(words, word)
 )
 def test_a_mistake_costs_no_import_of_torch_and_is_one_line(tmp_path, words, status, word):
     code = "import sys; sys.modules['torch'] = None; from cli import cli; cli()"
-    command = [sys.executable, "-c", code, "patch", "--kind", "prosody", "--out", tmp_path / "run", *words]
+    command = [sys.executable, "-c", code, "patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == status and not (tmp_path / "run").exists()
     assert done.stderr.count("\n") == 1 and word in done.stderr, done.stderr
@@ -197,12 +200,12 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    line = refused("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES, status=BAD_INPUT)
+    line = refused("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES, status=BAD_INPUT)
     assert "No space left" in line and str(out) in line
     config = json.loads((out / "patching_config.json").read_text()) if (out / "patching_config.json").exists() else {}
     assert not any(experiment["finished"] for experiment in config.get("experiments", {}).values())
     monkeypatch.undo()
-    assert call("patch", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)[0] == 0
+    assert call("patch", "--no-need", "--kind", "prosody", "--out", out, *FEW, NO_FIGURES)[0] == 0
 
 
 def test_an_output_that_takes_no_more_is_said_in_one_line(tmp_path):
@@ -227,6 +230,7 @@ WRONG = {
     "patch_all_layers": ["yes please", "1", "[true]"],
     "patch_alpha": ["[[1]]", "[true]", "[0.5, 2]", "true", "{}", "half", ".nan", "2", "2020-01-01"],
     "alpha": ["0"],
+    "max_acoustic_distance": [".nan", ".inf", "-0.1", "some", "[1]", "true"],
     "max_failed": [".nan", "-0.1", "1.5", "some", "[1]", "true"],
     "pairs_in_report": ["some", "0", "-1", "1.5", "true", "[2]"],
     "on_bad_clip": ["ignore", "5", "[skip]"],
@@ -240,7 +244,9 @@ WRONG = {
         ("model", "task", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
         ["[x]", "5", "true", "{}"],
     ),
-    **dict.fromkeys(("overwrite", "figures", "same_speaker", "both_directions"), ["maybe", "1", "[true]"]),
+    **dict.fromkeys(
+        ("overwrite", "figures", "same_speaker", "both_directions", "random_weights", "need"), ["maybe", "1", "[true]"]
+    ),
 }
 
 
@@ -252,7 +258,7 @@ def test_every_key_of_the_settings_file_has_wrong_values_here():
 def test_a_setting_of_the_wrong_type_is_named(tmp_path, key, value):
     config = tmp_path / "config.yaml"
     config.write_text(f"{key}: {value}\n")
-    line = refused("patch", "--kind", "prosody", "--config", config, "--out", tmp_path / "run")
+    line = refused("patch", "--no-need", "--kind", "prosody", "--config", config, "--out", tmp_path / "run")
     assert f"{config}: {key}" in line, line
 
 
@@ -310,7 +316,12 @@ def test_an_alpha_in_scientific_notation_is_a_number(tmp_path):
     """YAML takes 1e-1 for text."""
     config = tmp_path / "config.yaml"
     config.write_text("patch_alpha: 1e-1\nlayers_to_patch: 2-3\nmax_pairs: 1\ndevice: cpu\n")
-    assert call("patch", "--kind", "prosody", "--config", config, *MODEL, NO_FIGURES, "--out", tmp_path / "run")[0] == 0
+    assert (
+        call(
+            "patch", "--no-need", "--kind", "prosody", "--config", config, *MODEL, NO_FIGURES, "--out", tmp_path / "run"
+        )[0]
+        == 0
+    )
     ran = json.loads((tmp_path / "run" / "patching_config.json").read_text())["experiments"]["prosody"]
     assert (ran["patch_alpha"], ran["layers_to_patch"]) == (0.1, [2, 3])
 

@@ -59,7 +59,7 @@ def test_hostile_ids_texts_and_speakers_stay_text(tmp_path):
             lines.append(json.dumps(row | about) + "\n")
     (data / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")
     out = tmp_path / "run"
-    command = ["patch", "--kind", "prosody", "--data", data, "--layers", "0", *MODEL, "--out", out]
+    command = ["patch", "--no-need", "--kind", "prosody", "--data", data, "--layers", "0", *MODEL, "--out", out]
     result = CliRunner().invoke(cli, list(map(str, command)))
     assert result.exit_code == 0, result.output
     assert "\x1b" not in result.output and "\a" not in result.output

@@ -2,7 +2,7 @@
 import is there already. They run on the small model.
 
 with Victims() as victims:
-    pid = victims.start("patch", "--kind", "prosody", "--out", out)
+    pid = victims.start("patch", "--no-need", "--kind", "prosody", "--out", out)
     os.kill(pid, signal.SIGINT)
     assert victims.wait(pid) == 130
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from tests.commands import MODEL, NO_FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_FIGURES = ("patch", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
+WITH_FIGURES = ("patch", "--no-need", "--kind", "prosody", "--max-pairs", "6", "--layers", "0-2")
 COMMAND = (*WITH_FIGURES, NO_FIGURES)
 RECORDS = "patching_records_prosody.jsonl"
 PATIENCE = 60  # seconds, on a busy machine

@@ -29,6 +29,7 @@ SETTINGS = {
     "pair_sampling_seed": 42,
     "same_speaker": True,
     "both_directions": False,
+    "max_acoustic_distance": 0.0,
     "on_bad_clip": "stop",
     "max_seconds": 60,
     "max_failed": 0.01,

@@ -38,17 +38,17 @@ def test_another_task_runs_from_the_command_line_to_the_report(task_file, gender
     how = ("--data", gender_data, "--out", out, "--max-pairs", 3, "--layers", "0,3", *MODEL)
     file = tmp_path / "settings.yaml"
     file.write_text(f"task: {task_file()}\n", encoding="utf-8")
-    said = call("patch", "--kind", "prosody", "--config", file, *how)
+    said = call("patch", "--no-need", "--kind", "prosody", "--config", file, *how)
     assert "data: gender: F counts as female (4 clips); f counts as female (4 clips); m counts as male" in said
     config = json.loads((out / "patching_config.json").read_text(encoding="utf-8"))
     assert task_of(config["task"]) == load_task(task_file()) and config["labels"]["order"] == ["female", "male"]
     assert not config["experiments"]["prosody"]["same_speaker"]
     call("control", "--kind", "same-label", "--config", file, *how)
     assert "words: null" in call("control", "--kind", "no-conflict", "--config", file, *how, status=1)
-    assert "words: null" in call("patch", "--kind", "semantic", "--config", file, *how, status=1)
+    assert "words: null" in call("patch", "--no-need", "--kind", "semantic", "--config", file, *how, status=1)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "female" in page and "surprised" not in page and "report.html" in call("report", out)
-    line = call("patch", "--kind", "prosody", *how[2:], status=1).splitlines()[-1]
+    line = call("patch", "--no-need", "--kind", "prosody", *how[2:], status=1).splitlines()[-1]
     assert "holds a run with another task (name was gender, is emotion" in line and len(line) < 600
 
 

@@ -60,7 +60,7 @@ class TestResources:
 
 class TestCommand:
     def fails(self, *args, status=2):
-        result = CliRunner().invoke(cli, ["patch", "--kind", "prosody", *args])
+        result = CliRunner().invoke(cli, ["patch", "--no-need", "--kind", "prosody", *args])
         assert result.exit_code == status, result.output
         return result.output.strip().splitlines()[-1]
 

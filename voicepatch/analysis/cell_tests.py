@@ -1,21 +1,24 @@
 """Which cells of a map have an effect: one test of all cells, and limits that hold for all of them together.
 
-    found = cell_tests(effects, texts_of(pairs), seed)       # effects [pairs, cells]
+    found = cell_tests(effects, texts, seed, speakers)       # effects [pairs, cells]
     found.p_max, found.low, found.high                       # NaN where found.reason says why there is no test
 
-Whole texts are left out one at a time, since pairs that share a text are not independent. docs/statistics.md has the
-derivation and the simulated error rates.
+Whole texts, and whole speakers where they are a sample, are left out one at a time, since pairs that share one are not
+independent. docs/statistics.md has the derivation and the simulated error rates.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special, stats
 
+from voicepatch.analysis.samples import MIN_TEXTS, too_few_texts
 from voicepatch.analysis.sharing import Sharing, blocks, codes_of
 
 DRAWS = 4999
-MIN_TEXTS, MIN_TEXTS_OF_TWO = 6, 12  # where a pair has one text, and where any pair has two
+MIN_TEXTS_OF_TWO = 12  # where any pair has two texts
+MIN_TEXTS_WITH_SPEAKERS = 8  # where speakers are a sample too
 _ROUNDING = 1e-12  # relative; equal sums differ by less
 
 
@@ -37,26 +40,36 @@ class CellTests:
     reason: str = ""
 
 
-def cell_tests(effects: np.ndarray, texts: np.ndarray, seed: int, draws: int = DRAWS) -> CellTests:
-    """Test the mean of each column of effects [pairs, cells] against 0; texts are [pairs, texts a pair]."""
-    sharing = Sharing.of(codes_of(texts))
-    effect = effects.mean(0)
-    if reason := _why_not_tested(sharing):
+def cell_tests(
+    effects: np.ndarray, texts: np.ndarray, seed: int, speakers: np.ndarray | None = None, draws: int = DRAWS
+) -> CellTests:
+    """Test the mean of each column of effects [pairs, cells] against 0.
+
+    `texts` and `speakers` are names, [pairs, names a pair]; with None, the speakers are no sample. With both, the
+    variance is that of leaving out texts plus that of leaving out speakers.
+    """
+    sharings = [Sharing.of(codes_of(names)) for names in (texts, speakers) if names is not None]
+    effect, n_texts = effects.mean(0), sharings[0].n_codes
+    of_two = (sharings[0].touches.sum(1) > 1).any()
+    least = MIN_TEXTS if speakers is None else MIN_TEXTS_WITH_SPEAKERS
+    needs = ("a test of pairs with two texts", MIN_TEXTS_OF_TWO) if of_two else ("a test", least)
+    if reason := too_few_texts(texts, *needs):
         nothing = np.full(len(effect), np.nan)
-        return CellTests(effect, nothing, nothing, nothing, nothing, nothing, sharing.n_codes, reason)
-    deviations, n = pseudo_values(effects, sharing), sharing.n_codes
-    se = np.sqrt((deviations**2).sum(0) / (n * (n - 1)))
+        return CellTests(effect, nothing, nothing, nothing, nothing, nothing, n_texts, reason)
+    deviations = [pseudo_values(effects, sharing) for sharing in sharings]
+    se = np.sqrt(sum((part**2).sum(0) / (len(part) * (len(part) - 1)) for part in deviations))
     t = _ratio(effect, se)
-    deviations[:, se <= _ROUNDING * np.abs(effect)] = 0  # the same effect in every text, and rounding
+    for part in deviations:
+        part[:, se <= _ROUNDING * np.abs(effect)] = 0  # the same effect in every text, and rounding
     p_max, critical = step_down(t, deviations, draws, seed)
-    q = stats.false_discovery_control(2 * special.stdtr(n - 1, -t))
+    q = stats.false_discovery_control(2 * special.stdtr(min(map(len, deviations)) - 1, -t))
     with np.errstate(invalid="ignore"):  # with very few texts the quantile can be infinite, and the error 0
         reach = critical * se
-    return CellTests(effect, se, effect - reach, effect + reach, p_max, q, n)
+    return CellTests(effect, se, effect - reach, effect + reach, p_max, q, n_texts)
 
 
 def pseudo_values(effects: np.ndarray, sharing: Sharing) -> np.ndarray:
-    """(G − 1) · (mean of θ₍₋t₎ − θ₍₋t₎) for each of the G texts, [texts, cells].
+    """(G − 1) · (mean of θ₍₋t₎ − θ₍₋t₎) for each of the G texts (or speakers), [texts, cells].
 
     θ₍₋t₎ is the mean effect of the pairs without text t. These are the jackknife's pseudo-values less their mean.
     """
@@ -67,21 +80,23 @@ def pseudo_values(effects: np.ndarray, sharing: Sharing) -> np.ndarray:
     return (sharing.n_codes - 1) * (without.mean(0) - without)
 
 
-def step_down(t: np.ndarray, deviations: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, float]:
-    """p of each |t| corrected for all cells, and the 95 % quantile of the largest |t| under random signs of the texts.
+def step_down(t: np.ndarray, deviations: Sequence[np.ndarray], draws: int, seed: int) -> tuple[np.ndarray, float]:
+    """p of each |t| corrected for all cells, and the 95 % quantile of the largest |t| under random signs.
 
-    Each draw gives every text's deviations [texts, cells] a random sign and divides their mean by its own standard
-    error. The k-th largest |t| is compared with the largest of the cells from the k-th on (Romano & Wolf 2005,
-    Econometrica 73:1237).
+    `deviations` are [texts, cells], and [speakers, cells] where they are a sample. Each draw gives every text's and
+    every speaker's deviations a random sign, and divides the sum of their means by its own standard error. The k-th
+    largest |t| is compared with the largest of the cells from the k-th on (Romano & Wolf 2005, Econometrica 73:1237).
     """
-    n, order = len(deviations), np.argsort(-t, kind="stable")
-    ordered, reached = deviations[:, order], t[order] * (1 - 1e-9)  # equal values may differ in the last bit
-    squares = (ordered**2).mean(0)
+    n, order = sum(map(len, deviations)), np.argsort(-t, kind="stable")
+    ordered, reached = [part[:, order] for part in deviations], t[order] * (1 - 1e-9)  # equal up to the last bit
     random, reaching, largest = np.random.default_rng(seed), np.zeros(len(t)), np.empty(draws)
     for block in blocks(draws, 8 * 4 * (n + len(t))):
-        signs = random.choice([-1.0, 1.0], size=(block.stop - block.start, n))
-        means = signs @ ordered / n
-        drawn = _ratio(means, np.sqrt(np.maximum(squares - means**2, 0) / (n - 1)))
+        means, variance = np.zeros((2, block.stop - block.start, len(t)))
+        for part in ordered:
+            mean = random.choice([-1.0, 1.0], size=(len(means), len(part))) @ part / len(part)
+            means += mean
+            variance += np.maximum((part**2).mean(0) - mean**2, 0) / (len(part) - 1)
+        drawn = _ratio(means, np.sqrt(variance))
         remaining = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
         reaching += (remaining >= reached).sum(0)
         largest[block] = remaining[:, 0]
@@ -95,15 +110,3 @@ def _ratio(values: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """|value| / error; 0 for a value of 0, ∞ for another one without an error."""
     size = np.abs(values)
     return np.divide(size, errors, out=np.where(size > 0, np.inf, 0.0), where=errors > _ROUNDING * size)
-
-
-def _why_not_tested(sharing: Sharing) -> str:
-    of_two = (sharing.touches.sum(1) > 1).any()
-    needed = MIN_TEXTS_OF_TWO if of_two else MIN_TEXTS
-    if sharing.n_codes < needed:
-        return (
-            f"the pairs have {sharing.n_codes} texts{', two or more each' if of_two else ''}; the test needs {needed}"
-        )
-    if (sharing.touches.sum(0) == len(sharing.sets)).any():
-        return "one text is in all pairs"
-    return ""

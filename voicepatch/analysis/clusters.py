@@ -1,6 +1,6 @@
 """Means over pairs that share texts, with their standard errors, 95 % limits and tests.
 
-    sharing = Sharing.of(codes_of(texts_of(pairs)))  # which texts each pair has
+    sharing = sample_of(pairs).sharing  # which texts, and speakers, each pair has
     mean = mean_of(values, sharing, Draws(sharing.n_codes, RESAMPLES, seed))
     limits(mean, is_rate=True, pooled=design_effect(mean))
 
@@ -28,9 +28,9 @@ class Mean:
     count: np.ndarray
     error: np.ndarray  # standard error, from the resamples; NaN where fewer than two texts have a value
     dof: np.ndarray  # degrees of freedom of the error; 0 where fewer than two texts have a value
+    skewness: np.ndarray  # of the mean, −1 to 1: the sum of the texts' cubes over that of their squares ^ 1.5
     shares: np.ndarray  # [rows, cells] weight of a row: 1 / count, 0 where its value is missing
     influence: np.ndarray  # [rows, cells] share × deviation from the mean
-    replicates: np.ndarray  # [resamples, cells]
     sharing: Sharing  # of the rows
 
     def cells(self, which: slice) -> "Mean":
@@ -45,7 +45,9 @@ def mean_of(values: np.ndarray, sharing: Sharing, draws: Draws) -> Mean:
     """Column means of values [rows, cells], where a missing value is NaN.
 
     The variance of the resamples counts what is particular to a pair 2^texts − 1 times (Owen 2007, Annals of Applied
-    Statistics 1:386). The ratio of `variance_of` to the expected variance of such resamples corrects this.
+    Statistics 1:386). The ratio of the right variance to the expected one of such resamples corrects this. The right
+    one is that of `variance_of`, and at least the sum of the texts' squares over the most texts that a row has, since
+    these squares count what is particular to a row once for each of its texts.
     """
     there = ~np.isnan(values)
     count, known = there.sum(0), np.nan_to_num(values)
@@ -55,14 +57,18 @@ def mean_of(values: np.ndarray, sharing: Sharing, draws: Draws) -> Mean:
         influence = shares * np.nan_to_num(values - value)
         totals, weights = np.hsplit(draws.sums(np.hstack([known, there]), sharing), 2)
         replicates = totals / weights
-        counted = (sharing.sums(influence) ** 2).sum(0)
+        sums = sharing.sums(influence)
+        counted, by_text = (sums**2).sum(0), sums[: sharing.n_codes]
+        spread = (by_text**2).sum(0)
+        skewness = np.where(spread > 0, (by_text**3).sum(0) / spread**1.5, 0)
         variance, dof = variance_of(influence, shares, sharing)
+        variance = np.maximum(variance, spread / sharing.touches.sum(1).max())
         ratio = np.where(counted > 0, variance / counted, 1)
         usable = ~np.isnan(replicates)
         centred = np.where(usable, replicates - (np.nan_to_num(replicates).sum(0) / usable.sum(0)), 0)
         error = np.sqrt((centred**2).sum(0) / usable.sum(0) * ratio)
     error = np.where(dof > 0, error, np.nan)
-    return Mean(value, count, error, dof, shares, influence, replicates, sharing)
+    return Mean(value, count, error, dof, skewness, shares, influence, sharing)
 
 
 def student_t(dof: np.ndarray) -> np.ndarray:
@@ -80,10 +86,15 @@ def design_effect(*means: Mean) -> float:
 
 
 def limits(mean: Mean, is_rate: bool, pooled: float = np.nan) -> tuple[np.ndarray, np.ndarray]:
-    """95 % limits of each cell: Wilson's around a rate, Student's around another mean; `pooled` is a design effect."""
+    """95 % limits of each cell: Wilson's around a rate; around another mean the outer ones of Student's and Johnson's.
+
+    `pooled` is a design effect. Johnson's (1978, J. Am. Stat. Assoc. 73:536) are Student's, shifted to the side of the
+    longer tail; here twice as far, since few texts show about half of the skewness.
+    """
     t, p = student_t(mean.dof), mean.value
     if not is_rate:
-        return p - t * mean.error, p + t * mean.error
+        reach, shift = t * mean.error, mean.error * mean.skewness * (1 + 2 * t**2) / 3
+        return p - reach + np.minimum(shift, 0), p + reach + np.maximum(shift, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         independent = p * (1 - p) / mean.count
         at_0_or_1 = mean.count / (mean.dof + 1) if np.isnan(pooled) else pooled
@@ -116,20 +127,18 @@ def limits_of_difference(one: Mean, other: Mean, is_rate: bool) -> tuple[np.ndar
     )
 
 
-def p_values(
-    one: Mean, other: Mean, sharing: Sharing, resamples: int, seed: int, permutes: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def p_values(one: Mean, other: Mean, sharing: Sharing, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two-sided p of one − other in each cell, and of the largest difference of all cells.
 
-    `sharing` is of the rows of both. With `permutes` and one text a row, this is a permutation test: the sign of the
-    whole sum of a text is random. Otherwise each difference over its error becomes a normal deviate and is compared
+    `sharing` is of the rows of both. With one text a row, this is a permutation test: the sign of a text's sum
+    is random. Otherwise each difference over its error becomes a normal deviate and is compared
     with the deviations from the means, by text, with random signs (a multiplier bootstrap). The p of the largest
     difference corrects for all cells (Nichols & Holmes 2002, Human Brain Mapping 15:1).
     """
     shares, deviations = np.vstack([one.shares, -other.shares]), np.vstack([one.influence, -other.influence])
     difference = one.value - other.value
     size = np.where(np.abs(difference) > _ROUNDING, np.abs(difference), 0)
-    if permutes and (sharing.touches.sum(1) == 1).all():
+    if (sharing.touches.sum(1) == 1).all():
         by_text = sharing.touches.T @ sharing.by_set(deviations + np.abs(shares) * difference / 2)
         norm = np.sqrt((by_text**2).sum(0))
         observed = np.divide(size, norm, out=np.zeros(len(norm)), where=norm > _ROUNDING)

@@ -10,7 +10,12 @@ from voicepatch.text import escape
 
 # Stored name of a setting -> its option.
 OF_CURVE = {"align": "align", "dtype": "dtype"}
-OF_SAMPLE = {"pair_sampling_seed": "seed", "same_speaker": "same_speaker", "both_directions": "both_directions"}
+OF_SAMPLE = {
+    "pair_sampling_seed": "seed",
+    "same_speaker": "same_speaker",
+    "both_directions": "both_directions",
+    "max_acoustic_distance": "max_acoustic_distance",
+}
 
 
 def control_differences(main: ExperimentResults, control: ExperimentResults) -> list[str]:

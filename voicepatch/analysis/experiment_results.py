@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from voicepatch.analysis import congruence
 from voicepatch.analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve
 from voicepatch.analysis.contrasts import Side
 from voicepatch.analysis.layer_metrics import layer_intervals, layer_metrics
@@ -18,7 +19,7 @@ from voicepatch.store.table import Columns
 from voicepatch.text import escape
 from voicepatch.types.record import LOGITS, PairRow
 
-TO_TARGET_ELIGIBLE = "flip_to_target_rate_eligible"
+TO_TARGET_ELIGIBLE, FROM_BASE = "flip_to_target_rate_eligible", "flip_from_base_rate"
 ENOUGH_MASS = 0.5  # with less of the model's probability on the labels, the answer among them means little
 SPAN = "over the audio span"  # as the docstrings of experiments say it
 PLACES = {
@@ -69,7 +70,7 @@ class ExperimentResults:
     def rate(self) -> str:
         """The rate of its effect: 0 where it does nothing, so A's own rate is no part of it."""
         judged_by_target = self.has_donor and self.judged_by == "flip_to_target_rate"
-        return TO_TARGET_ELIGIBLE if judged_by_target else "flip_from_base_rate"
+        return TO_TARGET_ELIGIBLE if judged_by_target else FROM_BASE
 
     @property
     def unit(self) -> str:
@@ -138,9 +139,12 @@ class ExperimentResults:
 
         The swept values and the dose have all their digits, which distinguish the cells.
         """
+        return self._metrics_of(self.records, self.pairs)
+
+    def _metrics_of(self, records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         swept, further = self.swept, self.further_metrics
-        intervals = layer_intervals(self.records, self.pairs, self.seed, swept=swept, metrics=further)
-        metrics = layer_metrics(self.records, self.settings["near_tie_margin"], swept=swept, metrics=further)
+        intervals = layer_intervals(records, pairs, self.seed, swept=swept, metrics=further)
+        metrics = layer_metrics(records, self.settings["near_tie_margin"], swept=swept, metrics=further)
         metrics = metrics.merge(intervals, on=["layer", *swept])
         floats = metrics.select_dtypes("float").columns.difference([DOSE, *self.swept])
         return metrics.assign(**{column: metrics[column].map(lambda x: float(f"{x:.6g}")) for column in floats})
@@ -151,9 +155,38 @@ class ExperimentResults:
         return at_highest_dose(self.metrics)
 
     @cached_property
+    def congruent(self) -> np.ndarray:
+        """Of each pair of a main experiment, whether the shared voice is the target (`analysis.congruence`)."""
+        return congruence.is_congruent_in(self.pairs)
+
+    @cached_property
+    def congruence_note(self) -> str:
+        """How many pairs `side` has and leaves out; "" where it leaves none out."""
+        return congruence.note(self.congruent) if self.is_main else ""
+
+    @cached_property
     def side(self) -> Side:
-        """The experiment as one side of a contrast."""
-        return Side(self.kind, self.records, self.pairs)
+        """A main experiment as one side of a contrast, without its congruent pairs."""
+        return self.side_without(self.congruent)
+
+    def side_without(self, left_out: np.ndarray) -> Side:
+        """The experiment as one side of a contrast, without the pairs `left_out`."""
+        return Side(self.kind, *congruence.without(self.records, self.pairs, left_out))
+
+    @cached_property
+    def metrics_by_congruence(self) -> pd.DataFrame:
+        """The metrics of the pairs that are not congruent and of those that are, after a column `congruent`."""
+        parts = {is_so: self.side_without(self.congruent != is_so) for is_so in (False, True)}
+        tables = {is_so: self._metrics_of(one.records, one.pairs) for is_so, one in parts.items() if len(one.records)}
+        return pd.concat(tables, names=["congruent", None]).reset_index("congruent").reset_index(drop=True)
+
+    @cached_property
+    def compared_curve(self) -> pd.DataFrame:
+        """The `curve` of the pairs of `side`, which is compared with other curves."""
+        if not self.congruent.any():
+            return self.curve
+        table = self.metrics_by_congruence
+        return at_highest_dose(table[~table["congruent"]].drop(columns="congruent"))
 
     @property
     def label_mass(self) -> pd.Series:

@@ -1,19 +1,20 @@
 """The hand-over layer, where B's states over the span stop overriding A's answer; and where the suffix starts to.
 
 hand_over(records, pairs, suffix=(suffix_records, suffix_pairs))     # statistics_KIND.json
-hand_over_difference(curve, other_curve, sharing, draws)             # of two main experiments
+curve_of(records, pairs, sample_of(pairs))                           # the same curve for its area
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from voicepatch.analysis.areas import Falling
 from voicepatch.analysis.cells import at_highest_dose, by_cell
-from voicepatch.analysis.clusters import RESAMPLES, Mean, Z, limits, limits_of_difference, mean_of, student_t
+from voicepatch.analysis.clusters import RESAMPLES, Mean, limits, limits_of_difference, mean_of
 from voicepatch.analysis.rounding import number
-from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of, variance_of
+from voicepatch.analysis.samples import Sample, sample_of, too_few_texts
+from voicepatch.analysis.sharing import Draws, texts_of
 
 HAND_OVER = (
     "The hand-over layer is the layer, interpolated between the layers patched, at which the rate of flips to the "
@@ -22,8 +23,6 @@ HAND_OVER = (
     "not show when the information leaves the span. For the suffix, where it was patched, it is the layer at which its "
     "own rate first rises above that same middle."
 )
-# With fewer texts, 95 % limits cover the true value in 13 to 100 % of simulated experiments (docs/statistics.md).
-MIN_TEXTS = 6
 MAX_UNDEFINED = 0.05  # largest share of resamples without a hand-over layer
 STEPS = 8  # points looked at between two layers; limits between those are interpolated
 HandOver = dict[str, Any]
@@ -35,136 +34,72 @@ def hand_over(
     suffix: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     seed: int = 42,
     resamples: int = RESAMPLES,
+    floor: str = "A's own rate",
 ) -> HandOver:
     """Where the rate of flips falls below half of its height, and where that of `suffix` (records, pairs) rises.
 
     `layer`, `low`, `high` (95 %), `reason`, `suffix` with the same four or None, `level` (the rate that is crossed) and
-    `definition`. `layer` is None where there is no such layer, both limits are None where none can be given, and
-    `reason` says why. There is no layer unless the height, the rate at the first layer less A's own, is above 0 with
-    its 95 % interval. One limit is None where it lies outside the layers patched. At the highest dose, over all pairs.
-    Where all pairs agree, the limits are the two layers patched between which they cross.
+    `definition`. There is no layer unless the height, the rate at the first layer less A's own, is above 0 with its
+    95 % interval; `reason` says why there is no layer, or are no limits. One limit is None where it lies outside the
+    layers patched. At the highest dose. Where all pairs agree, the limits are the layers between which they cross.
 
-    The limits enclose the points at which Student's interval of (rate − level), which share texts, contains 0 (Fieller
-    1954, J. R. Statist. Soc. B 16:175).
+    The limits enclose the points where the interval of (rate − level) contains 0 (Fieller 1954, JRSS B 16:175).
     """
-    experiments = [(records, pairs)] if suffix is None else [(records, pairs), suffix]
-    sharing = Sharing.of(codes_of(np.vstack([texts_of(its_pairs) for _, its_pairs in experiments])))
+    sharing = sample_of(*([pairs] if suffix is None else [pairs, suffix[1]])).sharing
     draws = Draws(sharing.n_codes, resamples, seed)
     of_span, of_suffix = sharing.split(len(pairs))
     flips, own = _flips_and_own(records, pairs)
     start = flips.to_numpy()[:, :1]
-    levels = (start + own) / 2  # by pair; their mean is the level
+    levels = (start + own) / 2  # of each pair
     level = np.nanmean(levels)
     points, rates = _between_layers(flips)
     means = mean_of(np.hstack([rates - levels, levels, start - own]), of_span, draws)
     gap, middle, height = (means.cells(which) for which in (slice(-2), slice(-2, -1), slice(-1, None)))
-    few = have_few_texts(pairs, height)
-    if why := no_height(height, few):
-        nothing = _nothing(f"at the first layer patched the rate is {why}")
+    few = too_few_texts(texts_of(pairs)[height.shares[:, 0] != 0])
+    if why := no_height(height, bool(few), floor):
+        nothing = _nothing(f"at the first layer the rate is {why}")
         return nothing | {"suffix": nothing if suffix else None, "level": float(level), "definition": HAND_OVER}
 
     found = _with_limits(flips, level, points, *limits(gap, is_rate=False), few, rising=False)
-    of_suffix_found = None
-    if suffix is not None:
-        after, _ = _flips_and_own(*suffix)
-        points, rates = _between_layers(after)
-        low, high = limits_of_difference(mean_of(rates, of_suffix, draws), middle, is_rate=False)
-        of_suffix_found = _with_limits(after, level, points, low, high, few, rising=True)
-    return found | {"suffix": of_suffix_found, "level": float(level), "definition": HAND_OVER}
+    if suffix is None:
+        return found | {"suffix": None, "level": float(level), "definition": HAND_OVER}
+    after, _ = _flips_and_own(*suffix)
+    points, rates = _between_layers(after)
+    low, high = limits_of_difference(mean_of(rates, of_suffix, draws), middle, is_rate=False)
+    where_it_rises = _with_limits(after, level, points, low, high, few, rising=True)
+    return found | {"suffix": where_it_rises, "level": float(level), "definition": HAND_OVER}
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The rate of flips to the target by layer, and what its hand-over layer is measured against."""
-
-    layers: np.ndarray  # in units of depth
-    flips: Mean  # [layers]
-    own: Mean  # A's own rate, one cell
-    height: Mean  # rate at the first layer less A's own, one cell
-    few_texts: bool
+def no_hand_over(reason: str) -> HandOver:
+    """What `hand_over` gives where there are no pairs to compute it from."""
+    return _nothing(reason) | {"suffix": None, "level": None, "definition": HAND_OVER}
 
 
-def curves_of(
-    records: pd.DataFrame, pairs: pd.DataFrame, sharing: Sharing, draws: Draws, depth: float
-) -> tuple[Curve, Curve]:
-    """The curves of all pairs and of the eligible ones; `sharing` is of the `pairs`, `depth` divides the layers."""
-    flips, own = _flips_and_own(records, pairs)
-    values = []
-    for counted in (True, own == 0):
-        rates, of_a = np.where(counted, flips, np.nan), np.where(counted, own, np.nan)
-        values += [rates, of_a, rates[:, :1] - of_a]
-    means, n = mean_of(np.hstack(values), sharing, draws), len(flips.columns)
-    curves = []
-    for at in (0, n + 2):
-        rate, its_own, height = (means.cells(slice(at + a, at + b)) for a, b in ((0, n), (n, n + 1), (n + 1, n + 2)))
-        few = have_few_texts(pairs, height)
-        curves.append(Curve(flips.columns.to_numpy(float) / depth, rate, its_own, height, few))
-    return curves[0], curves[1]
+def curve_of(records: pd.DataFrame, pairs: pd.DataFrame, sample: Sample, eligible: bool, depth: float = 1.0) -> Falling:
+    """The rate of flips to the target above A's own rate, over all or over the `eligible` pairs, for its area.
 
-
-def hand_over_difference(one: Curve, other: Curve, sharing: Sharing, draws: Draws) -> HandOver:
-    """Hand-over layer of one − that of the other: `difference`, `low`, `high` (95 %) and `reason` where one is missing.
-
-    The limits are quantiles of the resamples. Their distances from the difference are multiplied by the ratio of the
-    standard error for pairs that share texts to that of the resamples.
+    `sample` is of the `pairs`; `depth` divides the layers. At the highest dose.
     """
-    nothing = {"difference": None, "low": None, "high": None}
-    reasons = [
-        f"the {which} curve {why}" for which, curve in (("first", one), ("second", other)) if (why := _no(curve))
-    ]
-    if reasons:
-        return nothing | {"reason": "; ".join(reasons)}
-    difference = _layer(one) - _layer(other)
-    found = nothing | {"difference": difference}
-    if one.few_texts or other.few_texts:
-        return found | {"reason": f"no limits: too few texts, an interval needs {MIN_TEXTS} in each of both"}
-    with np.errstate(invalid="ignore"):
-        differences = _replicates(one) - _replicates(other)
-    undefined, known = np.isnan(differences).mean(), differences[~np.isnan(differences)]
-    if undefined > MAX_UNDEFINED:
-        return found | {"reason": f"no limits: in {undefined:.0%} of the resamples there is no hand-over layer"}
-    with np.errstate(invalid="ignore"):
-        stretched = difference + _stretch(_influence(one), _influence(other), sharing, draws) * (known - difference)
-    low, high = np.quantile(stretched, [0.025, 0.975], method="nearest")
-    low, high = (float(limit) if np.isfinite(limit) else None for limit in (low, high))
-    return found | {"low": low, "high": high, "reason": None}
+    flips, own = _flips_and_own(records, pairs)
+    values = np.where(own == 0, flips, np.nan) if eligible else flips.to_numpy()
+    layers = flips.columns.to_numpy(float) / depth
+    return Falling(layers, values, own[:, 0], sample.texts, sample.speakers, floor_name="A's own rate")
 
 
-def _stretch(influence: np.ndarray, other_influence: np.ndarray, sharing: Sharing, draws: Draws) -> float:
-    """Half the width of Student's interval of the difference over that of the resamples."""
-    is_first = np.arange(len(influence) + len(other_influence)) < len(influence)
-    sides = np.column_stack([is_first, ~is_first]).astype(float)
-    stacked = np.concatenate([influence, -other_influence])[:, None]
-    shares = sides / sides.sum(0) @ np.array([[1.0], [-1.0]])
-    variance, dof = variance_of(stacked, shares, sharing)
-    drawn, counts = np.hsplit(draws.sums(np.hstack([sides * stacked, sides]), sharing), 2)
-    with np.errstate(invalid="ignore"):
-        spread = np.nanstd((drawn / (counts / sides.sum(0))).sum(1))
-    return float(np.sqrt(variance[0]) / spread * student_t(dof)[0] / Z) if spread > 0 else 1.0
-
-
-def have_few_texts(pairs: pd.DataFrame, mean: Mean) -> bool:
-    """Whether the pairs with a value have too few texts for an interval: under MIN_TEXTS, or one in all pairs."""
-    return not mean.dof[0] > 0 or len(np.unique(texts_of(pairs)[mean.shares[:, 0] != 0].astype(str))) < MIN_TEXTS
-
-
-def no_height(height: Mean, few_texts: bool, with_limits: bool = True) -> str | None:
+def no_height(height: Mean, few_texts: bool, floor: str) -> str | None:
     """Why a curve has no height to lose half of, None where it has one.
 
-    `height` is the rate at the first layer less A's own. With few texts it has no interval, and the height itself
-    decides. Without `with_limits` the interval is not in the text: that of a contrast differs a little from the
-    curve's own, because its degrees of freedom come from the texts of both curves.
+    `height` is the rate at the first layer less the `floor`. With few texts it has no interval, and the height itself
+    decides.
     """
     value, (low, high) = height.value[0], (limit[0] for limit in limits(height, is_rate=False))
     if not value > 0:
-        return "no higher than A's own rate, so that there is no height to lose half of"
+        return f"no higher than {floor}, so that there is no height to lose half of"
     if few_texts or low > 0:
         return None
-    limited = f"95 % interval {number(100 * low, '.1f')} to {number(100 * high, '.1f')}"
-    found = f"above A's own rate by {100 * value:.1f} percentage points"
-    if with_limits:
-        return f"{found} ({limited}), so it may not be above that rate at all"
-    return f"{found}, but the 95 % interval includes 0, so it may not be above that rate at all"
+    limited = f"95 % interval {number(100 * max(low, -1), '.1f')} to {number(100 * min(high, 1), '.1f')}"
+    above = f"above {floor} by {100 * value:.1f} percentage points ({limited})"
+    return f"{above}, so it may not be above it at all"
 
 
 def first_below(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> np.ndarray:
@@ -181,40 +116,6 @@ def first_below(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> n
     at[~below.any(1)] = np.inf
     at[np.isnan(levels)] = np.nan
     return at
-
-
-def _level(curve: Curve) -> float:
-    return (curve.flips.value[0] + curve.own.value[0]) / 2
-
-
-def _layer(curve: Curve) -> float:
-    return float(first_below(curve.flips.value[None], np.array([_level(curve)]), curve.layers)[0])
-
-
-def _no(curve: Curve) -> str | None:
-    """Why a curve has no hand-over layer; None where it has one."""
-    if why := no_height(curve.height, curve.few_texts, with_limits=False):
-        return f"starts {why}"
-    return None if np.isfinite(_layer(curve)) else f"does not fall below {_level(curve):.3g}"
-
-
-def _replicates(curve: Curve) -> np.ndarray:
-    """The hand-over layer in each resample: ±∞ where the curve never falls or starts below, NaN without a height."""
-    tops, floors = curve.flips.replicates[:, 0], curve.own.replicates[:, 0]
-    levels = np.where(tops > floors, (tops + floors) / 2, np.nan)
-    return first_below(curve.flips.replicates, levels, curve.layers)
-
-
-def _influence(curve: Curve) -> np.ndarray:
-    """How much each pair shifts the hand-over layer: its influence on level − rate there, over the slope."""
-    at, layers, flips = _layer(curve), curve.layers, curve.flips
-    after = int(np.searchsorted(layers, at))
-    before = max(after - 1, 0)
-    step = layers[after] - layers[before]
-    way = (at - layers[before]) / step if step else 0.0
-    slope = (flips.value[after] - flips.value[before]) / step if step else -1.0
-    there = (1 - way) * flips.influence[:, before] + way * flips.influence[:, after]
-    return ((flips.influence[:, 0] + curve.own.influence[:, 0]) / 2 - there) / slope
 
 
 def _flips_and_own(records: pd.DataFrame, pairs: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
@@ -243,7 +144,7 @@ def _with_limits(
     points: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
-    few_texts: bool,
+    few_texts: str,
     rising: bool,
 ) -> HandOver:
     """Where a rate first crosses the level; `low` and `high` are the limits of rate − level at each of the `points`."""
@@ -255,7 +156,7 @@ def _with_limits(
     if at == -np.inf:
         return _nothing(f"the rate is above {level:.3g} at the first layer patched already")
     if few_texts:
-        return _nothing(f"the pairs have fewer than {MIN_TEXTS} texts, or one that is in all of them", at)
+        return _nothing(few_texts, at)
     inside = np.flatnonzero((low <= 0) & (high >= 0))
     if not len(inside) or not np.ptp(points[inside]) > 0:
         # All pairs agree on the two layers. That six texts or more do so while the rate crosses elsewhere happens in

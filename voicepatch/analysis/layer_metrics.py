@@ -16,7 +16,8 @@ from voicepatch.analysis.cells import DOSE, by_cell
 from voicepatch.analysis.clusters import RESAMPLES, design_effect, limits, mean_of
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.metrics import BUILT_IN, METRICS, Metric
-from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
+from voicepatch.analysis.samples import sample_of
+from voicepatch.analysis.sharing import Draws
 from voicepatch.types.record import APPROXIMATE
 
 NEAR_TIE_MARGIN = 1e-3  # logits; float32 on another device moves a logit by less
@@ -78,7 +79,7 @@ def layer_intervals(
     where fewer than two texts have a value.
     """
     pairs, cell = pairs.sort_values("pair_id"), ["layer", *swept]
-    sharing = Sharing.of(codes_of(texts_of(pairs)))
+    sharing = sample_of(pairs).sharing
     with_limits = sorted((one for one in (*BUILT_IN, *metrics) if one.limits), key=lambda one: not one.is_rate)
     values = [
         by_cell(records[["pair_id", *cell]].assign(counted=_values(records, one)), pairs, "counted", cell)

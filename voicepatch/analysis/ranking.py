@@ -15,8 +15,8 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.hand_over import MIN_TEXTS
 from voicepatch.analysis.results import Results
+from voicepatch.analysis.samples import MIN_TEXTS
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.types.pair import half_of
 

@@ -14,11 +14,14 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from voicepatch.analysis.areas import area_of
 from voicepatch.analysis.comparable import control_differences
-from voicepatch.analysis.contrasts import contrast_with_control
-from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.hand_over import hand_over
+from voicepatch.analysis.congruence import NONE_LEFT
+from voicepatch.analysis.contrasts import Side, contrast_with_control
+from voicepatch.analysis.experiment_results import FROM_BASE, ExperimentResults
+from voicepatch.analysis.hand_over import curve_of, hand_over, no_hand_over
 from voicepatch.analysis.metrics import Metric
+from voicepatch.analysis.samples import sample_of
 from voicepatch.errors import UserError
 from voicepatch.store.experiment import read_experiment
 from voicepatch.store.lock import writer
@@ -35,6 +38,8 @@ REPORTS = {
     "spans": "sanity_check_audio_span.json",
     "model": "sanity_check_model.json",
     "self_patch": "sanity_check_self_patch.json",
+    "planted": "sanity_check_planted.json",
+    "natural": "sanity_check_natural.json",
     "engines": "sanity_check_engine.json",
     "sounds": "sanity_check_sounds.json",
     "construction": "pair_construction_report.json",
@@ -73,6 +78,7 @@ class Results:
             if name != done and isinstance(one, ExperimentResults) and one.finished:
                 self._read[name] = one
         self._hand_over: dict[str, dict[str, Any]] = {}
+        self._areas: dict[str, dict[str, Any]] = {}
         self._contrasts: dict[str, pd.DataFrame] = {}
         self._made: dict[tuple[Callable, tuple], Any] = {}
 
@@ -142,21 +148,51 @@ class Results:
         return comparable, others
 
     def contrast(self, control: ExperimentResults) -> pd.DataFrame:
-        """Main experiment − one of `controls`, by layer; see `analysis.contrasts`."""
+        """Main experiment − one of `controls`, by layer and `rate`; see `analysis.contrasts`. No row without pairs."""
         if control.name not in self._contrasts:
-            sides = self.main(control.kind).side, control.side
-            column = control.judged_by.removesuffix("_rate")
-            self._contrasts[control.name] = contrast_with_control(*sides, column, control.seed)
+            sides = self.main(control.kind).side, self.beside_main(control)
+            rates = self.rates_of(control) if all(len(side.records) for side in sides) else []
+            tables = [
+                contrast_with_control(*sides, rate.removesuffix("_rate"), control.seed).assign(rate=rate)
+                for rate in rates
+            ]
+            self._contrasts[control.name] = pd.concat(tables) if tables else pd.DataFrame()
         return self._contrasts[control.name]
+
+    def rates_of(self, control: ExperimentResults) -> list[str]:
+        """The rates by which one of `controls` is compared with its main experiment.
+
+        A donor that is another clip than B must not turn the answer to B's label, and yet can change it as often as B
+        does. So a control with such donors for the same recipients has the flip-from-base rate as a second one.
+        """
+        main = self.main(control.kind)
+        same_recipients, same_donors = (
+            list(main.pairs[clip]) == list(control.pairs[clip]) for clip in ("clip_a", "clip_b")
+        )
+        return list(dict.fromkeys([control.judged_by, *([FROM_BASE] if same_recipients and not same_donors else [])]))
+
+    def beside_main(self, control: ExperimentResults) -> Side:
+        """One of `controls`, on the recipients of its main experiment's `side` where it has that one's recipients."""
+        main = self.main(control.kind)
+        if list(main.pairs["clip_a"]) == list(control.pairs["clip_a"]):
+            return control.side_without(main.congruent)
+        return control.side
 
     def hand_over(self, kind: str) -> dict[str, Any] | None:
         """The hand-over layers of a main experiment that is one curve; see `analysis.hand_over`."""
         main = self.main(kind)
         if main is not None and kind not in self._hand_over:
             comparable, _ = self.controls(kind)
-            suffix = next(((c.records, c.pairs) for c in comparable if self._writes_suffix(c, main)), None)
-            self._hand_over[kind] = hand_over(main.records, main.pairs, suffix, main.seed)
+            suffix = next((self.beside_main(c) for c in comparable if self._writes_suffix(c, main)), None)
+            self._hand_over[kind] = _hand_over_of(main.side, suffix, main.seed)
         return self._hand_over.get(kind)
+
+    def area(self, kind: str) -> dict[str, Any] | None:
+        """The area under the curve of a main experiment; see `analysis.areas`."""
+        main = self.main(kind)
+        if main is not None and kind not in self._areas:
+            self._areas[kind] = _area_of(main.side)
+        return self._areas.get(kind)
 
     def _writes_suffix(self, control: ExperimentResults, main: ExperimentResults) -> bool:
         spans = self.documents["spans"]
@@ -164,6 +200,18 @@ class Results:
             return False
         clip = spans["clips"][0]  # the question is the same for every clip, so the suffix is as long
         return control.writes_suffix_of(main, clip["n_input_ids"] - clip["span_end"])
+
+
+def _hand_over_of(main: Side, suffix: Side | None, seed: int) -> dict[str, Any]:
+    if main.records.empty:
+        return no_hand_over(NONE_LEFT)
+    return hand_over(main.records, main.pairs, (suffix.records, suffix.pairs) if suffix else None, seed)
+
+
+def _area_of(main: Side) -> dict[str, Any]:
+    if main.records.empty:
+        return {"area": None, "low": None, "high": None, "reason": NONE_LEFT}
+    return area_of(curve_of(main.records, main.pairs, sample_of(main.pairs), eligible=False))
 
 
 def _holds_nothing(run: Path) -> UserError:

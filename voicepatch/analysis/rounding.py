@@ -29,14 +29,26 @@ def with_interval(
 
 
 def decimals(value: float, low: float | None, high: float | None) -> int:
-    """Decimals that show half of the interval's width in two digits, 0 to 3; 2 where the width is 0 or unknown."""
+    """Decimals that show half of the interval's width in two digits, 0 to 3; 2 where the width is 0 or unknown.
+
+    There are more where the interval excludes 0 and one of its limits would be shown as 0.
+    """
     half = max((abs(limit - value) for limit in (low, high) if limit is not None), default=0)
     if low is not None and high is not None:
         half = (high - low) / 2
-    return min(3, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 2
+    found = min(3, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 2
+    excludes_0 = low is not None and high is not None and low * high > 0
+    while excludes_0 and found < 3 and round(min(abs(low), abs(high)), found) == 0:
+        found += 1
+    return found
 
 
 def number(value: float, form: str) -> str:
     """A number with the typographic minus sign, and no sign before a 0."""
     text = format(value, form)
     return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "−")
+
+
+def p_text(p: float) -> str:
+    """A p value in words, as "p = 0.02"; near 0.05 with three decimals, so that a reader sees on which side it is."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.{3 if p < 0.01 or 0.045 <= p < 0.055 else 2}f}"

@@ -167,17 +167,17 @@ def _factor(h: np.ndarray, sharing: Sharing) -> tuple[float, float]:
     own = (reach * (reach @ (means.T @ means))).sum(1)
     between = _squares(has, signed, by_square) + by_square @ (2 * cross + own) - (centred**2).sum()
 
-    # ‖T'CKCT‖², in the same two parts.
+    square = _squares(met, signed, np.ones(sharing.n_codes)) + _of_two_columns(met, sign, means, through, inner)
+    own = sign @ (has.T @ by_square) ** 2 - 2 * by_square @ (reach**2).sum(1) + (inner**2).sum()  # ‖CKC‖²
+    return max(1.0, working / expected), expected**2 / (square + 2 * between + own)
+
+
+def _of_two_columns(met: Any, sign: np.ndarray, means: np.ndarray, through: np.ndarray, inner: np.ndarray) -> float:
+    """‖T'CKCT‖² less ‖BΣB'‖²: what the product of two columns adds to the sparse matrix."""
     factors = np.hstack([means, through])
     core = np.block([[inner, -np.eye(2)], [-np.eye(2), np.zeros((2, 2))]])
     seen, gram = met.T @ factors, core @ (factors.T @ factors)
-    square = (
-        _squares(met, signed, np.ones(sharing.n_codes))
-        + 2 * np.trace(core @ (seen.T @ (sign[:, None] * seen)))
-        + np.trace(gram @ gram)
-    )
-    own = sign @ (has.T @ by_square) ** 2 - 2 * by_square @ (reach**2).sum(1) + (inner**2).sum()  # ‖CKC‖²
-    return max(1.0, working / expected), expected**2 / (square + 2 * between + own)
+    return float(2 * np.trace(core @ (seen.T @ (sign[:, None] * seen))) + np.trace(gram @ gram))
 
 
 def _squares(left: Any, right: Any, weights: np.ndarray) -> float:

@@ -1,9 +1,9 @@
-"""The question of a run with both kinds of pairs: until which layer do B's words, and B's voice, override A's answer?
+"""The answer of a run in two sentences: until which layer B overrides A's answer, and until which A's span is needed.
 
-    results.cached(contrast_of)      # of prosody and semantic; the reason where there is none
-    headline(results)              # ["B's words stop overriding A's answer 0.85 layers (95 % interval …) earlier …", …]
+    headline(results)                # ["B's words stop overriding A's answer 1.0 layers (95 % …) earlier …", …]
+    results.cached(contrast_of)      # of prosody and semantic pairs; the reason where there is none
 
-The statistics are those of `analysis.contrasts`.
+The statistics are those of `analysis.contrasts` and `analysis.need`.
 """
 
 from typing import Any
@@ -11,16 +11,23 @@ from typing import Any
 import pandas as pd
 
 from voicepatch.analysis.comparable import curve_differences
+from voicepatch.analysis.congruence import NONE_LEFT
 from voicepatch.analysis.contrasts import ALL, ELIGIBLE, Contrast, contrast
+from voicepatch.analysis.experiment_results import PLACES
+from voicepatch.analysis.need import ANY, VOICE, WORDS, need_of
 from voicepatch.analysis.results import KINDS, Results
-from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
+from voicepatch.analysis.rounding import BOTH_OPEN, p_text, with_interval
 
 STEM = "contrast_prosody_vs_semantic"
-NOT_SHOWN = (
-    "This shows neither when the information leaves the span nor until which layer A's own span is needed; the latter "
-    "takes a knock-out of the attention to the span (python cli.py knockout), which is not part of this comparison."
+SPAN = "span"
+MEASURED = (
+    "Overriding is measured by patching: until which layer B's states, written over the span, still change A's answer. "
+    "Need is measured by a knock-out: an answer needs A's span at a layer if it changes when the later positions "
+    "cannot attend to the span from there on. Neither shows when the information leaves the span. Differences in "
+    "layers are those of the areas under the curves; a midpoint is where a curve crosses half of its start."
 )
-OPEN = ("from outside the layers patched", "outside the layers patched")
+OF_KIND = {"prosody": "B's voice overrides", "semantic": "B's words override"}
+OF_GROUP = {VOICE: "Answers that follow A's voice", WORDS: "Answers that follow A's words", ANY: "Answers"}
 
 
 def contrast_of(results: Results) -> Contrast | str | None:
@@ -32,48 +39,142 @@ def contrast_of(results: Results) -> Contrast | str | None:
     if found:
         return f"semantic pairs ran with {'; '.join(found)}, as prosody pairs did; give both the same settings"
     one, other = mains
+    if other.side.records.empty:
+        return NONE_LEFT
     return contrast(one.side, other.side, seed=one.seed)
 
 
 def headline(results: Results) -> list[str]:
-    """The answer in a sentence, and what it does not show; empty for a run that has not both kinds."""
-    found = results.cached(contrast_of)
+    """A sentence on overriding and one on need, as far as the run has the experiments for them."""
+    return [*overriding(results), *_need(results)]
+
+
+def overriding(results: Results) -> list[str]:
+    """Until which layer B overrides A's answer, in words."""
+    found, mains = results.cached(contrast_of), {kind: main for kind in KINDS if (main := results.main(kind))}
+    places = {str(main.settings["options"].get("at", SPAN)) for main in mains.values()} - {SPAN}
+    elsewhere = [
+        f"B's states were written {PLACES[place]}, not over the span." for place in sorted(places & set(PLACES))
+    ]
     if isinstance(found, Contrast):
-        return [sentence(found.statistics, _pairs(results)), NOT_SHOWN]
-    return [f"Words and voice are not contrasted: {found}."] if found else []
+        of_both = sentence(found.statistics, pd.concat([main.side.pairs for main in mains.values()]))
+        return [of_both, *elsewhere]
+    of_one = [of_kind(kind, results.hand_over(kind), main.side.pairs) for kind, main in mains.items()]
+    return [*of_one, *elsewhere, *([f"Words and voice are not contrasted: {found}."] if found else [])]
 
 
-def _pairs(results: Results) -> pd.DataFrame:
-    return pd.concat([results.main(kind).measured_pairs for kind in KINDS])
+def remarks(results: Results) -> list[str]:
+    """What both sentences mean, and how many pairs the one on overriding leaves out."""
+    mains = [results.main(kind) for kind in KINDS]
+    return [MEASURED, *(f"{main.congruence_note}." for main in mains if main and main.congruence_note)]
+
+
+def of_kind(kind: str, found: dict[str, Any], pairs: pd.DataFrame) -> str:
+    """Until which layer B overrides A's answer in pairs of one kind, in words; `found` is the hand-over layer."""
+    if why := _why_open(found):
+        return f"Until which layer {OF_KIND[kind]} A's answer, {in_these(pairs)}, is open: {why}."
+    return f"{OF_KIND[kind]} A's answer until {_layer(found)}, {in_these(pairs)}."
+
+
+def _need(results: Results) -> list[str]:
+    found = results.cached(need_of)
+    if found is None:
+        return []
+    of_counted = [need_sentence(found.statistics, found.pairs)] if found.names else []
+    return [*of_counted, *(f"{line}." for line in found.left_out)]
+
+
+def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
+    """Until which layer A's span is needed, in words; `pairs` have a row for each clip that counts."""
+    groups = {name: statistics[name] for name in OF_GROUP if name in statistics}
+    if not groups:
+        return "Until which layer A's span is needed is open: no clip answers with the label of its voice or its words."
+    difference, of = statistics["difference"], in_these(pairs)
+    if difference is None or difference["difference"] is None:
+        return _of_each(groups, of)
+    if why := _why_open(difference):
+        who = "those that follow A's voice or those that follow A's words"
+        why = _named(why, "the answers that follow the voice", "the answers that follow the words")
+        return f"Which answers need A's span for more layers, {who}, {of}, is open: {why}."
+    value, inserted, voice_first = _difference(difference)
+    first, second = (VOICE, WORDS) if voice_first else (WORDS, VOICE)
+    text = f"{OF_GROUP[first]} stop needing A's span {value} layers{inserted} earlier than answers that follow A's "
+    text += f"{second} do"
+    if _includes_0(difference):
+        value, inserted, _ = _difference(difference, flip=False)
+        text = f"It is open which answers need A's span for longer: voice − words is {value} layers{inserted}"
+    middles = [f"{name} {_layer(found)}" for name, found in groups.items() if found["layer"] is not None]
+    text += f", {of}" + (f" (midpoints: {'; '.join(middles)})" if middles else "")
+    return f"{text}."
+
+
+def _of_each(groups: dict[str, dict[str, Any]], of: str) -> str:
+    """Until which layer the answers of each group need the span, and for which of them this is open."""
+    known = [
+        f"{OF_GROUP[name]} need A's span until {_layer(found)}, {of}."
+        for name, found in groups.items()
+        if not _why_open(found)
+    ]
+    reasons: dict[str, list[str]] = {}
+    for name, found in groups.items():
+        if why := _why_open(found):
+            reasons.setdefault(why, []).append(OF_GROUP[name][0].lower() + OF_GROUP[name][1:])
+    still_open = [
+        f"Until which layer {' and '.join(who)} need A's span, {of}, is open: {why}." for why, who in reasons.items()
+    ]
+    return " ".join([*known, *still_open])
+
+
+def _why_open(found: dict[str, Any]) -> str:
+    """Why a layer or a difference is not known: there is none, or it has no interval; else ""."""
+    if "layer" in found and found["layer"] is not None and found["reason"] is None:
+        return BOTH_OPEN if found["low"] is found["high"] is None else ""
+    if found.get("difference") is not None and found["low"] is not None:
+        return ""
+    return found["reason"]
+
+
+def _layer(found: dict[str, Any]) -> str:
+    """A layer, and its interval in brackets where it has one."""
+    layer, interval = with_interval(found["layer"], found["low"], found["high"])
+    return f"layer {layer} ({interval})" if interval else f"layer {layer}"
 
 
 def sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
-    """The difference of the hand-over layers in words; `pairs` are the rows of both kinds' pair lists."""
+    """The difference of the two curves of overriding in words; `pairs` are the rows of both kinds' pair lists."""
     over_all, eligible, of = statistics[ALL], statistics[ELIGIBLE], in_these(pairs)
-    difference, reason = over_all["difference"], _named(over_all["reason"] or "")
-    if difference is None:
-        return f"Which of B's words and B's voice stops overriding A's answer earlier, {of}, is open: {reason}."
-    voice_first = difference < 0
-    value, interval = _counted(over_all, voice_first)
-    inserted = f" ({interval})" if interval else ""
-    if float(value) == 0:
-        text = f"B's words and B's voice stop overriding A's answer at the same layer{inserted}"
+    if why := _why_open(over_all):
+        why = _named(why, "the prosody curve", "the semantic curve")
+        return f"Which of B's words and B's voice stops overriding A's answer earlier, {of}, is open: {why}."
+    value, inserted, voice_first = _difference(over_all)
+    if _includes_0(over_all):
+        value, inserted, voice_first = _difference(over_all, flip=False)
+        which = "It is open which of B's voice and B's words overrides A's answer for longer"
+        text = f"{which}: voice − words is {value} layers{inserted}"
     elif voice_first:
         text = f"B's voice stops overriding A's answer {value} layers{inserted} earlier than B's words do"
     else:
         text = f"B's words stop overriding A's answer {value} layers{inserted} earlier than B's voice does"
     text += f", {of}"
-    if not interval:
-        return f"{text}; {f'there is no 95 % interval: {reason}' if reason else BOTH_OPEN}."
-    low, high = over_all["low"], over_all["high"]
-    if (low is None or low <= 0) and (high is None or high >= 0):
-        text += ". The interval includes 0, so the order of the two is open"
-    if eligible["difference"] is not None:
-        of_eligible, its_interval = _counted(eligible, voice_first)
+    if not _why_open(eligible):
+        of_eligible, its_interval, _ = _difference(eligible, voice_first)
         if of_eligible != value:
-            text += f". Among the eligible pairs the difference is {of_eligible}"
-            text += f" ({its_interval})" if its_interval else ""
+            text += f". Among the eligible pairs the difference is {of_eligible}{its_interval}"
     return f"{text}."
+
+
+def _difference(found: dict[str, Any], flip: bool | None = None) -> tuple[str, str, bool]:
+    """The size of a difference, its interval and p in brackets, and whether its sign was changed for it."""
+    value, low, high = found["difference"], found["low"], found["high"]
+    flip = value < 0 if flip is None else flip
+    if flip:
+        value, low, high = -value, -high, -low
+    size, interval = with_interval(value, low, high)
+    return size, f" ({interval}, {p_text(found['p'])})", flip
+
+
+def _includes_0(found: dict[str, Any]) -> bool:
+    return found["low"] <= 0 <= found["high"]
 
 
 def in_these(pairs: pd.DataFrame) -> str:
@@ -89,14 +190,5 @@ def n_named(pairs: pd.DataFrame, column: str) -> int:
     return len({value for value in values if not pd.isna(value)} - {""})
 
 
-def _named(reason: str) -> str:
-    reason = reason.removeprefix("no limits: ")
-    return reason.replace("the first curve", "the prosody curve").replace("the second curve", "the semantic curve")
-
-
-def _counted(found: dict[str, Any], flip: bool) -> tuple[str, str]:
-    """The difference and its interval in the direction in which the sentence counts."""
-    value, low, high = found["difference"], found["low"], found["high"]
-    if flip:
-        value, low, high = -value, None if high is None else -high, None if low is None else -low
-    return with_interval(value, low, high, open_ends=OPEN)
+def _named(reason: str, first: str, second: str) -> str:
+    return reason.replace("the first curve", first).replace("the second curve", second)

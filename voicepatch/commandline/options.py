@@ -24,8 +24,29 @@ from voicepatch.types.settings import DECLARED, stored_name
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-PAIR_SETTINGS = ("model", "data", "task", "texts", "out", "max_pairs", "seed", "same_speaker", "both_directions")
-CHECK_SETTINGS = ("layers", "device", "dtype", "engine", "max_rows", "store_mb", "on_bad_clip", "max_seconds")
+PAIR_SETTINGS = (
+    "model",
+    "data",
+    "task",
+    "texts",
+    "out",
+    "max_pairs",
+    "seed",
+    "same_speaker",
+    "both_directions",
+    "max_acoustic_distance",
+)
+CHECK_SETTINGS = (
+    "layers",
+    "device",
+    "dtype",
+    "random_weights",
+    "engine",
+    "max_rows",
+    "store_mb",
+    "on_bad_clip",
+    "max_seconds",
+)
 RUN_SETTINGS = ("align", "max_failed", "overwrite", "pairs_in_report", "figures", "workers", "ray")
 
 
@@ -96,6 +117,7 @@ PAIR_KIND_HELP = "The main experiment whose recipients and targets are used.  [d
 pair_kind_option = setting_option("kind", "--pairs", help=PAIR_KIND_HELP)
 own_pair_kind_option = setting_option("kind", "--pairs", "--kind", help=PAIR_KIND_HELP)
 report_option = setting_option("pairs_in_report")
+beside_option = setting_option("need")
 
 pair_options = _stack(_settings(*PAIR_SETTINGS), config_option, plugin_option, debug_option)
 check_options = _stack(pair_options, _settings(*CHECK_SETTINGS))

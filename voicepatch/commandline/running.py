@@ -10,6 +10,7 @@ What needs torch is imported inside, so that mistakes are reported at once.
 import gc
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import structs
 
 from pairs import build_pairs, load_dataset
 from pairs.load import find_clips
@@ -41,9 +43,9 @@ from voicepatch.runs.inherit import inherited_names, make_settings, resolve_sett
 from voicepatch.runs.interrupt import IMPORTING, until_done
 from voicepatch.store.directory import RunDir
 from voicepatch.types.dataset import Dataset, dataset_identity, label_spellings, spelling_lines
-from voicepatch.types.pair import KINDS, PairSample
+from voicepatch.types.pair import KINDS, Pair, PairSample
 from voicepatch.types.setting import option_flag
-from voicepatch.types.settings import Settings, stored_name
+from voicepatch.types.settings import DECLARED, Settings, stored_name
 from voicepatch.types.task import default_task
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from voicepatch.runs.executor import Executor
 
 MOST_OF_A_NAME = 64  # three of them and what comes between fit into a file's name, which is 255 bytes at most
+RANDOM = "-random"  # behind the model's name, with random weights
 
 
 def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapping[str, Any] | None = None) -> None:
@@ -59,6 +62,7 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
 
     `chosen_here` are settings that the command chooses, and that it takes no options for. One of several experiments
     that the data do not allow, or that ends with an error of the data, does not stop the others; the status is then 1.
+    After the main experiment those beside it run, unless `--no-need` is given.
     """
     entries = [catalogue()[name] for name in names]
     explicit = explicit_settings(options, entries) | dict(chosen_here or {})
@@ -70,6 +74,8 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
     run = run_dir(given, dataset)
     entries = [entry for entry in entries if not _stands_already(run, entry, given.kind, len(names))]
     settings = {entry.name: resolve_settings(run, entry, explicit) for entry in entries}
+    beside = _beside(entries, given)
+    settings |= {entry.name: make_settings(_without_own(explicit)) for entry in beside}
     shared = next(iter(settings.values()), given)  # all experiments of a command have the same, but for own options
     sample = sample_pairs(dataset, shared)
     check_model(shared)
@@ -80,11 +86,12 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
             from voicepatch.runs.experiment import pairs_of, refuse_other_settings, run_experiment
 
         run.check({"task": dataset.task.identity(), "data": dataset_identity(dataset, shared.skip_bad_clips)})
-        for experiment in experiments:
-            refuse_other_settings(run, experiment, settings[experiment.name])
-        outcome = Outcome(len(experiments))
+        outcome = Outcome([entry.name for entry in entries])
         pairs = {}
         for experiment in experiments:
+            with outcome.of(experiment.name, "cannot run"):
+                refuse_other_settings(run, experiment, settings[experiment.name])
+        for experiment in (one for one in experiments if one.name not in outcome.errors):
             with outcome.of(experiment.name, "cannot run"):
                 pairs[experiment.name] = pairs_of(experiment, sample, dataset.clips)
         executor = _executor(shared) if pairs else None
@@ -105,9 +112,29 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
     else:
         showing.only_records(run.path)
     outcome.report()
+    for name in (entry.name for entry in beside if entry.name in outcome.errors):
+        again = f"python cli.py {name} --pairs {shared.kind} --out {shlex.quote(str(run.path))} --overwrite"
+        click.echo(f"{again} runs {name} again", err=True)
     showing.exit_if_invalid(results)
     if outcome.errors:
-        click.get_current_context().exit(BAD_INPUT)
+        click.get_current_context().exit(outcome.status)
+
+
+def _beside(entries: Sequence[Entry], given: Settings) -> list[Entry]:
+    """The experiments that run after the main one, where it is among the `entries`; a line where they do not."""
+    if not given.need or not any(entry.main for entry in entries):
+        return []
+    beside = [entry for entry in catalogue().values() if entry.beside_main]
+    if given.engine == "stepwise":
+        for entry in beside:
+            click.echo(f"{entry.name}: not run, because engine stepwise is slow; python cli.py {entry.name} runs it")
+        return []
+    return beside
+
+
+def _without_own(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that every experiment takes."""
+    return {name: value for name, value in explicit.items() if name in DECLARED}
 
 
 def confirm(run_path: Path, top: int, draws: int, options: Mapping[str, Any]) -> None:
@@ -152,23 +179,28 @@ def confirm(run_path: Path, top: int, draws: int, options: Mapping[str, Any]) ->
 
 
 class Outcome:
-    """The errors of the data that some of `n` experiments end with; the error of the last that is left is raised."""
+    """The errors that some of the experiments end with; the error of the last of the `needed` ones is raised.
 
-    def __init__(self, n: int):
-        self.n = n
+    Only errors of the data are kept, and any error of an experiment that is not needed.
+    """
+
+    def __init__(self, needed: Sequence[str]):
+        self.needed = set(needed)
         self.errors: dict[str, str] = {}
+        self.status = 0
 
     @contextmanager
     def of(self, name: str, what: str) -> Iterator[None]:
-        """Within it, an error of the data is kept and shown as a warning, unless no experiment is left."""
+        """Within it, an error is kept and shown as a warning, or raised."""
         try:
             yield
         except CannotWrite:
             raise
         except UserError as error:
-            if error.status != BAD_INPUT or len(self.errors) + 1 == self.n:
+            others = self.needed - {*self.errors, name}
+            if name in self.needed and (error.status != BAD_INPUT or not others):
                 raise
-            self.errors[name] = f"{name} {what}: {error}"
+            self.errors[name], self.status = f"{name} {what}: {error}", max(self.status, error.status)
             click.echo(f"warning: {self.errors[name]}", err=True)
 
     def report(self) -> None:
@@ -208,6 +240,7 @@ def run_path(settings: Settings, dataset: Dataset) -> Path:
         return settings.out
     name = Path(settings.model).resolve().name if os.path.isdir(settings.model) else settings.model
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+    safe = f"{safe[: MOST_OF_A_NAME - len(RANDOM)]}{RANDOM}" if settings.random_weights else safe
     names = [safe, dataset.name, *([] if dataset.task == default_task() else [dataset.task.name])]
     return RESULTS / "--".join(name[:MOST_OF_A_NAME] for name in names)
 
@@ -242,10 +275,21 @@ def sample_pairs(dataset: Dataset, settings: Settings) -> PairSample:
         same_speaker=settings.same_speaker,
         both_directions=settings.both_directions,
         task=dataset.task,
+        max_acoustic_distance=settings.max_acoustic_distance,
     )
     for warning in sample.report["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     return sample
+
+
+def pairs_by_kind(dataset: Dataset, settings: Settings) -> dict[str, Sequence[Pair]]:
+    """The main experiment's pairs of each kind that the data allow; a warning names one that they do not."""
+    outcome = Outcome(KINDS)
+    found: dict[str, Sequence[Pair]] = {}
+    for kind in KINDS:
+        with outcome.of(kind, "pairs are left out"):
+            found[kind] = sample_pairs(dataset, structs.replace(settings, kind=kind)).pairs
+    return found
 
 
 def check_model(settings: Settings) -> None:
@@ -291,7 +335,8 @@ def _executor(settings: Settings) -> "Executor":
 
 def load_model(settings: Settings) -> "Subject":
     """The model of `--model`, in this process."""
-    click.echo(f"loading {settings.model} ...", err=True)
+    weights = " with random weights, a negative control" if settings.random_weights else ""
+    click.echo(f"loading {settings.model}{weights} ...", err=True)
     with until_done(IMPORTING):
         from voicepatch.engine.subject import load_subject
 
@@ -302,7 +347,9 @@ def load_model(settings: Settings) -> "Subject":
 
 
 def _load_arguments(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in ("task", "device", "dtype", "engine", "max_rows", "store_mb")}
+    names = ("task", "device", "dtype", "engine", "max_rows", "store_mb")
+    seed = settings.seed if settings.random_weights else None
+    return {name: getattr(settings, name) for name in names} | {"random_weights": seed}
 
 
 def results_of(run: Path, before: "Results | None" = None, done: str = "") -> "Results":

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable
 from os.path import relpath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,8 @@ from voicepatch.errors import BAD_INPUT
 from voicepatch.models.family import Family
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from voicepatch.analysis.results import Results
 
 
@@ -54,6 +56,18 @@ def report(results: "Results", pairs: int | str | None = None) -> None:
     for line in left_out(results):
         click.echo(f"left out: {line}")
     click.echo(f"report: {_relative(write_report(results, pairs))}")
+
+
+def natural(run: Path, config: dict[str, Any], table: "pd.DataFrame") -> None:
+    """Write natural.csv and its figure, and show where they are."""
+    from voicepatch.analysis.csv_file import write_table
+    from voicepatch.figures.figure_style import save
+    from voicepatch.figures.headings import model_and_data
+    from voicepatch.figures.natural import LIMIT, chart
+
+    write_table(run / "natural.csv", table)
+    click.echo(f"{LIMIT}\ntable: {_relative(run / 'natural.csv')}")
+    figures(save(chart(table, model_and_data(config)), run / "natural"))
 
 
 def only_records(run: Path) -> None:

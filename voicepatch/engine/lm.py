@@ -41,6 +41,8 @@ class LM(ABC):
         self.n_layers: int = config.num_hidden_layers
         self.n_heads: int = config.num_attention_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.n_heads
+        # Granite's blocks multiply what attention and MLP give before they add it to the stream.
+        self.residual_multiplier: float = getattr(config, "residual_multiplier", 1.0)
         self.layers_input = BlockValues(self, BLOCK, "input")
         self.layers_output = BlockValues(self, BLOCK, "output")
         self.attentions_output = BlockValues(self, ATTENTION, "output")
@@ -118,7 +120,7 @@ class LM(ABC):
         alone = torch.zeros_like(mixed.as_subclass(torch.Tensor))
         alone[..., columns] = mixed[..., columns]
         o_proj = self._blocks[self.layer(layer)].self_attn.o_proj
-        return o_proj.forward(alone) - o_proj.forward(torch.zeros_like(alone))
+        return self.residual_multiplier * (o_proj.forward(alone) - o_proj.forward(torch.zeros_like(alone)))
 
     @property
     def _norm_and_head(self) -> tuple[Any, Any]:

@@ -31,7 +31,8 @@ from voicepatch.types.task import Task, default_task
 class Subject:
     """A loaded model, ready for experiments that ask one task's question.
 
-    `warnings` are what a reader of its results must know, one line each.
+    `warnings` are what a reader of its results must know, one line each. `random_weights` is the seed of the weights
+    where they are not the checkpoint's.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Subject:
     engine: Engine
     clips: ClipStore
     warnings: tuple[str, ...] = ()
+    random_weights: int | None = None
 
     @property
     def n_after(self) -> int:
@@ -65,13 +67,17 @@ def load_subject(
     max_rows: int | None = None,
     store_mb: int | None = None,
     task: Task | None = None,
+    random_weights: int | None = None,
 ) -> Subject:
     """Load a checkpoint folder or hub id of any family, or take a `model` that is loaded already.
 
     `task` holds the question and the labels; None is the emotion task. `engine` and `max_rows` are those of
-    `Engine`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`).
+    `Engine`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`). `random_weights` is a seed:
+    the checkpoint's architecture, tokenizer and audio front end then have weights of transformers' own initialisation.
     """
     task = task or default_task()
+    if model is not None and random_weights is not None:
+        raise UserError("load_subject: random_weights= is for a checkpoint, and model= is loaded already", BAD_USAGE)
     if model is not None:
         family = family_of_model(model)
         name, sha256 = family.name, model_hash(model)
@@ -80,17 +86,19 @@ def load_subject(
     else:
         folder = checkpoint_folder(source)
         with _naming(task):
-            model = load_speech_lm(folder, device, dtype, task)
-        sha256 = checkpoint_hash(folder)  # after loading, so that the files are in the system's cache
+            model = load_speech_lm(folder, device, dtype, task, random_weights)
+        # After loading, so that the files are in the system's cache.
+        sha256 = checkpoint_hash(folder) if random_weights is None else model_hash(model)
         family = family_of(read_config(folder))
         name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
+        name += "" if random_weights is None else f" (random weights, seed {random_weights})"
     warnings = _check_question(model.prompt.text, task)
     with _naming(task):
         labels = LabelTokenizerHelper(model.tokenizer, task.labels)
     settle_threads(model.llm)
     made = Engine(model.llm, _engine(engine, family), max_rows)
     store = ClipStore(model, made, labels.token_ids, None if store_mb is None else store_mb << 20)
-    return Subject(name, sha256, family, model, task, labels, made, store, warnings)
+    return Subject(name, sha256, family, model, task, labels, made, store, warnings, random_weights)
 
 
 @contextmanager

@@ -4,8 +4,8 @@
     found.table                                          # map_cells_heads-prosody.csv
     found.marked, found.note                             # the marked cells, strongest first, and what a mark means
 
-The effect is delta_logit_target; less the same cell with a random donor, where the run has such a control. Without a
-donor it is what the experiment's own module measures, or else whether the answer changes.
+The effect is what the experiment's own module measures, or else delta_logit_target; less the same cell with a random
+donor, where the run has such a control. Without a donor it is whether the answer changes.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from voicepatch.analysis.cells import by_cell, combinations
 from voicepatch.analysis.comparable import curve_differences
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.sharing import texts_of
+from voicepatch.analysis.samples import sample_of
 from voicepatch.analysis.sites import sites_of
 from voicepatch.figures.own import map_of, own
 
@@ -71,15 +71,19 @@ def cell_map(results: Results, name: str) -> CellMap | None:
         return None
     measured, cell = _effects(results, experiment), ["layer", *experiment.swept]
     pairs, control, less = experiment.measured_pairs, _random_donors(results, experiment), ""
-    values, texts = _by_cell(experiment, measured, pairs), texts_of(pairs)
-    if control is not None:
+    values, donors = _by_cell(experiment, measured, pairs), [pairs]
+    if control is not None and measured.name == LOGIT:
         its_pairs = control.pairs.loc[pairs.index]
         values -= _by_cell(control, control.records[LOGIT], its_pairs).to_numpy()
         there = values.notna().all(axis=1).to_numpy()
-        values, texts = values[there], np.hstack([texts, texts_of(its_pairs)])[there]
+        values, donors = values[there], [pairs[there], its_pairs[there]]
         less = f" less that of {control.name}"
-    found = cell_tests(values.to_numpy(), texts, experiment.seed)
-    scale, of_what = _scale(results, experiment, str(measured.name), found.effect)
+    sample = sample_of(*donors)  # one table below the other; of a pair, the names in both
+    texts, speakers = (
+        None if names is None else np.hstack(np.split(names, len(donors))) for names in (sample.texts, sample.speakers)
+    )
+    found = cell_tests(values.to_numpy(), texts, experiment.seed, speakers)
+    scale, of_what = _scale(results, experiment, measured, found.effect)
     large = np.abs(found.effect) >= SMALLEST_SHARE * scale
     columns: dict[str, Any] = {"effect": found.effect, "se": found.se, "limit_low": found.low, "limit_high": found.high}
     columns |= {"p_max": found.p_max, "q": found.q, "marked": (found.p_max < LEVEL) & large}
@@ -104,10 +108,10 @@ def _is_map(results: Results, experiment: ExperimentResults) -> bool:
 
 def _effects(results: Results, experiment: ExperimentResults) -> pd.Series:
     """The effect in each record, with its name."""
-    if experiment.has_donor:
-        return experiment.records[LOGIT]
     mine = own(results, experiment, "effects", experiment.records)
-    return experiment.records[CHANGED] if mine is None else mine
+    if mine is None:
+        return experiment.records[LOGIT if experiment.has_donor else CHANGED]
+    return mine
 
 
 def _by_cell(experiment: ExperimentResults, effects: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -148,10 +152,14 @@ def _has_other_donors(pairs: pd.DataFrame, experiment: ExperimentResults) -> boo
     return bool(((pairs["clip_b"] != pairs["clip_a"]) & (donors_label != pairs["target"])).all())
 
 
-def _scale(results: Results, experiment: ExperimentResults, measure: str, effects: np.ndarray) -> tuple[float, str]:
+def _scale(
+    results: Results, experiment: ExperimentResults, measured: pd.Series, effects: np.ndarray
+) -> tuple[float, str]:
     """What 5 % is of, and its name: the largest mean of the main experiment, or else of the map."""
     main, largest = results.main(experiment.kind), float(np.abs(effects).max())
-    if measure != LOGIT:
+    if "whole" in measured.attrs:
+        return measured.attrs["whole"]
+    if measured.name != LOGIT:
         return largest, f"the map's largest ({largest:.3g})"
     if main is None:
         return largest, f"the map's largest ({largest:.3g}, since the run has no finished main experiment)"

@@ -10,13 +10,15 @@ import pandas as pd
 
 from voicepatch.analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, value_name
 from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.layer_metrics import layer_metrics
 from voicepatch.analysis.results import KINDS, Results
+from voicepatch.analysis.samples import speakers_note
 from voicepatch.analysis.sites import site_name
 from voicepatch.analysis.tables import unpatched
-from voicepatch.analysis.words_and_voice import headline
+from voicepatch.analysis.words_and_voice import overriding
 from voicepatch.figures import contrasts, curves, maps, one_row
 from voicepatch.figures.cell_map import MOST_LINES, cell_map
-from voicepatch.figures.headings import count_of_pairs, dose_note, heading, model_and_data
+from voicepatch.figures.headings import congruence_note, count_of_pairs, dose_note, heading, model_and_data
 from voicepatch.figures.own import own, replaces_common
 
 Charts = dict[str, alt.TopLevelMixin]
@@ -124,26 +126,41 @@ def _of_main(results: Results, experiment: ExperimentResults, title: str, subtit
 def _with_controls(results: Results, kind: str) -> Charts:
     """The curves of the main experiment and of the controls that ran with the same settings; none without both."""
     main, (controls, _) = results.main(kind), results.controls(kind)
-    if main is None or not controls:
+    if main is None or not controls or main.side.records.empty:
         return {}
+    drawn = [(main, main.compared_curve, [main.judged_by])]
+    for control in sorted(controls, key=lambda control: control.name):
+        side = results.beside_main(control)
+        curve = control.curve if side.records is control.records else layer_metrics(at_highest_dose(side.records))
+        drawn.append((control, curve, results.rates_of(control)))
+    if any(len(rates) > 1 for _, _, rates in drawn):  # then that of the main experiment is what it is held against
+        drawn[0][2].append(curves.FROM_BASE)
     tables = []
-    for one in (main, *sorted(controls, key=lambda control: control.name)):
-        rate = one.judged_by
-        name = f"{one.settings['intervention']}: {rate} ({count_of_pairs(one.curve)})"
-        tables.append(curves.series(one.curve, rate, name, "n_pairs"))
+    for one, curve, rates in drawn:
+        for rate in rates:
+            name = f"{one.settings['intervention']}: {rate} ({count_of_pairs(curve)})"
+            tables.append(curves.series(curve, rate, name, "n_pairs"))
     title = f"{kind.capitalize()} pairs: the main experiment and its controls"
-    notes = [model_and_data(results.config), *dose_note(main)]
-    return {f"controls_{kind}": curves.control_curves(pd.concat(tables), main.curve, title, notes)}
+    notes = [
+        model_and_data(results.config),
+        *dose_note(main),
+        *congruence_note(main),
+        *filter(None, [speakers_note(main.pairs)]),
+    ]
+    return {f"controls_{kind}": curves.control_curves(pd.concat(tables), main.compared_curve, title, notes)}
 
 
 def _of_both_kinds(results: Results) -> Charts:
     mains = {kind: main for kind in KINDS if (main := results.main(kind))}
-    if len(mains) < len(KINDS):
+    if len(mains) < len(KINDS) or any(main.side.records.empty for main in mains.values()):
         return {}
     doses = {kind: main.curve[DOSE].iloc[0] for kind, main in mains.items()}
-    notes = [*headline(results), model_and_data(results.config)]
+    notes = [*overriding(results), model_and_data(results.config)]
     if set(doses.values()) != {1}:
         notes.append(", ".join(f"{kind} pairs at {value_name(DOSE, dose)}" for kind, dose in doses.items()))
-    tables = {kind: main.curve for kind, main in mains.items()}
+    of_pairs = [note for main in mains.values() for note in congruence_note(main)]
+    of_pairs += filter(None, [speakers_note(*(main.pairs for main in mains.values()))])
+    notes += of_pairs
+    tables = {kind: main.compared_curve for kind, main in mains.items()}
     both = curves.kind_curves(tables, "Prosody and semantic pairs", notes)
-    return {"prosody_and_semantic": both} | contrasts.charts(results, [model_and_data(results.config)])
+    return {"prosody_and_semantic": both} | contrasts.charts(results, [model_and_data(results.config), *of_pairs])

@@ -8,7 +8,7 @@ import pandas as pd
 
 from voicepatch.analysis.contrasts import ALL, ELIGIBLE, Contrast
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.words_and_voice import STEM, contrast_of, headline
+from voicepatch.analysis.words_and_voice import STEM, contrast_of, overriding
 from voicepatch.figures.curves import layer_curves, number, zero_line
 from voicepatch.figures.figure_style import BLUE, GREY, SOLID, figure, layer_axis
 
@@ -21,7 +21,7 @@ def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:
     found = results.cached(contrast_of)
     if not isinstance(found, Contrast):
         return {}
-    return {STEM: difference_by_layer(found.table, [*headline(results), *subtitle])}
+    return {STEM: difference_by_layer(found.table, [*overriding(results), *subtitle])}
 
 
 def difference_by_layer(table: pd.DataFrame, subtitle: list[str]) -> alt.LayerChart:

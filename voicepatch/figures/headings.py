@@ -11,6 +11,7 @@ import pandas as pd
 from voicepatch.analysis.cells import DOSE, value_name
 from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
 from voicepatch.analysis.results import Results
+from voicepatch.analysis.samples import speakers_note
 from voicepatch.text import escape
 
 ESTIMATES = "estimates: the model was not run with these changes"
@@ -35,7 +36,8 @@ def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[
         model_and_data(results.config),
         *filter(None, [options_note(experiment)]),
         *([ESTIMATES] if experiment.is_estimate else []),
-        *no_interval(experiment),
+        *(no_interval(experiment) or filter(None, [speakers_note(experiment.pairs)])),
+        *congruence_note(experiment),
     ]
 
 
@@ -54,6 +56,11 @@ def dose_note(experiment: ExperimentResults) -> list[str]:
     """The dose of an experiment's curve, where it is not 1."""
     dose = experiment.records[DOSE].max()
     return [] if dose == 1 else [value_name(DOSE, dose)]
+
+
+def congruence_note(experiment: ExperimentResults) -> list[str]:
+    """How many pairs of a semantic main experiment are compared with other curves, where some are not."""
+    return [experiment.congruence_note] if experiment.congruence_note else []
 
 
 def options_note(experiment: ExperimentResults) -> str:

@@ -24,7 +24,9 @@ EMPTY: dict[str, Any] = {
     "simplifications": [],  # (results, experiment): the approximations that were made
     "checks": [],  # (results, experiment): a `Check` each
     "limits": [],  # (): what the experiment does not show
-    "effects": None,  # (records): the effect in each record, a named series, for a map of cells without a donor
+    # (records): the effect in each record, a named series, for a map of cells; attrs["whole"], if it is there, are the
+    # effect that 5 % is of, and its name
+    "effects": None,
     # (experiment, combinations): how the pair browser draws a map in time of each pair. `combinations` are the names of
     # the swept values, one for each part. Gives slices, the number of parts; parts, the number of each combination's
     # part; and whole, whether the parts are of A's whole span.

@@ -99,13 +99,19 @@ class Pretrained:
 
     @classmethod
     def load(
-        cls, folder: Path, device: str | None, dtype: str | None, question: str, labels: Sequence[str]
+        cls,
+        folder: Path,
+        device: str | None,
+        dtype: str | None,
+        question: str,
+        labels: Sequence[str],
+        random_weights: int | None = None,
     ) -> "Pretrained":
         """The model of a checkpoint folder; the small files are read first, because they fail sooner than weights."""
         config = cls.read_config(folder)
         extractor = cls.read_features(folder, config)
         tokens, prompt = cls.read_prompt(folder, config, question, labels)
-        model = cls(load_outer(cls.outer_class, folder, config, device, dtype), extractor)
+        model = cls(load_outer(cls.outer_class, folder, config, device, dtype, random_weights), extractor)
         model.tokenizer, model.prompt = tokens, prompt
         check_vocabulary(tokens, model.llm.get_input_embeddings().weight.shape[0])
         return model
@@ -135,11 +141,19 @@ class Pretrained:
         return pooled_length(-(-n_samples // self.extractor.hop_length))
 
 
-def load_outer(cls: type[PreTrainedModel], folder: Path, made_from: Any, device: str | None, dtype: str | None) -> Any:
+def load_outer(
+    cls: type[PreTrainedModel],
+    folder: Path,
+    made_from: Any,
+    device: str | None,
+    dtype: str | None,
+    random_weights: int | None = None,
+) -> Any:
     """The class with the checkpoint's weights, in `eval()` mode; a LoRA that its family has is merged into them.
 
     `made_from` is its `outer_config`. `device` defaults to CUDA where there is one, `dtype` to bfloat16 on CUDA and
-    float32 elsewhere.
+    float32 elsewhere. With `random_weights`, a seed, the class has weights of its own initialisation instead, which are
+    drawn on the processor and so are the same on every device.
     Raises `UserError` for a configuration that gives no such model, weights that are quantised, missing, unexpected or
     misshapen tensors, and values that are not finite.
     """
@@ -156,6 +170,11 @@ def load_outer(cls: type[PreTrainedModel], folder: Path, made_from: Any, device:
         if family.adapter is not None:
             tensors |= merged(folder, family.adapter, config, tensors)
         _check_size(cls, made_from, n_stored)
+        if random_weights is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(random_weights)
+                outer = cls._from_config(made_from, dtype=number_type)
+            return outer.to(target).eval().requires_grad_(False)
         if n_stored < 2**28:  # loaded sooner than a bar can be read
             transformers.logging.disable_progress_bar()
         outer, found = cls.from_pretrained(

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from voicepatch.errors import UserError
+from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.families import family_of
 from voicepatch.models.family import Family
 from voicepatch.models.folder import read_config
@@ -123,12 +123,17 @@ class SpeechLM(Protocol):
 
 
 def load_speech_lm(
-    folder: Path, device: str | None = None, dtype: str | None = None, task: Task | None = None
+    folder: Path,
+    device: str | None = None,
+    dtype: str | None = None,
+    task: Task | None = None,
+    random_weights: int | None = None,
 ) -> SpeechLM:
     """Load a checkpoint folder of any known family; `UserError` for what cannot be loaded completely.
 
-    `task` is the emotion task for None. A family from outside gets its question and its labels if its `load` has
-    parameters of the names `question` and `labels`.
+    `task` is the emotion task for None. `random_weights` is the seed of random weights, None for the checkpoint's own.
+    A family from outside gets the question, the labels and this seed if its `load` has parameters of the names
+    `question`, `labels` and `random_weights`; `UserError` where a seed is given and it has no such parameter.
 
     `device` defaults to CUDA where there is one, `dtype` to bfloat16 on CUDA and float32 elsewhere, whatever the
     checkpoint was saved in.
@@ -136,22 +141,23 @@ def load_speech_lm(
     family = family_of(read_config(folder))
     task = task or default_task()
     if family.is_builtin:
-        return family.load(folder, device, dtype, task.question, task.labels)
+        return family.load(folder, device, dtype, task.question, task.labels, random_weights)
+    more = {"question": task.question, "labels": task.labels, "random_weights": random_weights}
+    parameters = inspect.signature(family.load).parameters
+    if random_weights is not None and "random_weights" not in parameters:
+        raise UserError(
+            f"--random-weights: {family.where}: load has no parameter random_weights, the seed of the weights that it "
+            "draws; add one, or leave the option out",
+            BAD_USAGE,
+        )
     try:
-        model = family.load(folder, device, dtype, **_of_task(family.load, task))
+        model = family.load(folder, device, dtype, **{name: more[name] for name in more if name in parameters})
     except UserError:
         raise
     except Exception as error:  # of code that is not the program's
         raise UserError(f"{family.where}: load ends with {type(error).__name__}: {error}") from error
     check_speech_lm(model, family)
     return model
-
-
-def _of_task(load: Callable[..., SpeechLM], task: Task) -> dict[str, Any]:
-    """The arguments of a family's `load` that come from the task, by the names of its parameters."""
-    parameters = inspect.signature(load).parameters
-    of_task = {"question": task.question, "labels": task.labels}
-    return {name: value for name, value in of_task.items() if name in parameters}
 
 
 def family_of_model(model: SpeechLM) -> Family:

@@ -53,6 +53,7 @@ class Declared:
     named_by_kind: bool = True
     judged_by: Rate = "flip_to_target_rate"
     recipients: Literal["main", "own"] = "main"
+    beside_main: bool = False
     must_change_nothing: bool = False
     may_be_noop: bool = False
     reads_only: bool = False

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.words_and_voice import headline
+from voicepatch.analysis.words_and_voice import headline, remarks
 from voicepatch.files import write_whole
 from voicepatch.report import checks, overview, prose
 from voicepatch.report.browser import browser_data
@@ -41,7 +41,7 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
     clips, no_sound = results.clips
     browser = browser_data(content, clips, pairs)
     sounds, missing = sounds_of(browser["clips"], browser["experiments"], clips)
-    figures = [figure for of_one in content.figures.values() for figure in of_one]
+    figures = [*content.answer, *(figure for of_one in content.figures.values() for figure in of_one)]
     scripts = {"vega": _script(_vega()), "charts": _script(_read("charts.js")), "pairs": _script(_read("pairs.js"))}
     found = headline(results)
     template = _environment().get_template("page.html")
@@ -51,6 +51,7 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
         scripts=scripts,
         policy=_policy(scripts.values()),
         headline=found,
+        remarks=remarks(results),
         question=prose.question(content),
         glance=overview.glance(content),
         checks=checks.checks_of(content),

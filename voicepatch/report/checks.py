@@ -24,6 +24,7 @@ from voicepatch.types.dataset import spelling_lines
 MOST_APART = 0.5  # of the longer span; with a shorter other span the two clips are hardly the same words
 MOST_FAILED = 50
 OF_RUN = ("spans", "tokens", "model", "self_patch")  # files with the checks of the whole run
+ON_REQUEST = ("planted", "natural")  # only where `check --planted` or `check --natural` ran
 OF_EXPERIMENT = ("engines", "sounds")  # files with the checks of each experiment
 
 
@@ -33,6 +34,7 @@ def checks_of(run: Run) -> list[Check]:
     return [
         *(Check(f"{name} cannot be shown", False, _short(str(why), most=1200)) for name, why in invalid.items()),
         *(check for part in OF_RUN for check in _stored(part, run.documents[part])),
+        *(check for part in ON_REQUEST if run.documents[part] for check in _stored(part, run.documents[part])),
         *_joined(run),
         *_pairs(run),
         *_controls(run),

@@ -6,17 +6,20 @@ Metrics and hand-over layers are computed from each run's records; its dose and 
 """
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from voicepatch.analysis.cells import DOSE, ranges, value_name
+from voicepatch.analysis.congruence import NONE_LEFT
 from voicepatch.analysis.contrast_runs import contrast_runs
 from voicepatch.analysis.csv_file import write_table
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.rounding import with_interval
+from voicepatch.analysis.samples import speakers_note
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.figures import curves, figure_style
 from voicepatch.files import CONFIG
@@ -31,15 +34,19 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
     Raises `UserError` for a directory without a finished main experiment, for one whose files do not hold together, and
     for a directory that is named twice.
     """
-    _refuse_twice(runs)
-    rows, tables, read = [], [], {}
+    _require_each_once(runs)
+    rows, tables, read, left_out = [], [], {}, []
+    speakers: dict[str, list[str]] = defaultdict(list)
     for run, name in zip(runs, _names(runs), strict=True):
         read[name] = results = _results(run)
+        if (main := results.main("semantic")) and main.side.records.empty:
+            left_out.append(f"semantic: {name} is left out: {NONE_LEFT}")
         for main in _mains(run, results):
-            n_layers, metrics = results.config["model"]["n_layers"], main.curve
+            n_layers, metrics = results.config["model"]["n_layers"], main.compared_curve
             curve = curves.series(metrics, curves.TO_TARGET, curves.TO_TARGET, "n_pairs")
             curve = pd.concat([curve, curves.references(metrics)])
             tables.append(curve.assign(run=name, kind=main.kind, depth=curve["layer"] / max(1, n_layers - 1)))
+            speakers[main.kind] += [f"{name}: {note}" for note in [speakers_note(main.pairs)] if note]
             rows.append({"run": name, "kind": main.kind} | _row(results, main, n_layers))
     table, tidy = pd.DataFrame(rows), pd.concat(tables)
     write_table(out / "hand_over.csv", table, ["alpha"])
@@ -47,9 +54,9 @@ def compare(runs: list[Path], out: Path) -> tuple[pd.DataFrame, list[Path]]:
     for kind, mine in tidy.groupby("kind"):
         of_kind = table[table["kind"] == kind]
         title = f"{str(kind).capitalize()} pairs in {len(of_kind)} runs: flip_to_target_rate"
-        notes = [_note(row) for row in of_kind.to_dict("records")] + differing(of_kind)
+        notes = [_note(row) for row in of_kind.to_dict("records")] + speakers[str(kind)] + differing(of_kind)
         figures += figure_style.save(curves.depth_curves(mine, title, notes), out / f"compare_{kind}")
-    table.attrs["contrasts"] = contrast_runs(read, out)
+    table.attrs["contrasts"] = left_out + contrast_runs(read, out)
     return table, [figure for figure in figures if figure.suffix == ".png"]
 
 
@@ -97,7 +104,7 @@ def _layers(row: dict[str, Any]) -> str:
     return f"all {row['n_layers']} layers" if row["layers"] == "all" else f"layers {row['layers']} of {row['n_layers']}"
 
 
-def _refuse_twice(runs: list[Path]) -> None:
+def _require_each_once(runs: list[Path]) -> None:
     seen: set[Path] = set()
     for run in runs:
         if run.resolve() in seen:
@@ -124,14 +131,14 @@ def _mains(run: Path, results: Results) -> list[ExperimentResults]:
     for kind in KINDS:
         if kind in results.names:
             results.experiment(kind)  # an error if its files contradict each other
-    mains = [main for main in map(results.main, KINDS) if main is not None]
+    mains = [main for main in map(results.main, KINDS) if main is not None and not main.side.records.empty]
     if not mains:
         raise UserError(f"{run}: has no finished main experiment with one curve; run `python cli.py patch` there first")
     return mains
 
 
 def _row(results: Results, main: ExperimentResults, n_layers: int) -> dict[str, Any]:
-    found, metrics = results.hand_over(main.kind), main.curve
+    found, area, metrics = results.hand_over(main.kind), results.area(main.kind), main.compared_curve
     layer = found["layer"]
     layers = main.settings["layers_to_patch"]
     model, data, prompt = (results.config[part] for part in ("model", "data", "prompt"))
@@ -145,6 +152,9 @@ def _row(results: Results, main: ExperimentResults, n_layers: int) -> dict[str, 
         "hand_over_layer": layer,
         "low": found["low"],
         "high": found["high"],
+        "area": area["area"],
+        "area_low": area["low"],
+        "area_high": area["high"],
         "relative_depth": None if layer is None else layer / max(1, n_layers - 1),
         "flip_to_target_rate_first_layer": metrics["flip_to_target_rate"].iloc[0],
         "donor_is_target_rate": metrics["donor_is_target_rate"].iloc[0],

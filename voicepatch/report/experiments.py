@@ -4,15 +4,17 @@ run = read_run(Results(Path("results/RUN")))
 run.experiments[0].name, run.figures["prosody"]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from voicepatch.analysis.acoustics import CAPTION, acoustic_table
 from voicepatch.analysis.cells import with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.results import KINDS, Results
+from voicepatch.analysis.samples import speakers_note
 from voicepatch.analysis.sites import ELSEWHERE, NOTHING, sites_of
 from voicepatch.analysis.tables import all_tables
 from voicepatch.analysis.words_and_voice import contrast_of
@@ -33,12 +35,16 @@ VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other
 
 @dataclass(frozen=True)
 class Run:
-    """A run with the figures and tables of each experiment by its name; main experiments first, controls last."""
+    """A run with the figures and tables of each experiment by its name; main experiments first, controls last.
+
+    `answer` are the figures that stand beside the headline.
+    """
 
     results: Results
     experiments: list[ExperimentResults]
     figures: dict[str, list[Figure]]
     tables: dict[str, list[Table]]
+    answer: list[Figure]
     datasets: dict[str, dict[str, Any]]
 
     @property
@@ -101,11 +107,20 @@ def read_run(results: Results) -> Run:
     for one in by_rank:
         figures[one.name] = [] if one.records is None else album.take(charts_of(results, one.name))
         tables[one.name] = [] if one.records is None else _tables(results, one)
-    return Run(results, by_rank, figures, tables, album.datasets)
+    answer = [figure for one in by_rank if one.settings["beside_main"] for figure in figures[one.name]]
+    figures |= {one.name: [] for one in by_rank if one.settings["beside_main"]}
+    return Run(results, by_rank, figures, tables, answer, album.datasets)
 
 
 def _tables(results: Results, measured: ExperimentResults) -> list[Table]:
-    return [*_marked_cells(results, measured), *_other_tables(results, measured)]
+    tables, note = [*_marked_cells(results, measured), *_other_tables(results, measured)], speakers_note(measured.pairs)
+    return [
+        replace(table, caption=f"{table.caption}; {note}") if note and _has_limits(table) else table for table in tables
+    ]
+
+
+def _has_limits(table: Table) -> bool:
+    return any(column.endswith(("low", "_low")) for column in table.columns)
 
 
 def _marked_cells(results: Results, measured: ExperimentResults) -> list[Table]:
@@ -137,11 +152,19 @@ def _other_tables(results: Results, measured: ExperimentResults) -> list[Table]:
     if measured is results.main(measured.kind):
         comparable, _ = results.controls(measured.kind)
         for control in sorted(comparable, key=lambda one: one.name):
-            tables.append(table_of(f"Difference from {control.name}, by layer", results.contrast(control)))
+            tables.append(_of_contrast(control.name, results.contrast(control)))
+        if isinstance(acoustic := results.cached(acoustic_table), pd.DataFrame):
+            tables.append(table_of(CAPTION, acoustic))
         contrast = results.cached(contrast_of)
         if isinstance(contrast, Contrast) and measured.kind == KINDS[0]:
-            tables.append(table_of(f"Difference from {KINDS[1]}, by layer", contrast.table))
+            tables.append(_of_contrast(KINDS[1], contrast.table))
     return tables
+
+
+def _of_contrast(other: str, table: pd.DataFrame) -> Table:
+    untested = "reason" in table and table["reason"].any()
+    shown = table if untested else table.drop(columns="reason", errors="ignore")
+    return table_of(f"Difference from {other}, by layer", shown)
 
 
 def _first_rows(caption: str, table: pd.DataFrame, file: str) -> Table:

@@ -9,8 +9,10 @@ import pandas as pd
 
 from voicepatch.analysis.cell_tests import DRAWS
 from voicepatch.analysis.cells import is_one_curve
+from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
+from voicepatch.analysis.words_and_voice import contrast_of
 from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.curves import FROM_BASE
 from voicepatch.figures.headings import no_interval
@@ -41,7 +43,8 @@ def methods(run: Run, headline: list[str]) -> str:
         _engines(run),
         hand_over_means(run),
         *(line for experiment in run.mains for line in _of_main(run, experiment)),
-        *headline[:1],
+        *_areas(run),
+        *headline,
         *intervals(run),
         *_maps(run),
         *(line for experiment in measured for line in run.own(experiment, "sentences")),
@@ -50,6 +53,13 @@ def methods(run: Run, headline: list[str]) -> str:
         f"Software: {'; '.join(versions)}.",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _areas(run: Run) -> list[str]:
+    """What a difference of curves is, where the run has one, and how many pairs are left out of it."""
+    found = run.results.cached(contrast_of)
+    left_out = [f"{main.congruence_note}." for main in run.mains if main.records is not None and main.congruence_note]
+    return [found.statistics["definition"], *left_out] if isinstance(found, Contrast) else left_out
 
 
 def _maps(run: Run) -> list[str]:

@@ -132,7 +132,9 @@ def _plain(value: object) -> str:
 def commands(run: Run) -> list[str]:
     """The command lines that make these experiments again, in the order in which they were begun."""
     begun = list(run.config["experiments"])
-    in_order = sorted(run.experiments, key=lambda experiment: begun.index(experiment.name))
+    kinds = {main.kind for main in run.mains}  # whose commands run the experiments beside them too
+    shown = [one for one in run.experiments if not (one.settings["beside_main"] and one.kind in kinds)]
+    in_order = sorted(shown, key=lambda experiment: begun.index(experiment.name))
     return [shlex.join(_command(run, experiment)) for experiment in in_order]
 
 
@@ -148,6 +150,7 @@ def _command(run: Run, experiment: ExperimentResults) -> list[str]:
     else:
         words = ["control", "--kind", of["intervention"], "--pairs", kind]
     words += ["--plugin", of["plugin"]] if "plugin" in of else []
+    words += ["--random-weights"] if "random_weights" in run.config["model"] else []
     words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
     words += ["--texts", run.config["data"]["texts"]] if "texts" in run.config["data"] else []
     if not of["patch_all_layers"]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from voicepatch.analysis.acoustics import acoustic_table
 from voicepatch.analysis.cells import value_text
-from voicepatch.analysis.contrasts import ENOUGH_SPEAKERS
 from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.samples import ENOUGH_SPEAKERS, speakers_note
 from voicepatch.analysis.tables import lengths_apart
 from voicepatch.analysis.words_and_voice import n_named
 from voicepatch.figures.curves import NO_UPPER_BOUND
@@ -17,10 +18,11 @@ from voicepatch.report.experiments import Run
 
 LIMITS = (
     "Patching shows until which layer B's states can override A's answer. It shows neither when the information leaves "
-    "the span nor until which layer A's own span is needed. The latter needs a knock-out of the attention to the span.",
+    "the span nor until which layer A's own span is needed. The experiment need shows the latter, by a knock-out.",
     "It shows that the representation at a layer has a causal effect, not that the information exists only there.",
-    "Semantic pairs also differ in their sound, even where the voice's label is the same (other words, tempo, timbre). "
-    "So the semantic curve is confounded by acoustics, the prosody curve much less.",
+    "The clips of a pair differ in their sound beside the label: semantic pairs in words and tempo, prosody pairs in "
+    "pitch and level. Which kind differs more is a matter of the data; python cli.py pairs --kind KIND --acoustics "
+    "measures it.",
     "A flip rate that starts high and decays with depth is what any causal model shows, since replacing the whole span "
     "in an early layer replaces nearly all of the sound. The result is where it decays, and how it compares with the "
     "controls.",
@@ -29,6 +31,10 @@ LIMITS = (
 OFF_DISTRIBUTION = (
     "A written state can lie outside what the model ever produces. Where an experiment has an alpha, a sweep of it "
     "helps to judge that."
+)
+RANDOM_WEIGHTS = (
+    "The weights are random, so no part of this run shows anything about the trained model. It shows what the method "
+    "finds where there is nothing to find."
 )
 OF_A_CHANGE = (
     "Where {names} changes A's answer, the changed place has a causal effect on the answer. That does not show what "
@@ -76,9 +82,11 @@ def limits(run: Run) -> list[str]:
         for experiment, is_donor in zip(changing, donors, strict=True)
         if not is_donor and not experiment.settings["must_change_nothing"]
     ]
-    lines = [*LIMITS] if any(donors) else []
+    lines = [RANDOM_WEIGHTS] if "random_weights" in run.config["model"] else []
+    lines += LIMITS if any(donors) else []
     lines += [OF_A_CHANGE.format(names=list_of(others, "or"))] if others else []
     lines += [OFF_DISTRIBUTION] if changing else []
+    lines += [acoustic] if isinstance(acoustic := run.results.cached(acoustic_table), str) else []
     return [*lines, *run.limits()]
 
 
@@ -157,14 +165,11 @@ def intervals(run: Run) -> list[str]:
     metrics = [experiment.curve for experiment in run.experiments if experiment.records is not None]
     if not any(table["flip_to_target_rate_low"].notna().any() for table in metrics):
         return []
-    line = "95 % intervals come from resampling whole texts"
-    n = n_named(pd.concat([experiment.pairs for experiment in run.experiments]), "speaker")
-    if n:
-        line += "; speakers are not resampled, so the intervals hold for "
-        line += f"{'this' if n == 1 else 'these'} {counted(n, 'speaker')}"
-    if n >= ENOUGH_SPEAKERS and len({main.kind for main in run.mains}) > 1:
-        line += " (in the contrast of the two kinds of pairs they are resampled too)"
-    return [f"{line}."]
+    pairs = [experiment.pairs for experiment in run.experiments]
+    n, note = n_named(pd.concat(pairs), "speaker"), speakers_note(*pairs)
+    speakers = f" and whole speakers ({n})" if n >= ENOUGH_SPEAKERS else ""
+    line = f"95 % intervals come from resampling whole texts{speakers}"
+    return [f"{line}; {note.replace('95 % intervals and tests', 'they')}." if note else f"{line}."]
 
 
 def is_resampled(experiment: ExperimentResults) -> bool:

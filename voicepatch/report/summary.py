@@ -17,6 +17,7 @@ from voicepatch.analysis.cells import DOSE, with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.csv_file import write_table
 from voicepatch.analysis.experiment_results import ENOUGH_MASS, ExperimentResults
+from voicepatch.analysis.need import need_of
 from voicepatch.analysis.results import Results
 from voicepatch.errors import UserError
 from voicepatch.figures import figure_style
@@ -53,13 +54,21 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     path = run / f"patching_metrics_{name}.csv"
     gone = _gone(path, experiment)
     write_table(path, metrics, [DOSE, *experiment.swept])
+    if experiment.is_main and kind == "semantic":
+        path = run / f"patching_metrics_{name}_by_congruence.csv"
+        write_table(path, experiment.metrics_by_congruence, [DOSE, *experiment.swept])
     main = results.main(kind)
     if main is not None:
-        content = {"hand_over": results.hand_over(kind), "seed": main.seed}
+        area = {key: results.area(kind)[key] for key in ("area", "low", "high", "reason")}
+        content = {"hand_over": results.hand_over(kind), "area": area, "seed": main.seed}
         write_whole(run / f"statistics_{kind}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         _write_contrasts(results, main, None if experiment is main else name)
     if experiment.is_main:
         _write_words_and_voice(results)
+    if experiment.settings["beside_main"] and (found := results.cached(need_of)):
+        content = found.statistics | {"experiments": list(found.names), "left_out": list(found.left_out)}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_whole(run / "statistics_need.json", text)
     columns = SHOWN if experiment.has_donor else WITHOUT_DONOR
     metrics.attrs["shown"] = [columns[0], *experiment.swept, *columns[1:]]
     tested = results.cached(cell_map, name)
@@ -94,6 +103,7 @@ def _notes(results: Results, experiment: ExperimentResults) -> list[str]:
     own, found = experiment.metrics["base_is_target_rate"].mean(), results.hand_over(experiment.kind)
     lines = [ESTIMATES] if experiment.is_estimate else []
     lines += [hand_over(found)] if found and experiment.is_main else []
+    lines += [experiment.congruence_note] if found and experiment.congruence_note else []
     if experiment.has_donor and own:
         lines.append(f"A's own rate: {own:.1%} of answers are the target before the change; {OWN}")
     mass = experiment.label_mass
@@ -117,7 +127,7 @@ def _marked(tested: CellMap) -> list[str]:
 def _rows(table: pd.DataFrame, exact: list[str]) -> str:
     table = with_all_digits(table, exact)
     table = table.map(lambda value: for_xml(value) if isinstance(value, str) else value)
-    return table.to_string(index=False, float_format="{:.3f}".format)
+    return table.to_string(index=False, na_rep="–", float_format="{:.3f}".format)
 
 
 def _gone(path: Path, experiment: ExperimentResults) -> str:

@@ -26,9 +26,8 @@ from voicepatch.runs.parts import check_parts
 from voicepatch.runs.preflight import CheckFiles, check_engine, check_sounds, run_checks
 from voicepatch.runs.recorded import dtype_of, layers_of, recorded_settings
 from voicepatch.store.directory import Row
-from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset
-from voicepatch.types.pair import Pair
+from voicepatch.types.pair import Pair, clips_of
 from voicepatch.types.settings import Settings
 
 OnFailure = Callable[[Pair, PairFailed], None]
@@ -96,6 +95,7 @@ class LocalExecutor:
                 "hidden_size": subject.model.llm.config.hidden_size,
                 "family": subject.family.name,
                 "frames_per_second": subject.family.frames_per_second,
+                **({} if subject.random_weights is None else {"random_weights": subject.random_weights}),
             },
             "task": subject.task.identity(),
             "prompt": {
@@ -139,7 +139,7 @@ class LocalRun:
 
     def check(self, pairs: Sequence[Pair], name: str, run: CheckFiles, log: Log) -> None:
         subject, settings, skip = self.job.subject, self.settings, self.settings.skip_bad_clips
-        check_sounds(subject, _clips_of(pairs), name, run, settings, log)
+        check_sounds(subject, clips_of(pairs), name, run, settings, log)
         layers = self.job.layers if self.job.experiment.by_layer else range(subject.engine.n_layers)
         checked = (run.path, self.dataset.source, settings.seed, tuple(layers), skip)
         if checked not in self.passed:
@@ -154,7 +154,3 @@ class LocalRun:
             yield records
             if stop_requested():
                 return
-
-
-def _clips_of(pairs: Sequence[Pair]) -> list[Clip]:
-    return list({clip.clip_id: clip for pair in pairs for clip in (pair.a, pair.b)}.values())

@@ -3,6 +3,8 @@
     check_sounds(subject, clips, name, run, settings, log)   # every clip can be read
     run_checks(subject, dataset, run, seed, layers, log)     # the span, the model's contract, and the analytic facts
     check_engine(job, pairs, name, run, log)                 # the engine is exact, and the experiment has an effect
+    check_planted(subject, dataset, run, seed, log)          # on request: a planted layer of reading is recovered
+    check_natural(subject, pairs_of, run, seed, log)         # on request: how far patched states are from others
 
 Each check is worded where it is made (checks.py, model_contract.py, engine_check.py), stored, and logged as stored.
 """
@@ -25,7 +27,9 @@ from voicepatch.runs.fewer_rows import with_fewer_rows
 from voicepatch.runs.job import Job
 from voicepatch.runs.log import Log
 from voicepatch.runs.model_contract import model_check
+from voicepatch.runs.natural import natural_check, natural_table
 from voicepatch.runs.pair_loop import runs_as_written
+from voicepatch.runs.planted import N_PAIRS, equally_long, planted_check
 from voicepatch.store.directory import Row
 from voicepatch.text import escape
 from voicepatch.types.clip import Clip
@@ -93,6 +97,31 @@ def run_checks(
     _store(run, "sanity_check_model.json", model, log, where)
     same = with_fewer_rows(subject, lambda: self_patch_check(subject, clips[:N_SELF_PATCHED], layers), log)
     _store(run, "sanity_check_self_patch.json", same, log, where)
+
+
+def check_planted(
+    subject: Subject, dataset: Dataset, run: CheckFiles, seed: int, log: Log = print, skip_bad_clips: bool = False
+) -> None:
+    """Plant a reading layer and recover it, into sanity_check_planted.json and the log; status 3 where that fails."""
+    drawn = _in_random_order(dataset, seed)
+    with subject.clips.prefetching(drawn[: 2 * N_PAIRS]):
+        clips, _ = usable(subject, drawn, 2 * N_PAIRS, skip_bad_clips)
+    pairs = equally_long(subject, clips)
+    _store(run, "sanity_check_planted.json", with_fewer_rows(subject, lambda: planted_check(subject, pairs), log), log)
+
+
+def check_natural(
+    subject: Subject,
+    pairs_of: Mapping[str, Sequence[Pair]],
+    run: CheckFiles,
+    seed: int,
+    log: Log = print,
+    skip_bad_clips: bool = False,
+) -> pd.DataFrame:
+    """How far patched states are from unpatched ones, into sanity_check_natural.json and the log; gives the table."""
+    table = with_fewer_rows(subject, lambda: natural_table(subject, pairs_of, seed, skip_bad_clips), log)
+    _store(run, "sanity_check_natural.json", natural_check(table), log)
+    return table
 
 
 def check_engine(job: Job, pairs: Sequence[Pair], name: str, run: CheckFiles, log: Log) -> None:

@@ -23,7 +23,7 @@ import msgspec
 
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.files import CONFIG, REPLACED, append, cannot_be_written, check_name, cut, write_whole
-from voicepatch.store.changes import NO_MATTER, PLACES, changes, lasting
+from voicepatch.store.changes import NO_MATTER, changes, difference, lasting
 from voicepatch.store.documents import DOCUMENTS
 from voicepatch.store.experiment import (
     ChangedFiles,
@@ -36,12 +36,10 @@ from voicepatch.store.experiment import (
 )
 from voicepatch.store.lock import only_user
 from voicepatch.store.reading import has_line, offset_of_line, read_config, read_document
-from voicepatch.text import listing
 from voicepatch.types.record import FailedPair, PairRow, record_type
 
 REPORT = "report.html"
 Row = dict[str, Any]
-N_CHANGES = 3  # of those between two runs that a message names
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
@@ -93,10 +91,8 @@ class RunDir:
         config = self.config()
         for part, value in identity.items():
             if config and lasting(part, config.get(part)) != lasting(part, value):
-                changed = listing(changes(config.get(part), value, PLACES), most=N_CHANGES)
-                raise UserError(
-                    f"{self.path}: holds a run with another {part} ({changed}); pass another --out, or remove it"
-                )
+                how = difference(part, config.get(part), value)
+                raise UserError(f"{self.path}: holds a run {how}; pass another --out, or remove it")
 
     def claim(self, identity: Row) -> None:
         """Make the directory that of this model, data set and prompt, unless it is another's."""

@@ -29,6 +29,7 @@ class Model(Keys):
     hidden_size: AtLeastOne
     family: str
     frames_per_second: Size | None
+    random_weights: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
 
 
 class Data(Keys):
@@ -168,6 +169,13 @@ class SkippedGroup(Keys):
     reason: str
 
 
+class Matching(Keys):
+    max_acoustic_distance: Size
+    tried: Count
+    left_out: Count
+    without_a_value: Count
+
+
 class Construction(Keys):
     kind: Kind
     seed: Seed
@@ -177,12 +185,14 @@ class Construction(Keys):
     n_clips: Count
     pairs_possible: Count
     pairs_sampled: Count
+    n_congruent: Count
     per_group: dict[str, GroupCount]
     per_transition: dict[str, Count]
     groups_skipped: list[SkippedGroup]
     warnings: list[str]
     label_spellings: dict[str, dict[str, dict[str, Count]]]
     data_warnings: list[str]
+    matching: Matching | UnsetType = UNSET
 
 
 class BadClip(Keys):
@@ -228,6 +238,25 @@ class SelfPatch(Checked):
     last_layer_max_abs_delta_logit: Size
     embeddings_max_abs_difference_from_donor: Size
     largest_logit: Size
+
+
+LARGEST_SHARE = 1e9  # of a way between two readouts; far beyond what any model gives
+
+
+class PlantedLayer(Keys):
+    layer: AtLeastOne
+    recovered: Size | None
+    area: Size | None
+    recovered_by_flips: Size | None
+    n_answers_apart: Count
+    curve: list[Annotated[float, Meta(ge=-LARGEST_SHARE, le=LARGEST_SHARE)]]
+    max_abs_logit_difference: Size
+
+
+class Planted(Checked):
+    engine: str
+    n_pairs: AtLeastOne
+    planted: list[PlantedLayer]
 
 
 class ModelCheck(Keys):
@@ -288,6 +317,8 @@ DOCUMENTS: dict[str, Any] = {
     "sanity_check_audio_span.json": Spans,
     "sanity_check_self_patch.json": SelfPatch,
     "sanity_check_model.json": ModelCheck,
+    "sanity_check_planted.json": Planted,
+    "sanity_check_natural.json": Checked,
     "sanity_check_engine.json": dict[str, EngineCheck],
     "sanity_check_sounds.json": dict[str, SoundCheck],
     "confirm.json": dict[Kind, Ranking],

@@ -7,6 +7,7 @@
 No other module opens a file of a run to read it. Needs neither torch nor pandas.
 """
 
+import csv
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -45,6 +46,18 @@ def read_document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, _reason(error)) from None
     return found
+
+
+def read_table(path: Path) -> list[dict[str, str]] | None:
+    """The rows of a CSV file by column; None where there is none. `ValueError` for what is no such file."""
+    file = _opened(path, MOVE_AWAY)
+    if file is None:
+        return None
+    try:
+        with file:
+            return list(csv.DictReader(content_of(file).decode().splitlines()))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A pair of clips, the sample that an experiment runs on, and the rows of its pair list."""
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,19 @@ class Pair:
     a: Clip
     b: Clip
     target: str
+
+
+def clips_of(pairs: Iterable[Pair]) -> list[Clip]:
+    """The clips of pairs, each once, in their order."""
+    return list({clip.clip_id: clip for pair in pairs for clip in (pair.a, pair.b)}.values())
+
+
+def is_congruent(kind: Any, shared_voice: Any, target: Any) -> Any:
+    """Whether the voice that A and B of a semantic pair share is the target: for one pair, or for columns of pairs.
+
+    The voice alone can then make A's answer the target, so a flip is no evidence for B's words.
+    """
+    return (kind == "semantic") & (shared_voice == target)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,12 @@ class Properties(Keys):
         Literal["main", "own"],
         Meta(description="`main`: it has the main experiment's recipients in their order; `own`: another sample"),
     ]
+    beside_main: Annotated[
+        bool,
+        Meta(
+            description="whether it runs after the main experiment, and its rate is that of answers which need A's span"
+        ),
+    ]
     must_change_nothing: Annotated[bool, Meta(description="whether any change is an error of the instrument")]
     reads_only: Annotated[bool, Meta(description="whether it writes nothing and reads the unpatched run")]
     approximate: Annotated[bool, Meta(description="whether its logits are estimates")]

@@ -27,6 +27,7 @@ LARGEST_NUMBER = 2**63 - 1
 MOST_LAYERS = 10_000
 Positive = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 Natural = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
+Distance = Annotated[float, Meta(ge=0, le=1000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Device = Annotated[str, Meta(pattern=r"^(cpu|cuda|mps)(:\d{1,3})?$", description="a device; use cpu, cuda or cuda:N")]
 

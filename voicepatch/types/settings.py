@@ -18,7 +18,19 @@ from msgspec import Meta, Struct, structs
 from voicepatch.audio.limits import MAX_SECONDS
 from voicepatch.paths import DEMO_DATA, DEMO_MODEL
 from voicepatch.types.record import Kind
-from voicepatch.types.setting import LAYERS, MODEL, TASK, Device, Natural, Positive, Setting, Share, path, without_none
+from voicepatch.types.setting import (
+    LAYERS,
+    MODEL,
+    TASK,
+    Device,
+    Distance,
+    Natural,
+    Positive,
+    Setting,
+    Share,
+    path,
+    without_none,
+)
 from voicepatch.types.task import Task
 
 Alignment = Literal["truncate_to_min", "resample_linear"]
@@ -87,6 +99,15 @@ class Settings(Struct, frozen=True):
     both_directions: Annotated[
         bool, Setting("Run each pair in both directions, A to B and B to A.", inherited="by all", **IDENTITY)
     ] = False
+    max_acoustic_distance: Annotated[
+        Distance,
+        Setting(
+            "Keep only pairs whose clips differ by at most this in pitch, level, length and spectrum, in sd of the "
+            "data's clips; 0 keeps all.",
+            inherited="by all",
+            **IDENTITY,
+        ),
+    ] = 0.0
     layers: Annotated[
         tuple[int, ...] | None,
         Setting(
@@ -118,6 +139,13 @@ class Settings(Struct, frozen=True):
             **IDENTITY,
         ),
     ] = None
+    random_weights: Annotated[
+        bool,
+        Setting(
+            "Random weights, drawn with --seed, in the checkpoint's architecture: a negative control of the method. It "
+            "is another run, in a folder of its own."
+        ),
+    ] = False
     engine: Annotated[
         Engine,
         Setting(
@@ -159,6 +187,13 @@ class Settings(Struct, frozen=True):
             default_text="up to 500",
         ),
     ] = None
+    need: Annotated[
+        bool,
+        Setting(
+            "Whether a knock-out of the attention to A's span follows, which shows until which layer it is needed.",
+            off_flag="--no-need",
+        ),
+    ] = True
     figures: Annotated[
         bool,
         Setting(

@@ -6,9 +6,13 @@ import torch
 from tests.models.families.conftest import sound
 from tests.models.families.tiny import N_LAYERS
 from voicepatch.engine.engine import Engine
+from voicepatch.engine.pair_input import align
 from voicepatch.engine.positions import question_positions, token_texts
+from voicepatch.engine.subject import load_subject
 from voicepatch.engine.textbook import hooked
+from voicepatch.models.speech_lm import join, load_speech_lm
 from voicepatch.registry.catalogue import load_intervention
+from voicepatch.runs.planted import planted_check
 from voicepatch.types.task import default_task
 
 SECONDS = (0.025, 0.11, 0.5, 1, 3.3, 10, 29.99, 30, 30.5, 61)
@@ -117,3 +121,17 @@ def test_a_clip_of_any_length_takes_the_positions_that_its_duration_asks_for(cas
     frames = case.speech.encode(case.speech.features(waveform))
     assert len(frames) == case.speech.n_audio(len(waveform)) > 0
     assert frames.isfinite().all()
+
+
+def test_a_planted_reading_layer_is_recovered(case):
+    subject, speech = load_subject(case.tiny.folder, device="cpu"), case.speech
+    clips = [join(speech, speech.encode(speech.features(sound(1.1, seed)))) for seed in (1, 2)]
+    report = planted_check(subject, [align(*clips)])
+    assert report["passed"] and [one["layer"] for one in report["planted"]] == [1, 2]
+
+
+def test_random_weights_are_of_the_seed(case):
+    one, again, other = (load_speech_lm(case.tiny.folder, "cpu", "float32", random_weights=seed) for seed in (1, 1, 2))
+    weights = [speech.llm.get_input_embeddings().weight for speech in (one, again, other, case.speech)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[3])

@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from tests.analysis.made_run import change, engine_found, lose, make_run, sounds_found, write_json
+from tests.analysis.made_run import change, engine_found, lose, make_run, planted_found, sounds_found, write_json
 from tests.robust.damaged_run.damage import FILES, rewritten
+from voicepatch.types.check import Check, as_stored
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +15,8 @@ def intact(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("runs") / "run", n_pairs=5, n_layers=2)
     write_json(run / "sanity_check_engine.json", {"prosody": engine_found()})
     write_json(run / "sanity_check_sounds.json", {"prosody": sounds_found([("bad", "é")], silent=["quiet"])})
+    write_json(run / "sanity_check_planted.json", planted_found())
+    write_json(run / "sanity_check_natural.json", as_stored([Check("Natural states", True, "5% lie outside")]))
     change(run, "sanity_check_engine.json", lambda found: found["prosody"].update(differing_predictions=[DIFFERING]))
     lose(run, pairs=(1, 3))
     change(run, "patching_config.json", lambda c: c["experiments"]["prosody"].update(n_pairs=5, n_failed=2))

@@ -1,0 +1,88 @@
+"""The figure of a run's answer: until which layer B overrides A's answer, and until which layer A's span is needed.
+
+charts(results, experiment)       # {"override_and_need": alt.VConcatChart}
+"""
+
+import altair as alt
+import pandas as pd
+
+from voicepatch.analysis.experiment_results import ExperimentResults
+from voicepatch.analysis.need import ANY, LOST, VOICE, WORDS, need_of
+from voicepatch.analysis.results import KINDS, Results
+from voicepatch.analysis.samples import speakers_note
+from voicepatch.analysis.words_and_voice import headline
+from voicepatch.figures.curves import KIND_COLOURS, TO_TARGET_ELIGIBLE, layer_curves, rate, series
+from voicepatch.figures.figure_style import GREY, SOLID, WIDTH, styled
+from voicepatch.figures.headings import congruence_note, dose_note, model_and_data
+
+REPLACES_COMMON = True
+NAMES = {VOICE: "answers that follow A's voice", WORDS: "answers that follow A's words", ANY: "all answers"}
+OF_B = {"prosody": "B's voice", "semantic": "B's words"}
+COLOURS = {VOICE: KIND_COLOURS["prosody"], WORDS: KIND_COLOURS["semantic"], ANY: GREY}
+PANEL = {"width": WIDTH, "height": 170}
+LIMIT = (
+    "A knock-out takes the words and the voice of the span away together, and the attention goes to other positions. "
+    "That answers survive it from layer l on does not show that nothing of the span is left to read there."
+)
+
+
+def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VConcatChart]:
+    """Two panels by layer: the rates of patching in both kinds of pairs, and those of the knock-out."""
+    found = results.cached(need_of)
+    if found is None or experiment.name not in found.names:
+        return {}
+    mains = [main for kind in KINDS if (main := results.main(kind)) and len(main.side.records)]
+    of_patching = {
+        f"{OF_B[main.kind]} (n = {main.compared_curve['eligible_count'].max()} eligible pairs)": (
+            series(main.compared_curve, TO_TARGET_ELIGIBLE, "", "eligible_count"),
+            KIND_COLOURS[main.kind],
+        )
+        for main in mains
+    }
+    of_knock_out = {
+        f"{NAMES[group]} (n = {mine['n_clips'].max()} clips)": (series(mine, LOST, "", "n_clips"), COLOURS[group])
+        for group, mine in found.table.groupby("follows", sort=False)
+    }
+    panels = [
+        _panel(of_patching, TO_TARGET_ELIGIBLE, "B overrides: layer after which B's states are written"),
+        _panel(of_knock_out, LOST, "need: layer from which on attention to A's span is blocked"),
+    ]
+    drawn = [panel for panel in panels if panel is not None]
+    if not drawn:
+        return {}
+    chart = alt.vconcat(*drawn).resolve_scale(color="independent", strokeDash="independent")
+    notes = dict.fromkeys(note for main in mains for note in (*dose_note(main), *congruence_note(main)))
+    speakers = speakers_note(*(main.pairs for main in mains), found.pairs)
+    lines = [*headline(results), *notes, speakers or "bands: 95 % intervals", model_and_data(results.config)]
+    title = "Until which layer B overrides A's answer, and until which A's span is needed"
+    return {"override_and_need": styled(chart, title, lines, "Overriding and need by layer")}
+
+
+def _panel(curves: dict[str, tuple[pd.DataFrame, str]], y_title: str, x_title: str) -> alt.LayerChart | None:
+    tables = [table.assign(series=name) for name, (table, _) in curves.items()]
+    tidy = pd.concat([pd.DataFrame(), *tables], ignore_index=True)
+    if tidy.empty or tidy["value"].isna().all():
+        return None
+    styles = {name: (colour, SOLID) for name, (_, colour) in curves.items()}
+    chart = layer_curves(tidy.dropna(subset="value"), styles, rate(y_title), list(styles), 1, x_title=x_title)
+    return chart.properties(**PANEL)
+
+
+def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.DataFrame]:
+    """The share of answers that change without the span, by layer."""
+    found = results.cached(need_of)
+    if found is None or experiment.name not in found.names:
+        return {}
+    found.table.attrs["caption"] = "Share of answers that change when the span is not attended to from layer l on"
+    return {"need": found.table}
+
+
+def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
+    """Why the knock-out does not count, where it does not; otherwise its sentence is in the run's answer."""
+    found = results.cached(need_of)
+    return [f"{line}." for line in found.left_out if line.startswith(f"{experiment.name} ")] if found else []
+
+
+def limits() -> list[str]:
+    """What the knock-out does not show."""
+    return [LIMIT]
