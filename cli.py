@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 from pairs.corpora import corpus_list
-from voicepatch.commandline import running, showing
+from voicepatch.commandline import confirming, running, showing
 from voicepatch.commandline.options import (
     beside_option,
     check_options,
@@ -128,7 +128,7 @@ def confirm(run_dir: Path, top: int, draws: int, **options: Any) -> None:
     jointly, then all parts but them, and random sets from the same layers. The curves show how many parts carry the
     effect, and whether others stand in for them.
     """
-    running.confirm(run_dir, top, draws, options)
+    confirming.confirm(run_dir, top, draws, options)
 
 
 @cli.command(name="list")
@@ -214,7 +214,7 @@ def check(planted: bool, natural: bool, **options: Any) -> None:
 @cli.command()
 @kind_option
 @pair_options
-@click.option("--acoustics", is_flag=True, help="Measure too how much the clips of a pair differ in sound.")
+@click.option("--acoustics", is_flag=True, help="Also measure how much the clips of a pair differ in sound.")
 def pairs(acoustics: bool, **options: Any) -> None:
     """Build the pairs and report on them, without a model."""
     settings = running.settings_of(options, kind_required=True)

@@ -16,7 +16,7 @@ def all_but(lm, pair, layer, head):
     """All heads and MLPs of all layers are B's at the readout position, except one, which keeps A's output.
 
     Later parts are B's too, so none stands in for it: what is lost is what the part writes directly for the answer.
-    The stream behind the last layer is the sum of all parts, so one write there has the same result as a write of each.
+    The stream after the last layer is the sum of all parts, so one write there has the same result as a write of each.
     That holds for the built-in families, and not where a block normalises a part before it adds it.
 
     head: heads that keep A's output, from 0, and mlp

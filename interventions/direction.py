@@ -1,4 +1,4 @@
-"""Is any change as large enough (SPEC section 6)? A random direction must leave the flips at A's own rate."""
+"""Is the size of the change enough (SPEC section 6)? A random direction must leave the flips at A's own rate."""
 
 import torch
 

@@ -44,7 +44,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
         return {}
     title, subtitle = heading(results, experiment)
     table, notes = found.table.rename(columns={"effect": LOST}), [*subtitle, found.note]
-    table["site"] = NOTHING  # the layer is that of the part, and the write is behind the last one
+    table["site"] = NOTHING  # the layer is that of the part, and the write is after the last one
     caption = "The target's logit lost where one part stays A's"
     return {f"all_but_{experiment.name}": swept_heat_map(table, [HEAD], LOST, title, notes, caption, found.scale)}
 

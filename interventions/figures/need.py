@@ -7,17 +7,15 @@ import altair as alt
 import pandas as pd
 
 from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.need import ANY, LOST, VOICE, WORDS, need_of
+from voicepatch.analysis.need import ANY, FOLLOW, LOST, VOICE, WORDS, need_of
 from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.samples import speakers_note
-from voicepatch.analysis.words_and_voice import headline
+from voicepatch.analysis.words_and_voice import OF_B, headline
 from voicepatch.figures.curves import KIND_COLOURS, TO_TARGET_ELIGIBLE, layer_curves, rate, series
 from voicepatch.figures.figure_style import GREY, SOLID, WIDTH, styled
 from voicepatch.figures.headings import congruence_note, dose_note, model_and_data
 
 REPLACES_COMMON = True
-NAMES = {VOICE: "answers that follow A's voice", WORDS: "answers that follow A's words", ANY: "all answers"}
-OF_B = {"prosody": "B's voice", "semantic": "B's words"}
 COLOURS = {VOICE: KIND_COLOURS["prosody"], WORDS: KIND_COLOURS["semantic"], ANY: GREY}
 PANEL = {"width": WIDTH, "height": 170}
 LIMIT = (
@@ -40,7 +38,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
         for main in mains
     }
     of_knock_out = {
-        f"{NAMES[group]} (n = {mine['n_clips'].max()} clips)": (series(mine, LOST, "", "n_clips"), COLOURS[group])
+        f"{FOLLOW[group]} (n = {mine['n_clips'].max()} clips)": (series(mine, LOST, "", "n_clips"), COLOURS[group])
         for group, mine in found.table.groupby("follows", sort=False)
     }
     panels = [
@@ -59,12 +57,12 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
 
 
 def _panel(curves: dict[str, tuple[pd.DataFrame, str]], y_title: str, x_title: str) -> alt.LayerChart | None:
-    tables = [table.assign(series=name) for name, (table, _) in curves.items()]
-    tidy = pd.concat([pd.DataFrame(), *tables], ignore_index=True)
-    if tidy.empty or tidy["value"].isna().all():
+    tables = [table.assign(series=name).dropna(subset="value") for name, (table, _) in curves.items()]
+    if not any(map(len, tables)):
         return None
+    tidy = pd.concat(tables, ignore_index=True)
     styles = {name: (colour, SOLID) for name, (_, colour) in curves.items()}
-    chart = layer_curves(tidy.dropna(subset="value"), styles, rate(y_title), list(styles), 1, x_title=x_title)
+    chart = layer_curves(tidy, styles, rate(y_title), list(styles), 1, x_title=x_title)
     return chart.properties(**PANEL)
 
 
@@ -80,7 +78,9 @@ def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.Data
 def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     """Why the knock-out does not count, where it does not; otherwise its sentence is in the run's answer."""
     found = results.cached(need_of)
-    return [f"{line}." for line in found.left_out if line.startswith(f"{experiment.name} ")] if found else []
+    if found is None or experiment.name not in found.left_out:
+        return []
+    return [f"{experiment.name} does not count: {found.left_out[experiment.name]}."]
 
 
 def limits() -> list[str]:

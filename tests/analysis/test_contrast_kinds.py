@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.analysis.made_kinds import make_both_kinds
 from tests.analysis.made_run import change
 from tests.analysis.simulated_kinds import LAYERS, draw
 from voicepatch.analysis.areas import area_of
@@ -73,20 +71,10 @@ def test_an_end_outside_the_patched_layers_is_open_in_the_comparison(low, high, 
     assert f"hand-over layer {shown}" in _note(row)
 
 
-@pytest.fixture(scope="module")
-def two_kinds(tmp_path_factory):
-    return make_both_kinds(tmp_path_factory.mktemp("both") / "run", later=2.0)
-
-
-@pytest.fixture
-def run(two_kinds, tmp_path):
-    return shutil.copytree(two_kinds, tmp_path / "run")
-
-
-def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch):
+def test_runs_are_contrasted_kind_by_kind(run_of_two_kinds, two_kinds, tmp_path, monkeypatch):
     monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
     out = tmp_path / "comparison"
-    table, _ = compare([two_kinds, run], out)
+    table, _ = compare([two_kinds, run_of_two_kinds], out)
     interval = r"\(95 % interval −(\S+) to \+\1, p = 1.00\)"
     assert len(table.attrs["contrasts"]) == 2 and all(
         re.search(f"difference of the areas under the curves 0.00 layers {interval}", line)
@@ -96,13 +84,15 @@ def test_runs_are_contrasted_kind_by_kind(run, two_kinds, tmp_path, monkeypatch)
     assert all(entry[ALL]["difference"] == 0 for entry in statistics.values())
     assert len(list(out.glob("contrast_*_vs_*.csv"))) == 2
     of_same_texts = [entry[ALL]["high"] for entry in statistics.values()]
-    change(run, "patching_config.json", lambda c: c["data"].update(sha256="0" * 64))
-    contrast_runs({"A": Results(two_kinds), "B": Results(run)}, out)
+    change(run_of_two_kinds, "patching_config.json", lambda c: c["data"].update(sha256="0" * 64))
+    contrast_runs({"A": Results(two_kinds), "B": Results(run_of_two_kinds)}, out)
     statistics = json.loads((out / "contrasts.json").read_text())
     of_others = [entry[ALL]["high"] for entry in statistics.values()]
     assert all(other > same > 0 for same, other in zip(of_same_texts, of_others, strict=True))
-    change(run, "patching_config.json", lambda c: c["model"].update(n_layers=20))
-    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(patch_all_layers=False))
-    prosody, semantic = contrast_runs({"A": Results(two_kinds), "B": Results(run)}, out)
+    change(run_of_two_kinds, "patching_config.json", lambda c: c["model"].update(n_layers=20))
+    change(
+        run_of_two_kinds, "patching_config.json", lambda c: c["experiments"]["semantic"].update(patch_all_layers=False)
+    )
+    prosody, semantic = contrast_runs({"A": Results(two_kinds), "B": Results(run_of_two_kinds)}, out)
     assert "of the relative depth" in prosody
     assert "not contrasted: B was not patched at all layers, and the models have different numbers" in semantic

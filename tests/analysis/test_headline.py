@@ -2,12 +2,10 @@
 
 import json
 import re
-import shutil
 
 import pandas as pd
 import pytest
 
-from tests.analysis.made_kinds import make_both_kinds
 from tests.analysis.made_run import Page, change, write_lines
 from tests.commands import call
 from voicepatch.analysis import words_and_voice
@@ -19,26 +17,16 @@ from voicepatch.report.summary import summarise
 STATISTICS = "statistics_prosody_vs_semantic.json"
 
 
-@pytest.fixture(scope="module")
-def two_kinds(tmp_path_factory):
-    return make_both_kinds(tmp_path_factory.mktemp("both") / "run", later=2.0)
-
-
-@pytest.fixture
-def run(two_kinds, tmp_path):
-    return shutil.copytree(two_kinds, tmp_path / "run")
-
-
-def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkeypatch):
+def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run_of_two_kinds, monkeypatch):
     from voicepatch.figures.charts import charts_of
     from voicepatch.report import write_report
 
     monkeypatch.setattr("voicepatch.report.sounds_of", lambda *_: ({}, ""))
     monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
-    results = Results(run)
+    results = Results(run_of_two_kinds)
     summarise(results, "semantic")
     (sentence,) = words_and_voice.headline(results)
-    whole = json.loads((run / STATISTICS).read_text())["contrast"][ALL]
+    whole = json.loads((run_of_two_kinds / STATISTICS).read_text())["contrast"][ALL]
     pairs = pd.concat(results.main(kind).pairs for kind in ("prosody", "semantic"))
     numbers = re.match(
         r"B's words stop overriding A's answer (\S+) layers \(95 % interval (\S+) to (\S+), p . (\S+)\) earlier than "
@@ -49,7 +37,10 @@ def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkey
     assert [float(number) for number in numbers[:3]] == pytest.approx(expected, abs=0.05)
     assert float(numbers[3]) == pytest.approx(whole["p"], abs=0.005)
     summarise(results, "prosody")
-    areas = [json.loads((run / f"statistics_{kind}.json").read_text())["area"] for kind in ("prosody", "semantic")]
+    areas = [
+        json.loads((run_of_two_kinds / f"statistics_{kind}.json").read_text())["area"]
+        for kind in ("prosody", "semantic")
+    ]
     assert areas[0]["area"] - areas[1]["area"] == pytest.approx(whole["difference"])
     assert all(of["low"] < of["area"] < of["high"] and of["reason"] is None for of in areas)
     assert len({len(number.partition(".")[2]) for number in numbers[:3]}) == 1
@@ -60,7 +51,7 @@ def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run, monkey
     charts = charts_of(results, "semantic")
     for stem in ("prosody_and_semantic", "contrast_prosody_vs_semantic"):
         assert sentence in "".join(charts[stem].to_dict()["title"]["subtitle"]), stem
-    table = pd.read_csv(run / "contrast_prosody_vs_semantic.csv")
+    table = pd.read_csv(run_of_two_kinds / "contrast_prosody_vs_semantic.csv")
     assert table.groupby("pairs")["layer"].apply(list).to_dict() == {ALL: list(range(8)), ELIGIBLE: list(range(8))}
 
 
@@ -190,9 +181,9 @@ def test_texts_and_speakers_are_those_of_the_pairs(pairs, said):
     assert words_and_voice.in_these(pairs) == said
 
 
-def test_a_run_with_one_kind_says_until_which_layer_it_overrides(run):
-    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(finished=False))
-    (line,) = words_and_voice.headline(Results(run))
+def test_a_run_with_one_kind_says_until_which_layer_it_overrides(run_of_two_kinds):
+    change(run_of_two_kinds, "patching_config.json", lambda c: c["experiments"]["semantic"].update(finished=False))
+    (line,) = words_and_voice.headline(Results(run_of_two_kinds))
     assert re.match(r"B's voice overrides A's answer until layer \S+ \(95 % interval \S+ to \S+\), in these", line)
 
 
@@ -210,16 +201,20 @@ def test_a_layer_without_an_interval_is_no_answer():
     assert line.endswith(f"{IN_TWO}, is open: an interval needs 6 texts, and there are 2.")
 
 
-def test_other_positions_than_the_span_are_named(run):
-    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"]["options"].update(at="last"))
-    assert "B's states were written at the last position, not over the span." in words_and_voice.headline(Results(run))
+def test_other_positions_than_the_span_are_named(run_of_two_kinds):
+    change(
+        run_of_two_kinds, "patching_config.json", lambda c: c["experiments"]["semantic"]["options"].update(at="last")
+    )
+    assert "B's states were written at the last position, not over the span." in words_and_voice.headline(
+        Results(run_of_two_kinds)
+    )
 
 
-def test_the_terminal_has_the_answer(run, monkeypatch):
+def test_the_terminal_has_the_answer(run_of_two_kinds, monkeypatch):
     monkeypatch.setattr("voicepatch.report.sounds_of", lambda *_: ({}, ""))
     monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
-    lines = call("report", run).splitlines()
-    at = lines.index(words_and_voice.headline(Results(run))[0])
+    lines = call("report", run_of_two_kinds).splitlines()
+    at = lines.index(words_and_voice.headline(Results(run_of_two_kinds))[0])
     assert lines[at + 1].startswith("report: ")
 
 
@@ -231,27 +226,29 @@ def test_the_terminal_has_the_answer(run, monkeypatch):
         ({"patch_alpha": 0.5}, "semantic pairs ran with alpha 0.5, not 1"),
     ],
 )
-def test_other_settings_are_not_contrasted_and_the_report_gives_the_reason(run, settings, said, monkeypatch):
+def test_other_settings_are_not_contrasted_and_the_report_gives_the_reason(
+    run_of_two_kinds, settings, said, monkeypatch
+):
     monkeypatch.setattr("voicepatch.figures.figure_style.save", lambda chart, path: [])
-    (run / "contrast_prosody_vs_semantic.csv").write_text("of another time")
-    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(settings))
-    records = run / "patching_records_semantic.jsonl"
+    (run_of_two_kinds / "contrast_prosody_vs_semantic.csv").write_text("of another time")
+    change(run_of_two_kinds, "patching_config.json", lambda c: c["experiments"]["semantic"].update(settings))
+    records = run_of_two_kinds / "patching_records_semantic.jsonl"
     dose = {key: value for key, value in settings.items() if key == "patch_alpha"}
     write_lines(records, [json.loads(line) | dose for line in records.read_text().splitlines()])
-    results = Results(run)
+    results = Results(run_of_two_kinds)
     summarise(results, "semantic")
     voice, words, reason = words_and_voice.headline(results)
     assert voice.startswith("B's voice overrides") and words.startswith("B's words override")
     assert reason.startswith(f"Words and voice are not contrasted: {said}")
-    assert json.loads((run / STATISTICS).read_text())["contrast"] is None
-    assert not (run / "contrast_prosody_vs_semantic.csv").exists()
+    assert json.loads((run_of_two_kinds / STATISTICS).read_text())["contrast"] is None
+    assert not (run_of_two_kinds / "contrast_prosody_vs_semantic.csv").exists()
 
 
-def test_layers_that_differ_are_no_contrast_but_a_reason(run):
-    path = run / "patching_records_semantic.jsonl"
+def test_layers_that_differ_are_no_contrast_but_a_reason(run_of_two_kinds):
+    path = run_of_two_kinds / "patching_records_semantic.jsonl"
     rows = [row for line in path.read_text().splitlines() if (row := json.loads(line))["layer"] in (0, 3)]
     write_lines(path, rows)
     layers = {"layers_to_patch": [0, 3], "patch_all_layers": False}
-    change(run, "patching_config.json", lambda c: c["experiments"]["semantic"].update(layers))
+    change(run_of_two_kinds, "patching_config.json", lambda c: c["experiments"]["semantic"].update(layers))
     said = "semantic pairs ran with layers 0,3, not 0-7, as prosody pairs did"
-    assert said in words_and_voice.headline(Results(run))[-1]
+    assert said in words_and_voice.headline(Results(run_of_two_kinds))[-1]

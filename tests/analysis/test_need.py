@@ -126,7 +126,7 @@ def test_an_unfinished_knock_out_does_not_count():
 def test_knock_outs_at_other_layers_do_not_count_together_and_the_reason_is_given():
     need = found(experiment(BOTH[:7]), experiment(BOTH[7:], layers=[0, 1], name="need-semantic"))
     assert list(need.table["follows"].unique()) == [VOICE] and need.names == ["need-prosody"]
-    (line,) = need.left_out
+    (line,) = need.left_out_lines
     assert line.startswith(
         "need-semantic does not count: it ran at layers 0-1, need-prosody at 0-5; python cli.py need"
     )
@@ -135,7 +135,7 @@ def test_knock_outs_at_other_layers_do_not_count_together_and_the_reason_is_give
 def test_a_knock_out_on_other_clips_than_the_main_experiments_does_not_count():
     need = found(experiment(BOTH), main(["c0", "c1"]))
     assert need.names == [] and need.table.empty
-    assert need.left_out == [
+    assert need.left_out_lines == [
         "need-prosody does not count: it ran on other clips than the prosody pairs; python cli.py need --pairs prosody "
         "--overwrite runs it again"
     ]
@@ -145,7 +145,7 @@ def test_a_knock_out_on_other_clips_than_the_main_experiments_does_not_count():
 
 def test_a_damaged_knock_out_is_named():
     need = found(experiment(BOTH), damaged=["need-semantic"])
-    assert need.left_out == ["need-semantic does not count: its files do not hold together"]
+    assert need.left_out_lines == ["need-semantic does not count: its files do not hold together"]
 
 
 def test_the_reason_without_a_height_is_that_of_a_knock_out():

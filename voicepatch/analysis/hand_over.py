@@ -23,7 +23,6 @@ HAND_OVER = (
     "not show when the information leaves the span. For the suffix, where it was patched, it is the layer at which its "
     "own rate first rises above that same middle."
 )
-MAX_UNDEFINED = 0.05  # largest share of resamples without a hand-over layer
 STEPS = 8  # points looked at between two layers; limits between those are interpolated
 HandOver = dict[str, Any]
 

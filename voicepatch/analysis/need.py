@@ -9,8 +9,8 @@ A value is whether an answer changes when no later position can attend to A's sp
 words and voice have different labels, each once.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from voicepatch.analysis.samples import Sample, sample_of
 from voicepatch.analysis.sharing import Draws
 
 VOICE, WORDS, ANY = "voice", "words", "any label"
+FOLLOW = {VOICE: "answers that follow A's voice", WORDS: "answers that follow A's words", ANY: "answers"}
 LOST = "lost_rate"
 COLUMNS = ["follows", "layer", "n_clips", LOST, f"{LOST}_low", f"{LOST}_high"]
 DEFINITION = (
@@ -38,41 +39,43 @@ DEFINITION = (
 
 @dataclass(frozen=True)
 class Need:
-    """What knock-outs show; `pairs` has a row for each clip that counts, `names` are the experiments of a run."""
+    """What knock-outs show; `pairs` has a row for each clip that counts.
+
+    Of a run, `names` are the experiments that count, and `left_out` has each of the others with the reason.
+    """
 
     table: pd.DataFrame
     statistics: dict[str, Any]
     pairs: pd.DataFrame
     names: Sequence[str] = ()
-    left_out: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out_lines(self) -> list[str]:
+        """Each experiment that does not count, with the reason, as a line."""
+        return [f"{name} does not count: {why}" for name, why in self.left_out.items()]
 
 
 def need_of(results: Results) -> Need | None:
     """Of the finished knock-outs of a run, on the clips of its main experiments and at the same layers.
 
-    A clip counts once. `left_out` has a line for each of the others.
+    A clip counts once. None where the run has no knock-out, damaged or not.
     """
     counted: list[ExperimentResults] = []
-    left_out = [f"{name} does not count: its files do not hold together" for name in _damaged(results)]
+    damaged = [name for name in results.invalid if results.config["experiments"][name].get("beside_main")]
+    left_out = dict.fromkeys(damaged, "its files do not hold together")
     for one in results.valid:
         if one.settings["beside_main"] and one.is_curve:
             if why := _why_not(results, one, counted):
-                left_out.append(why)
+                left_out[one.name] = why
             else:
                 counted.append(one)
-    if not counted:
-        return (
-            Need(pd.DataFrame(columns=COLUMNS), {"difference": None}, pd.DataFrame(), [], left_out)
-            if left_out
-            else None
-        )
-    records, pairs = pd.concat([one.records for one in counted]), pd.concat([one.measured_pairs for one in counted])
-    found = need(records, pairs, results.config["model"]["n_layers"], counted[0].seed)
-    return replace(found, names=[one.name for one in counted], left_out=left_out)
-
-
-def _damaged(results: Results) -> list[str]:
-    return [name for name in results.invalid if results.config["experiments"][name].get("beside_main")]
+    if counted:
+        records, pairs = pd.concat([one.records for one in counted]), pd.concat([one.measured_pairs for one in counted])
+        found = need(records, pairs, results.config["model"]["n_layers"], counted[0].seed)
+        return replace(found, names=[one.name for one in counted], left_out=left_out)
+    nothing = Need(pd.DataFrame(columns=COLUMNS), {"difference": None}, pd.DataFrame(), [], left_out)
+    return nothing if left_out else None
 
 
 def _why_not(results: Results, one: ExperimentResults, counted: list[ExperimentResults]) -> str:
@@ -80,10 +83,10 @@ def _why_not(results: Results, one: ExperimentResults, counted: list[ExperimentR
     again = f"python cli.py {one.settings['intervention']} --pairs {one.kind} --overwrite runs it again"
     main = next((main for main in results.valid if main.is_main and main.kind == one.kind), None)
     if main is not None and not set(one.pairs["clip_a"]) <= {*main.pairs["clip_a"], *main.pairs["clip_b"]}:
-        return f"{one.name} does not count: it ran on other clips than the {one.kind} pairs; {again}"
+        return f"it ran on other clips than the {one.kind} pairs; {again}"
     layers = [ranges(each.settings["layers_to_patch"]) for each in (one, *counted[:1])]
     if layers[0] != layers[-1]:
-        return f"{one.name} does not count: it ran at layers {layers[0]}, {counted[0].name} at {layers[1]}; {again}"
+        return f"it ran at layers {layers[0]}, {counted[0].name} at {layers[1]}; {again}"
     return ""
 
 

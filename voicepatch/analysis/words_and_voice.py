@@ -14,7 +14,7 @@ from voicepatch.analysis.comparable import curve_differences
 from voicepatch.analysis.congruence import NONE_LEFT
 from voicepatch.analysis.contrasts import ALL, ELIGIBLE, Contrast, contrast
 from voicepatch.analysis.experiment_results import PLACES
-from voicepatch.analysis.need import ANY, VOICE, WORDS, need_of
+from voicepatch.analysis.need import FOLLOW, VOICE, WORDS, need_of
 from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.rounding import BOTH_OPEN, p_text, with_interval
 
@@ -26,8 +26,7 @@ MEASURED = (
     "cannot attend to the span from there on. Neither shows when the information leaves the span. Differences in "
     "layers are those of the areas under the curves; a midpoint is where a curve crosses half of its start."
 )
-OF_KIND = {"prosody": "B's voice overrides", "semantic": "B's words override"}
-OF_GROUP = {VOICE: "Answers that follow A's voice", WORDS: "Answers that follow A's words", ANY: "Answers"}
+OF_B = {"prosody": "B's voice", "semantic": "B's words"}
 
 
 def contrast_of(results: Results) -> Contrast | str | None:
@@ -71,9 +70,10 @@ def remarks(results: Results) -> list[str]:
 
 def of_kind(kind: str, found: dict[str, Any], pairs: pd.DataFrame) -> str:
     """Until which layer B overrides A's answer in pairs of one kind, in words; `found` is the hand-over layer."""
+    overrides = f"{OF_B[kind]} {'overrides' if kind == 'prosody' else 'override'}"
     if why := _why_open(found):
-        return f"Until which layer {OF_KIND[kind]} A's answer, {in_these(pairs)}, is open: {why}."
-    return f"{OF_KIND[kind]} A's answer until {_layer(found)}, {in_these(pairs)}."
+        return f"Until which layer {overrides} A's answer, {in_these(pairs)}, is open: {why}."
+    return f"{overrides} A's answer until {_layer(found)}, {in_these(pairs)}."
 
 
 def _need(results: Results) -> list[str]:
@@ -81,12 +81,12 @@ def _need(results: Results) -> list[str]:
     if found is None:
         return []
     of_counted = [need_sentence(found.statistics, found.pairs)] if found.names else []
-    return [*of_counted, *(f"{line}." for line in found.left_out)]
+    return [*of_counted, *(f"{line}." for line in found.left_out_lines)]
 
 
 def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
     """Until which layer A's span is needed, in words; `pairs` have a row for each clip that counts."""
-    groups = {name: statistics[name] for name in OF_GROUP if name in statistics}
+    groups = {name: statistics[name] for name in FOLLOW if name in statistics}
     if not groups:
         return "Until which layer A's span is needed is open: no clip answers with the label of its voice or its words."
     difference, of = statistics["difference"], in_these(pairs)
@@ -98,8 +98,7 @@ def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
         return f"Which answers need A's span for more layers, {who}, {of}, is open: {why}."
     value, inserted, voice_first = _difference(difference)
     first, second = (VOICE, WORDS) if voice_first else (WORDS, VOICE)
-    text = f"{OF_GROUP[first]} stop needing A's span {value} layers{inserted} earlier than answers that follow A's "
-    text += f"{second} do"
+    text = f"{_capital(FOLLOW[first])} stop needing A's span {value} layers{inserted} earlier than {FOLLOW[second]} do"
     if _includes_0(difference):
         value, inserted, _ = _difference(difference, flip=False)
         text = f"It is open which answers need A's span for longer: voice − words is {value} layers{inserted}"
@@ -111,14 +110,14 @@ def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
 def _of_each(groups: dict[str, dict[str, Any]], of: str) -> str:
     """Until which layer the answers of each group need the span, and for which of them this is open."""
     known = [
-        f"{OF_GROUP[name]} need A's span until {_layer(found)}, {of}."
+        f"{_capital(FOLLOW[name])} need A's span until {_layer(found)}, {of}."
         for name, found in groups.items()
         if not _why_open(found)
     ]
     reasons: dict[str, list[str]] = {}
     for name, found in groups.items():
         if why := _why_open(found):
-            reasons.setdefault(why, []).append(OF_GROUP[name][0].lower() + OF_GROUP[name][1:])
+            reasons.setdefault(why, []).append(FOLLOW[name])
     still_open = [
         f"Until which layer {' and '.join(who)} need A's span, {of}, is open: {why}." for why, who in reasons.items()
     ]
@@ -188,6 +187,10 @@ def n_named(pairs: pd.DataFrame, column: str) -> int:
     """How many different texts (`text_id`) or speakers (`speaker`) the clips of the pairs have."""
     values = pairs.reindex(columns=[f"{column}_a", f"{column}_b"]).to_numpy(object).ravel()
     return len({value for value in values if not pd.isna(value)} - {""})
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _named(reason: str, first: str, second: str) -> str:

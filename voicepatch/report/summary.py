@@ -66,7 +66,7 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     if experiment.is_main:
         _write_words_and_voice(results)
     if experiment.settings["beside_main"] and (found := results.cached(need_of)):
-        content = found.statistics | {"experiments": list(found.names), "left_out": list(found.left_out)}
+        content = found.statistics | {"experiments": list(found.names), "left_out": found.left_out_lines}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_whole(run / "statistics_need.json", text)
     columns = SHOWN if experiment.has_donor else WITHOUT_DONOR

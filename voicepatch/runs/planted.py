@@ -82,7 +82,7 @@ def _recovery(found: Sequence[dict[str, Any]], left_out: Sequence[str]) -> Check
     if found:
         layers = ", ".join(str(one["layer"]) for one in found)
         crossings = ", ".join("none" if one["recovered"] is None else f"{one['recovered']:.2f}" for one in found)
-        text = f"planted in layers {layers}, recovered at {crossings}; must be 0.5 before, within {TOLERANCE:g} layers"
+        text = f"planted in layers k = {layers}, recovered at {crossings}; must be k − 0.5 within {TOLERANCE:g} layers"
     else:
         text = "to read the span in one layer alone changes no readout, so no layer can be planted"
     if wrong:
