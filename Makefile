@@ -3,6 +3,7 @@
 # Each needs Python 3.11 or 3.12 and nothing else; PYTHON=python3.12 make test chooses one.
 # make ray-test: experiments on two real workers, which Ray starts
 # make tutorial-test: docs/tutorial.ipynb is executed and compared with the outputs in it; make tutorial writes them again
+# make datasets-test: Hugging Face data sets, read with the package datasets
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test tutorial tutorial-test ray-test browser-test format clean
+.PHONY: demo test tutorial tutorial-test ray-test datasets-test browser-test format clean
 demo: $(VENV)/run.done
 	$(BIN)/python cli.py patch --kind prosody
 	$(BIN)/python cli.py patch --kind semantic
@@ -31,6 +32,9 @@ tutorial-test: $(VENV)/dev.done
 ray-test: $(VENV)/ray.done
 	$(BIN)/python -m pytest -m ray tests/workers
 
+datasets-test: $(VENV)/datasets.done
+	$(BIN)/python -m pytest -m datasets tests/pairs
+
 browser-test: $(VENV)/dev.done
 	$(BIN)/python -m pytest -m browser tests/browser
 
@@ -49,6 +53,10 @@ $(VENV)/dev.done: requirements-dev.txt $(VENV)/run.done
 
 $(VENV)/ray.done: requirements-ray.txt $(VENV)/dev.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
+	touch $@
+
+$(VENV)/datasets.done: requirements-datasets.txt $(VENV)/dev.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-datasets.txt
 	touch $@
 
 clean:

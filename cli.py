@@ -19,14 +19,16 @@ if __name__ == "__main__":  # before the imports below, which take a moment
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pairs.corpora import corpus_list
-from voicepatch.commandline import confirming, running, showing
+from voicepatch.commandline import answering, confirming, loading, paper, running, showing
 from voicepatch.commandline.options import (
+    answer_options,
     beside_option,
     check_options,
     check_plugin,
@@ -38,7 +40,7 @@ from voicepatch.commandline.options import (
     pair_kind_option,
     pair_options,
     plugin_option,
-    report_option,
+    report_options,
     setting_option,
 )
 from voicepatch.commandline.param_types import InterventionName, ParamType, controls
@@ -58,7 +60,9 @@ from voicepatch.store.experiment import read_pair_list
 from voicepatch.store.lock import only_user
 from voicepatch.types.dataset import dataset_identity
 from voicepatch.types.pair import clips_of, construction_report, pair_row
-from voicepatch.types.setting import path
+from voicepatch.types.record import pair_row_type
+from voicepatch.types.setting import TEXT, path
+from voicepatch.types.task import load_task, task_names
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -141,6 +145,14 @@ def list_interventions() -> None:
 
 
 @cli.command()
+@debug_option
+def tasks() -> None:
+    """Show the tasks that --task takes by name, with their questions."""
+    for name in task_names():
+        click.echo(f"{name:<18}{load_task(name).asked()}")
+
+
+@cli.command()
 @plugin_option
 @debug_option
 def corpora() -> None:
@@ -181,6 +193,8 @@ def new(name: str, folder: Path | None) -> None:
 def check(planted: bool, natural: bool, **options: Any) -> None:
     """Run only the checks: the model, the position of the audio span, and that self-patching changes nothing."""
     settings = running.settings_of(options)
+    if natural:
+        running.refuse_answered(settings, "check --natural")
     dataset = running.load_data(settings)
     run = running.run_dir(settings, dataset)
     pairs_of = running.pairs_by_kind(dataset, settings) if natural else {}
@@ -189,9 +203,9 @@ def check(planted: bool, natural: bool, **options: Any) -> None:
 
         for kind, drawn in pairs_of.items():
             check_number(kind, len(clips_of(drawn)))
-    running.check_model(settings)
+    loading.check_model(settings)
     with starting():
-        subject = running.load_model(settings)
+        subject = loading.load_model(settings)
 
         from voicepatch.runs.executor import LocalExecutor
         from voicepatch.runs.experiment import run_identity
@@ -202,7 +216,7 @@ def check(planted: bool, natural: bool, **options: Any) -> None:
     executor = LocalExecutor(subject)
     executor.expect(dataset.hashes)
     run.claim(run_identity(executor, dataset, skip))
-    subject.clips.max_seconds = settings.max_seconds
+    subject.clips.sounds.max_seconds = settings.max_seconds
     run_checks(subject, dataset, run, settings.seed, layers, click.echo, skip)
     if planted:
         check_planted(subject, dataset, run, settings.seed, click.echo, skip)
@@ -212,12 +226,24 @@ def check(planted: bool, natural: bool, **options: Any) -> None:
 
 
 @cli.command()
+@answer_options
+def answers(**options: Any) -> None:
+    """Ask about each clip of the data once, unpatched: does the model do the task?
+
+    The answers are in answers.csv. The summary says how many follow the voice, the words, both or neither, with 95 %
+    intervals by text, beside the share of random answers. Interrupted, the same command goes on where it stopped.
+    """
+    answering.answer_all(running.settings_of(options))
+
+
+@cli.command()
 @kind_option
 @pair_options
 @click.option("--acoustics", is_flag=True, help="Also measure how much the clips of a pair differ in sound.")
 def pairs(acoustics: bool, **options: Any) -> None:
     """Build the pairs and report on them, without a model."""
     settings = running.settings_of(options, kind_required=True)
+    running.refuse_answered(settings, "pairs")
     dataset, kind = running.load_data(settings), settings.kind
     sample = running.sample_pairs(dataset, settings)
     run = running.run_dir(settings, dataset)
@@ -225,9 +251,10 @@ def pairs(acoustics: bool, **options: Any) -> None:
     ran = kind in run.experiments()  # then the files there say what it ran with
     if not ran:
         run.update_json("pair_construction_report.json", kind, construction_report(sample, dataset))
-        run.write_pairs(kind, [pair_row(pair) for pair in sample.pairs])
+        rows = [pair_row(pair, dataset.columns) for pair in sample.pairs]
+        run.write_pairs(kind, rows, pair_row_type(dataset.task.labels, dataset.columns))
     possible = sample.report["pairs_possible"]
-    click.echo(f"{len(dataset.clips)} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")
+    click.echo(f"{sample.report['n_clips']} clips, {possible} {kind} pairs possible, {len(sample.pairs)} drawn:")
     for transition, count in sample.report["per_transition"].items():
         click.echo(f"  {count:4d}  {transition}")
     report = run.path / "pair_construction_report.json"
@@ -245,15 +272,19 @@ def pairs(acoustics: bool, **options: Any) -> None:
 
 @cli.command()
 @click.argument("run_dir", type=ParamType(path(may_be_file=False, must_exist=True)))
-@report_option
+@report_options
 @plugin_option
 @debug_option
-def report(run_dir: Path, pairs_in_report: int | str | None) -> None:
-    """Make the tables and figures of a run again from its records, without a model."""
-    results = None
+def report(run_dir: Path, pairs_in_report: int | str | None, by: Sequence[str]) -> None:
+    """Make the tables and figures of a run again from its records and its answers, without a model."""
+    config, results = RunDir(run_dir).config(), None
+    has_answers = config.get("answers", {}).get("finished", False)
+    if has_answers and not config["experiments"]:
+        showing.answers(run_dir)
+        return
     # A run that goes on may have finished meanwhile, with other records.
     while results is None or results.config != RunDir(run_dir).config():
-        results = running.results_of(run_dir)
+        results = running.results_of(run_dir, by=by)
         for one in results.valid:
             n_pairs = len(one.pairs)
             if not one.finished:
@@ -262,27 +293,39 @@ def report(run_dir: Path, pairs_in_report: int | str | None) -> None:
                 showing.summary(results, one.name)
         if results.valid:
             showing.report(results, pairs_in_report)
+    if has_answers:  # last, since it is an error where they do not hold together
+        showing.answers(run_dir)
     showing.exit_if_invalid(results)
 
 
 @cli.command()
 @click.argument("run_dirs", nargs=-1, required=True, type=ParamType(path(may_be_file=False, must_exist=True)))
+@click.option(
+    "--by", type=ParamType(TEXT), help="Column of the data, such as text_type: a curve for each of its values."
+)
+@click.option(
+    "--experiment", type=ParamType(TEXT), help="NAME of an experiment in the files.  [default: the main ones]"
+)
 @click.option("--out", type=ParamType(path(may_be_file=False)), default=RESULTS / "comparison", help="Result folder.")
 @debug_option
-def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
-    """Draw the main curves of several runs on relative depth, with a table of their hand-over layers."""
+def compare(run_dirs: tuple[Path, ...], by: str | None, experiment: str | None, out: Path) -> None:
+    """Draw curves of several runs, or of parts of one, on relative depth, with a table of their hand-over layers."""
+    from voicepatch.report.compare import as_text, differing
     from voicepatch.report.compare import compare as compare_runs
-    from voicepatch.report.compare import differing
 
     with only_user(out):
-        table, figures = compare_runs(list(run_dirs), out)
-    click.echo(table.to_string(index=False, na_rep="–", float_format="{:.3f}".format))
+        table, figures = compare_runs(list(run_dirs), out, by, experiment)
+    click.echo(as_text(table))
     for line in table.attrs["contrasts"]:
         click.echo(line)
-    for kind, mine in table.groupby("kind"):
+    for name, mine in table.groupby("experiment"):
         for line in differing(mine):
-            click.echo(f"warning: {kind} pairs: {line}")
+            click.echo(f"warning: {name}: {line}")
     showing.figures(figures)
+
+
+cli.add_command(paper.figure)
+cli.add_command(paper.table)
 
 
 @cli.command()

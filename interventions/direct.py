@@ -10,6 +10,7 @@ from pairs.controls import each_clip
     range_of={"head": ("n_heads", "mlp", "embeddings")},
     reads_only=True,
     may_be_noop=True,
+    one_order=True,
     figures="direct",
     describes="What each head and MLP adds directly to the answer's logit, at the readout position.",
 )

@@ -7,8 +7,9 @@
 Labels and file paths only: no sound is decoded and no tensor is made.
 """
 
-from pairs.build import build_pairs, pairs_possible
+from pairs.build import build_pairs
 from pairs.load import load_dataset
+from pairs.numbering import pairs_possible
 from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset, dataset_hash, dataset_identity
 from voicepatch.types.pair import KINDS, Pair, PairSample, pair_row

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pairs.build import build_pairs, distinct
 from voicepatch.errors import UserError
-from voicepatch.text import escape
+from voicepatch.text import escape, listing
 from voicepatch.types.clip import Clip
 from voicepatch.types.pair import Pair, PairSample, half_of
 
@@ -68,7 +68,7 @@ def without_conflict(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, .
     keys = ("kind", "max_pairs", "seed", "same_speaker")
     closest = sample.report.get("matching", {}).get("max_acoustic_distance", 0)
     same = {key: sample.report[key] for key in keys} | {"max_acoustic_distance": closest}
-    drawn = build_pairs(clips, **same, agreeing_recipient=True)
+    drawn = build_pairs(clips, **same, agreeing_recipient=True, where=sample.where, answers=sample.answers)
     return tuple(replace(pair, pair_id=f"no-conflict:{pair.pair_id}") for pair in drawn.pairs)
 
 
@@ -94,6 +94,11 @@ def of_other_texts(sample: PairSample, clips: Sequence[Clip]) -> tuple[Pair, ...
     return tuple(replace(pair, pair_id=f"ranked:{pair.pair_id}") for pair in pairs)
 
 
+def _selected(sample: PairSample) -> str:
+    left_out = [one.text for one in sample.where if not one.side]
+    return f", or fewer conditions (--where {listing(left_out)})" if left_out else ""
+
+
 def _with_donors(
     name: str, fits: Callable[[Pair, Clip], bool], sample: PairSample, clips: Sequence[Clip]
 ) -> tuple[Pair, ...]:
@@ -108,7 +113,7 @@ def _with_donors(
         if not donors:
             raise UserError(
                 f"control {name}: no clip can be the donor for {escape(pair.a.clip_id)} with target {pair.target}; "
-                "the data need more texts or labels for this control"
+                f"the data need more texts or labels for this control{_selected(sample)}"
             )
         donor = random.Random(f"{sample.report['seed']}:{name}:{pair.pair_id}").choice(donors)
         pairs.append(replace(pair, pair_id=f"{name}:{pair.pair_id}:{donor.clip_id}", b=donor))

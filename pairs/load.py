@@ -3,23 +3,27 @@
 dataset = load_dataset(Path("corpus"))                           # a folder, or a manifest.csv / .jsonl
 dataset = load_dataset(Path("clips.csv"), task=load_task("gender.yaml"))
 dataset = load_dataset(Path("/data/ESD"), Path("texts.csv"))     # a known corpus, with labels of its texts
+dataset = load_dataset(Path("my-set.parquet"), columns={"text": "transcription", "prosody_label": "emotion"})
 dataset.clips[0].text_id, dataset.warnings
 """
 
+import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pairs.corpora import load_corpus
+from pairs.hugging_face import is_hugging_face
+from pairs.record_files import SUFFIXES, warnings_of_data_set
 from pairs.rows import read_rows, rows_by, warnings_of
 from pairs.texts import Texts, read_texts, with_texts
-from voicepatch.errors import UserError, can_be_written
+from voicepatch.errors import BAD_USAGE, UserError, can_be_written
 from voicepatch.text import escape, listing, nfc, short_repr
 from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset, Recognised, dataset_hash
-from voicepatch.types.task import Task, default_task
+from voicepatch.types.task import Task, default_task, task_of
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _TEXT_COLUMNS = ("text_id", "text")
@@ -27,12 +31,16 @@ _CLIP_COLUMNS = ("clip_id", "path", *_TEXT_COLUMNS)
 _OPTIONAL_COLUMNS = ("speaker", "language", "text_type")
 
 
-def load_dataset(path: Path, texts: Path | None = None, task: Task | None = None) -> Dataset:
-    """The data set at `path`: a manifest, a folder with text.jsonl or a manifest, or a known corpus (SPEC section 11).
+def load_dataset(
+    path: Path, texts: Path | None = None, task: Task | None = None, columns: Mapping[str, str] | None = None
+) -> Dataset:
+    """The data set at `path` (SPEC section 11).
+
+    It is a manifest, a folder with text.jsonl or a manifest, a known corpus, or a Hugging Face data set on disk.
 
     A clip missing from a folder is a warning, one missing from a manifest an error. The labels of `texts`, by text_id,
     stand in place of those of the data. `task` says which columns hold labels and how they are spelled; None is the
-    emotion task.
+    emotion task. `columns` has the data's name of a column that is called otherwise there: `{"text": "transcription"}`.
 
     Raises `UserError` that names file and row.
     """
@@ -40,7 +48,8 @@ def load_dataset(path: Path, texts: Path | None = None, task: Task | None = None
     source = _on_disk(Path(os.path.abspath(path)), {})
     texts = texts and _on_disk(Path(os.path.abspath(texts)), {})
     labels = read_texts(texts, task) if texts else {}
-    clips, warnings, corpus = _load(source, labels, task)
+    names = _checked_names(columns or {}, task)
+    clips, warnings, corpus = _load(source, labels, task, names)
     if not can_be_written(str(source)):
         raise UserError(f"{source}: its path is not in UTF-8; rename the file or folder, or give a link to it")
     # Every second manifest is called manifest.csv; the folder's name tells them apart.
@@ -49,13 +58,15 @@ def load_dataset(path: Path, texts: Path | None = None, task: Task | None = None
     # The name becomes part of a directory's, which may have 255 letters in all.
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", nfc(name))[:100].strip("-.") or "data"
     clips = sorted(clips, key=lambda clip: clip.clip_id)
-    return Dataset(name, source, tuple(clips), (*warnings, *_shared_files(clips)), corpus, texts, task)
+    return Dataset(name, source, tuple(clips), (*warnings, *_shared_files(clips)), corpus, texts, task, names)
 
 
-def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
-    """The run's clips by id, or none and the reason; the data must be those that the run recorded."""
+def find_clips(config: Mapping[str, Any]) -> tuple[dict[str, Clip], str]:
+    """The clips by id of a run with this configuration, or none and the reason; the data must be as they were."""
+    data = config["data"]
     try:
-        dataset = load_dataset(Path(data["source"]), Path(data["texts"]) if "texts" in data else None)
+        texts = Path(data["texts"]) if "texts" in data else None
+        dataset = load_dataset(Path(data["source"]), texts, task_of(config["task"]), data.get("renamed"))
         same = dataset_hash(dataset) == data["sha256"]
         if not same:
             dataset.check_readable()
@@ -69,41 +80,63 @@ def find_clips(data: dict[str, Any]) -> tuple[dict[str, Clip], str]:
     return {clip.clip_id: clip for clip in dataset.clips}, ""
 
 
-def _load(source: Path, labels: Texts, task: Task) -> tuple[list[Clip], list[str], Recognised | None]:
+def _checked_names(columns: Mapping[str, str], task: Task) -> dict[str, str]:
+    """The names of `columns`, sorted; `UserError` for one that no column of a manifest has."""
+    known = dict.fromkeys((*_CLIP_COLUMNS, *task.text_columns, task.voice, *_OPTIONAL_COLUMNS))
+    for name in columns:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"
+            raise UserError(
+                f"--columns {short_repr(name)}: is no column of a manifest for task {task.name}; {hint}", BAD_USAGE
+            )
+    return dict(sorted(columns.items()))
+
+
+def _load(
+    source: Path, labels: Texts, task: Task, names: Mapping[str, str]
+) -> tuple[list[Clip], list[str], Recognised | None]:
     """The clips, warnings, and the corpus where it is a known one."""
     manifests = [source / name for name in ("manifest.csv", "manifest.jsonl") if os.path.isfile(source / name)]
     if os.path.isfile(source):
-        if source.suffix.lower() not in (".csv", ".jsonl"):
-            raise UserError(f"{source}: not a manifest; give a .csv or .jsonl file, or a folder with text.jsonl")
-        clips, warnings = _load_manifest(source, task)
+        if source.suffix.lower() not in (*SUFFIXES, ".parquet"):
+            raise UserError(f"{source}: not a manifest; give a {', '.join(SUFFIXES)} or .parquet file, or a folder")
+        clips, warnings = _load_manifest(source, task, names)
     elif not os.path.isdir(source):
         raise UserError(
-            f"{source}: no such file or folder; give a manifest (.csv, .jsonl), a folder with text.jsonl, or a corpus "
-            "that `python cli.py corpora` lists"
+            f"{source}: no such file or folder; give a manifest (.csv, .jsonl), a folder with text.jsonl, a Hugging "
+            "Face data set, or a corpus that `python cli.py corpora` lists"
         )
     elif os.path.isfile(source / "text.jsonl"):
-        clips, warnings = _load_folder(source, task)
+        clips, warnings = _load_folder(source, task, names)
     elif len(manifests) > 1:
         raise UserError(f"{source}: the folder holds both manifest.csv and manifest.jsonl; give the path of one")
     elif manifests:
-        clips, warnings = _load_manifest(manifests[0], task)
+        clips, warnings = _load_manifest(manifests[0], task, names)
+    elif is_hugging_face(source):
+        clips, warnings = _load_manifest(source, task, names)
     elif found := load_corpus(source, labels, task):
+        if names:
+            raise UserError(
+                f"--columns: {source} is a corpus whose file names are read; leave --columns out", BAD_USAGE
+            )
         return found
     else:
         raise UserError(
-            f"{source}: the folder holds no text.jsonl, manifest.csv or manifest.jsonl, and no wav file named as in a "
-            "corpus that `python cli.py corpora` lists; give the path of the manifest itself, or add text.jsonl"
+            f"{source}: the folder holds no text.jsonl, manifest.csv or manifest.jsonl, no Hugging Face data set, and "
+            "no wav file named as in a corpus that `python cli.py corpora` lists; name the manifest itself, or add "
+            "text.jsonl"
         )
     clips, more = with_texts(clips, labels, task)
     return clips, [*warnings, *more], None
 
 
-def _load_manifest(source: Path, task: Task) -> tuple[list[Clip], list[str]]:
+def _load_manifest(source: Path, task: Task, columns: Mapping[str, str]) -> tuple[list[Clip], list[str]]:
     clips: list[Clip] = []
     first_of_text: dict[str, tuple[int, Clip]] = {}
     names: dict[Path, dict[str, str]] = {}
     required = (*_CLIP_COLUMNS, *task.text_columns, task.voice)
-    rows = rows_by(read_rows(source, required, _OPTIONAL_COLUMNS), "clip_id")
+    rows = rows_by(read_rows(source, required, _OPTIONAL_COLUMNS, names=columns), "clip_id")
     for row in rows.values():
         clip = Clip(
             clip_id=row.required("clip_id"),
@@ -124,7 +157,8 @@ def _load_manifest(source: Path, task: Task) -> tuple[list[Clip], list[str]]:
         if not os.path.isfile(clip.path):
             raise row.error(f"no audio file at {escape(clip.path)}; paths are relative to the manifest")
         clips.append(clip)
-    return clips, warnings_of(rows.values(), _OPTIONAL_COLUMNS)
+    about = warnings_of_data_set(source, columns) if is_hugging_face(source) else []
+    return clips, [*about, *warnings_of(rows.values(), _OPTIONAL_COLUMNS)]
 
 
 def _on_disk(path: Path, names: dict[Path, dict[str, str]]) -> Path:
@@ -140,8 +174,9 @@ def _on_disk(path: Path, names: dict[Path, dict[str, str]]) -> Path:
     return folder / names[folder].get(nfc(path.name), path.name)
 
 
-def _load_folder(source: Path, task: Task) -> tuple[list[Clip], list[str]]:
-    rows = read_rows(source / "text.jsonl", (*_TEXT_COLUMNS, *task.text_columns), _OPTIONAL_COLUMNS)
+def _load_folder(source: Path, task: Task, columns: Mapping[str, str]) -> tuple[list[Clip], list[str]]:
+    required = (*_TEXT_COLUMNS, *task.text_columns)
+    rows = read_rows(source / "text.jsonl", required, _OPTIONAL_COLUMNS, (task.voice,), columns)
     texts = rows_by(rows, "text_id")
     of_text = {text_id: row.of_text(task) for text_id, row in texts.items()}
     clips: list[Clip] = []

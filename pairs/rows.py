@@ -1,4 +1,4 @@
-"""Rows of a CSV or JSONL file, each with the line number that an editor shows.
+"""Rows of a table of clips or texts, each with its number.
 
     rows = rows_by(read_rows(Path("manifest.csv"), required=("clip_id", "text"), optional=("speaker",)), "clip_id")
     rows["c1"].required("text"), rows["c1"].optional("speaker")
@@ -6,19 +6,19 @@
 A row checks its own values, so that an error can name it.
 """
 
-import csv
-import io
+import difflib
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pairs.record_files import NO_NAMES, records_of, row_error
 from voicepatch.errors import UserError, can_be_written
-from voicepatch.files import lines_of
-from voicepatch.json_text import parse_json
 from voicepatch.text import escape, nfc, short_repr
-from voicepatch.types.task import Task
+from voicepatch.types.record import PairRow, column_key
+from voicepatch.types.task import OF_EVERY_CLIP, Task
 
 # What pandas and its like write for a value that is missing.
 NO_VALUE = ("", "nan", "NaN", "-nan", "-NaN", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None")
@@ -28,16 +28,23 @@ NO_VALUE = ("", "nan", "NaN", "-nan", "-NaN", "NA", "N/A", "n/a", "#N/A", "<NA>"
 class Row:
     """One row: `number` counts the file's lines from 1, `values` holds the known columns that it has.
 
-    Values are stripped and, except for paths, in composed letters. `unused` are the other columns that hold something.
+    Values are stripped and, except for paths, in composed letters. `further` are the other columns that hold something,
+    and `unused` those of them that have no name, hold a list or an object, or have no meaning in this file.
     """
 
     path: Path
     number: int
     values: dict[str, str]
+    further: dict[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The further columns that have a value."""
+        return {column: value for column, value in self.further.items() if value not in NO_VALUE}
+
     def error(self, message: str) -> UserError:
-        return _error(self.path, self.number, message)
+        return row_error(self.path, self.number, message)
 
     def required(self, column: str) -> str:
         if not self.values[column]:
@@ -68,11 +75,7 @@ class Row:
     def of_text(self, task: Task) -> dict[str, Any]:
         """The fields of a `Clip` that a row on a text gives."""
         optional = {column: self.optional(column) for column in ("speaker", "language", "text_type")}
-        return {"text": self.required("text"), **self.label_of_words(task), **optional}
-
-
-def _error(path: Path, number: int, message: str) -> UserError:
-    return UserError(f"{path}: row {number}: {message}")
+        return {"text": self.required("text"), "columns": self.columns, **self.label_of_words(task), **optional}
 
 
 def rows_by(rows: Iterable[Row], column: str) -> dict[str, Row]:
@@ -88,108 +91,83 @@ def rows_by(rows: Iterable[Row], column: str) -> dict[str, Row]:
 
 
 def warnings_of(rows: Iterable[Row], optional: Sequence[str]) -> list[str]:
-    """What is not used of a file's rows: unknown columns, and words for a missing value."""
+    """What is not used of a file's rows, names that look like an optional column's, and words for a missing value."""
     rows = list(rows)
     unused = dict.fromkeys(escape(column) or "one without a name" for row in rows for column in row.unused)
     missing = Counter(
         (column, value)
         for row in rows
-        for column in optional
-        if (value := row.values.get(column)) and value in NO_VALUE
+        for column in (*optional, *row.further)
+        if (value := (row.values | row.further).get(column)) and value in NO_VALUE
     )
     name = rows[0].path.name
     warnings = [f"{name}: columns that are not used: {', '.join(unused)}; optional columns are {', '.join(optional)}"]
     return [
         *(warnings if unused else []),
+        *_look_alikes(rows, optional),
         *(
-            f"{name}: {column} {value} counts as no {column} ({n:,} row{'s' * (n != 1)})"
+            f"{name}: {escape(column)} {value} counts as no {escape(column)} ({n:,} row{'s' * (n != 1)})"
             for (column, value), n in missing.items()
         ),
     ]
 
 
-def read_rows(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
-    """The rows of a UTF-8 file, CSV with a header or one JSON object a line, without blank lines.
+def _look_alikes(rows: Sequence[Row], optional: Sequence[str]) -> list[str]:
+    """A warning for each further column whose name is close to that of an optional one that the file lacks."""
+    lacking = [column for column in optional if not any(column in row.values for row in rows)]
+    close = {
+        column: difflib.get_close_matches(column.casefold(), lacking, n=1)
+        for column in dict.fromkeys(column for row in rows for column in row.further)
+    }
+    return [
+        f"{rows[0].path.name}: column {escape(column)} does not count as {names[0]}; if it is that, call it {names[0]}"
+        for column, names in close.items()
+        if names
+    ]
 
-    A quoted CSV value may span lines: the row's number is that of its first. Raises `UserError`, lazily, at the first
-    mistake: unreadable, not UTF-8, empty, no rows, broken CSV or JSON, a required column missing.
+
+def read_rows(
+    path: Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
+    names: Mapping[str, str] = NO_NAMES,
+) -> Iterator[Row]:
+    """The rows of a table that `pairs.record_files` reads; `names` are those columns that the data call otherwise.
+
+    `elsewhere` are columns that another file of the data gives; here they are not used, as those of every clip are not.
+    Raises `UserError`, lazily, at the first mistake.
     """
-    text = _read_text(path)
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty; it needs one row a clip or text, with {', '.join(required)}")
-    is_empty = True
-    for number, record in (_json if path.suffix.lower() == ".jsonl" else _csv)(path, text, required):
-        is_empty = False
+    for number, record in records_of(path, required, names):
         known = [column for column in (*required, *optional) if column in record]
-        unused = tuple(column for column in record if column not in known and record[column] not in (None, ""))
-        yield Row(path, number, {column: _value(path, number, column, record[column]) for column in known}, unused)
-    if is_empty:
-        raise UserError(f"{path}: a header and no rows; add one row a clip")
+        others = [column for column in record if column not in known and record[column] not in (None, "")]
+        without_meaning = ("", *OF_EVERY_CLIP, *elsewhere)
+        unused = tuple(one for one in others if one in without_meaning or isinstance(record[one], (list, dict)))
+        further = {
+            _checked_name(path, number, column): _value(path, number, column, _as_text(record[column]))
+            for column in others
+            if column not in unused
+        }
+        values = {column: _value(path, number, column, record[column]) for column in known}
+        yield Row(path, number, values, further, unused)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = b"".join(lines_of(file))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
-        raise _error(path, row, f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8") from error
-
-
-def _csv(path: Path, text: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    records = _csv_records(path, text)
-    first, cells = next(records, (1, []))
-    header = [cell.strip() for cell in cells]
-    if missing := [column for column in required if column not in header]:
-        raise _error(
-            path,
-            first,
-            f"no column {', '.join(missing)} in the header, which reads {short_repr(','.join(header))}; "
-            "name the columns there, separated by commas",
+def _checked_name(path: Path, number: int, column: str) -> str:
+    """A further column's name; `UserError` where no pair list can have it."""
+    if not column.isprintable():
+        raise row_error(path, number, f"the name of column {short_repr(column)} is not printable; rename the column")
+    key = column_key(column, "a")
+    # The labels of another task keep their names. Any other name of the pair list's own would be taken for it.
+    if key.removeprefix("data_") in PairRow.__struct_fields__ and column not in ("prosody_label", "semantic_label"):
+        raise row_error(
+            path, number, f"column {column} is {key} in the pair list, which has its own; rename the column"
         )
-    if repeated := [column for column in header if column and header.count(column) > 1]:
-        raise _error(path, first, f"column {escape(repeated[0])} is there twice; keep one")
-    for number, cells in records:
-        if any(cell.strip() for cell in cells[len(header) :]):
-            raise _error(
-                path,
-                number,
-                f"{len(cells)} values for {len(header)} columns; put a value that holds a comma in double quotes",
-            )
-        yield number, dict.fromkeys(header, "") | dict(zip(header, map(str.strip, cells), strict=False))
+    return nfc(column)
 
 
-def _csv_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    number = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield number, cells
-            number = reader.line_num + 1
-    except csv.Error as error:
-        hint = "double quotes enclose a whole value, and one inside it is written twice"
-        raise _error(path, number, f"broken CSV ({error}); {hint}") from error
-
-
-def _json(path: Path, text: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    # str.splitlines would also split at U+2028 and the like, which JSON allows inside a string
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = parse_json(line)
-        except (RecursionError, ValueError) as error:
-            raise _error(path, number, f"broken JSON ({error}); write one flat object a line") from error
-        if not isinstance(record, dict):
-            raise _error(path, number, "not a JSON object; write one object a line")
-        if missing := [column for column in required if column not in record]:
-            raise _error(path, number, f"no {', '.join(missing)}; every row needs {', '.join(required)}")
-        yield number, record
+def _as_text(value: Any) -> Any:
+    """A true or false, or a number with a fraction, as JSON writes it; any other value as it is."""
+    return json.dumps(value) if isinstance(value, (bool, float)) and value == value else value
 
 
 def _value(path: Path, number: int, column: str, value: Any) -> str:
@@ -198,8 +176,10 @@ def _value(path: Path, number: int, column: str, value: Any) -> str:
     if type(value) is int:
         return str(value)  # ids are often written as bare numbers
     if not isinstance(value, str):
-        raise _error(path, number, f"{column} is {short_repr(value)}; write it as text in double quotes")
+        raise row_error(path, number, f"{column} is {short_repr(value)}; write it as text in double quotes")
     if not can_be_written(value):
-        raise _error(path, number, f"{column} {short_repr(value)} holds half a surrogate pair; write the whole letter")
+        raise row_error(
+            path, number, f"{column} {short_repr(value)} holds half a surrogate pair; write the whole letter"
+        )
     # A path stays as it is written: a folder may hold both forms of a name.
     return value.strip() if column == "path" else nfc(value.strip())

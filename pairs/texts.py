@@ -24,7 +24,7 @@ def read_texts(path: Path, task: Task) -> Texts:
     columns = ("text_id", *task.text_columns)
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; --texts is a CSV file with {', '.join(columns)}")
-    texts = rows_by(read_rows(path, columns, _OPTIONAL_COLUMNS), "text_id")
+    texts = rows_by(read_rows(path, columns, _OPTIONAL_COLUMNS, elsewhere=(task.voice,)), "text_id")
     for row in texts.values():
         row.label_of_words(task)  # checked here, because not every text need be in the data
     return texts
@@ -33,7 +33,8 @@ def read_texts(path: Path, task: Task) -> Texts:
 def with_texts(clips: Sequence[Clip], texts: Texts, task: Task) -> tuple[list[Clip], list[str]]:
     """The clips with the labels of `texts`, and warnings of what is not used of them.
 
-    A clip keeps its own label if its text_id is not there, and its own `text` or `text_type` if that is empty there.
+    A clip keeps its own label if its text_id is not there, and its own `text`, `text_type` or further column if that
+    is empty there.
     """
     if not texts:
         return list(clips), []
@@ -50,6 +51,11 @@ def with_texts(clips: Sequence[Clip], texts: Texts, task: Task) -> tuple[list[Cl
         | {column: value for column in _OPTIONAL_COLUMNS if (value := row.optional(column))}
         for text_id, row in texts.items()
     }
-    labelled = [replace(clip, **fields.get(clip.text_id, {})) for clip in clips]
+    labelled = [
+        replace(clip, columns={**clip.columns, **texts[clip.text_id].columns}, **fields[clip.text_id])
+        if clip.text_id in texts
+        else clip
+        for clip in clips
+    ]
     warnings = warnings_of(texts.values(), _OPTIONAL_COLUMNS)
     return labelled, [*warnings, *([f"{path.name}: texts that no clip has: {listing(unknown)}"] if unknown else [])]

@@ -46,7 +46,9 @@ def test_patch_writes_every_file_of_a_run(run):
         "patching_metrics_prosody.csv",
         "statistics_prosody.json",
         "report.html",
-        *(f"{figure}_prosody.{form}" for figure in [*figures, "unpatched_confusion"] for form in ("png", "svg")),
+        "patching_metrics_prosody_by_text_type.csv",
+        *(f"{figure}_prosody.{form}" for figure in [*figures, "unpatched_confusion"] for form in ("png", "svg", "txt")),
+        *(f"flip_rate_curve_prosody_by_text_type.{form}" for form in ("png", "svg", "txt")),
     }
 
 
@@ -166,7 +168,7 @@ def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):
     ],
 )
 def test_a_control_that_is_told_otherwise_is_refused_by_name(run, monkeypatch, words, flag):
-    monkeypatch.setattr("voicepatch.commandline.running.load_model", lambda options: 1 / 0)
+    monkeypatch.setattr("voicepatch.commandline.loading.load_model", lambda options: 1 / 0)
     before = {path: path.read_bytes() for path in run.iterdir()}
     for control in (["suffix"], ["control", "--kind", "random"], ["control", "--kind", "all"]):
         line = fails(*control, "--out", run, *words, status=2)
@@ -286,7 +288,7 @@ def test_heads_are_those_of_the_model_and_a_figure_shows_layer_by_head(tmp_path)
 
 
 def test_what_can_be_refused_before_the_model_is_loaded_is(run, monkeypatch):
-    monkeypatch.setattr("voicepatch.commandline.running.load_model", lambda options: 1 / 0)
+    monkeypatch.setattr("voicepatch.commandline.loading.load_model", lambda options: 1 / 0)
     words = ("patch", "--no-need", "--kind", "prosody", "--out", run, *FEW)
     assert "alpha was 1.0, is 0.5" in fails(*words, "--alpha", "0.5", status=2)
     assert "engine was tail, is stepwise" in fails(*words, "--engine", "stepwise", status=2)

@@ -16,6 +16,7 @@ _WHERE = {
     "Pair": "voicepatch.types.pair",
     "Prompt": "voicepatch.models.speech_lm",
     "Task": "voicepatch.types.task",
+    "answers_of": "voicepatch.runs.unpatched",
     "build_pairs": "pairs",
     "corpus": "pairs.corpora.corpus",
     "family": "voicepatch.models.family",

@@ -32,6 +32,11 @@ def short_repr(value: object) -> str:
     return _short.repr(value)
 
 
+def file_name_part(text: str) -> str:
+    """A text as a part of a file's name: other signs than ASCII letters, digits, `.`, `_` and `-` become `-`."""
+    return "".join(c if c.isascii() and c.isalnum() or c in "._-" else "-" for c in text)
+
+
 def listing(names: Iterable[str], most: int = 20) -> str:
     """`a, b, c and 7 more`: the first `most` names."""
     names = list(names)

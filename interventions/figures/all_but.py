@@ -46,7 +46,8 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     table, notes = found.table.rename(columns={"effect": LOST}), [*subtitle, found.note]
     table["site"] = NOTHING  # the layer is that of the part, and the write is after the last one
     caption = "The target's logit lost where one part stays A's"
-    return {f"all_but_{experiment.name}": swept_heat_map(table, [HEAD], LOST, title, notes, caption, found.scale)}
+    chart = swept_heat_map(table, [HEAD], LOST, title, notes, caption, found.scale, "loss of the target's logit")
+    return {f"all_but_{experiment.name}": chart}
 
 
 def sentences(results: Results, experiment: ExperimentResults) -> list[str]:

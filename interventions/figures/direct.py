@@ -127,9 +127,9 @@ def _map(table: pd.DataFrame, scale: pd.Series, group: str, order: list[str], ha
     tidy = table.assign(part=table[HEAD].astype(str))
     y = alt.Y("part:N", title="head", sort=order)
     y = y if has_names else y.axis(None)
-    colour = colour_of(ADDED, scale.to_frame(), form=".2f")
+    colour = colour_of(ADDED, scale.to_frame(), form=".2f", title="added to the answer's logit")
     tooltip = ["layer", "part", alt.Tooltip(f"{ADDED}:Q", format=".3f"), "n_clips"]
     x = layer_columns(tidy.assign(site="nothing"))
     cells = with_marks(heat_map(tidy, x, y, colour, tooltip), tidy, x, y)
-    title = alt.TitleParams(f"{group}, n = {table['n_clips'].iloc[0]}", fontSize=12)
+    title = alt.TitleParams(f"{group}, n = {table['n_clips'].iloc[0]}", fontSize=12, fontWeight="normal")
     return cells.properties(width=210, height=ROW * len(order), title=title)

@@ -27,9 +27,9 @@ from voicepatch.types.check import Check
 
 WORDS, VOICE, ANSWER = "words_lead", "voice_leads", "answer_leads"
 NAMES = {
-    WORDS: "lens: the words' label leads",
-    VOICE: "lens: the voice's label leads",
-    ANSWER: "lens: the final answer leads",
+    WORDS: "lens: the words' label",
+    VOICE: "lens: the voice's label",
+    ANSWER: "lens: the final answer",
 }
 COLOURS = {WORDS: KIND_COLOURS["semantic"], VOICE: KIND_COLOURS["prosody"], ANSWER: GREY}
 FINAL = {
@@ -55,7 +55,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     styles = {NAMES[column]: (colour, SOLID) for column, colour in COLOURS.items()}
     styles |= {name: (COLOURS[column], [2, 2]) for column, name in FINAL.values()}
     if main is not None:
-        flips = f"patched: {TO_TARGET_ELIGIBLE} of the {main.kind} pairs"
+        flips = f"patched: eligible {main.kind} pairs that answer with B's label"
         curves.append(series(main.curve, TO_TARGET_ELIGIBLE, flips))
         styles[flips] = (BLUE, [6, 3])
     chart = layer_curves(
@@ -68,7 +68,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     which = "whose words and voice have different labels" if table["clips"].iloc[0] == DIFFER else "of the pairs"
     notes = [f"n = {table['n_clips'].iloc[0]} clips {which}; bands: 95 % intervals", model_and_data(results.config)]
     notes += filter(None, [speakers_note(experiment.pairs)])
-    caption = "Logit lens: which label leads by layer"
+    caption = "Which label leads, by layer"
     return {f"lens_{experiment.name}": figure(chart, title, notes, caption)}
 
 

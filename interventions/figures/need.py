@@ -3,6 +3,8 @@
 charts(results, experiment)       # {"override_and_need": alt.VConcatChart}
 """
 
+from collections.abc import Mapping
+
 import altair as alt
 import pandas as pd
 
@@ -11,13 +13,13 @@ from voicepatch.analysis.need import ANY, FOLLOW, LOST, VOICE, WORDS, need_of
 from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.samples import speakers_note
 from voicepatch.analysis.words_and_voice import OF_B, headline
-from voicepatch.figures.curves import KIND_COLOURS, TO_TARGET_ELIGIBLE, layer_curves, rate, series
+from voicepatch.figures.curves import KIND_STYLES, TO_TARGET_ELIGIBLE, Style, layer_curves, rate, series
 from voicepatch.figures.figure_style import GREY, SOLID, WIDTH, styled
 from voicepatch.figures.headings import congruence_note, dose_note, model_and_data
 
 REPLACES_COMMON = True
-COLOURS = {VOICE: KIND_COLOURS["prosody"], WORDS: KIND_COLOURS["semantic"], ANY: GREY}
-PANEL = {"width": WIDTH, "height": 170}
+STYLES = {VOICE: KIND_STYLES["prosody"], WORDS: KIND_STYLES["semantic"], ANY: (GREY, SOLID)}
+PANEL = {"width": WIDTH, "height": 190}
 LIMIT = (
     "A knock-out takes the words and the voice of the span away together, and the attention goes to other positions. "
     "That answers survive it from layer l on does not show that nothing of the span is left to read there."
@@ -31,37 +33,43 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
         return {}
     mains = [main for kind in KINDS if (main := results.main(kind)) and len(main.side.records)]
     of_patching = {
-        f"{OF_B[main.kind]} (n = {main.compared_curve['eligible_count'].max()} eligible pairs)": (
+        f"{OF_B[main.kind]} ({main.compared_curve['eligible_count'].max()} eligible pairs)": (
             series(main.compared_curve, TO_TARGET_ELIGIBLE, "", "eligible_count"),
-            KIND_COLOURS[main.kind],
+            KIND_STYLES[main.kind],
         )
         for main in mains
     }
     of_knock_out = {
-        f"{FOLLOW[group]} (n = {mine['n_clips'].max()} clips)": (series(mine, LOST, "", "n_clips"), COLOURS[group])
+        f"{FOLLOW[group]} ({mine['n_clips'].max()} clips)": (series(mine, LOST, "", "n_clips"), STYLES[group])
         for group, mine in found.table.groupby("follows", sort=False)
     }
+    flips = "share of eligible pairs that answer with B's label"
     panels = [
-        _panel(of_patching, TO_TARGET_ELIGIBLE, "B overrides: layer after which B's states are written"),
-        _panel(of_knock_out, LOST, "need: layer from which on attention to A's span is blocked"),
+        _panel(of_patching, flips, "B overrides: layer after which B's states are written"),
+        _panel(
+            of_knock_out, "share of answers that change", "need: layer from which on attention to A's span is blocked"
+        ),
     ]
     drawn = [panel for panel in panels if panel is not None]
     if not drawn:
         return {}
     chart = alt.vconcat(*drawn).resolve_scale(color="independent", strokeDash="independent")
     notes = dict.fromkeys(note for main in mains for note in (*dose_note(main), *congruence_note(main)))
-    speakers = speakers_note(*(main.pairs for main in mains), found.pairs)
-    lines = [*headline(results), *notes, speakers or "bands: 95 % intervals", model_and_data(results.config)]
+    n_of = [f"{name}: n = {len(main.pairs)} pairs" for main in mains for name in [OF_B[main.kind]]]
+    n_of += [f"{name.partition(' (')[0]}: n = {table['n'].max()} clips" for name, (table, _) in of_knock_out.items()]
+    speakers = [note for note in [speakers_note(*(main.pairs for main in mains), found.pairs)] if note]
+    about = ["bands: 95 % intervals", *speakers, model_and_data(results.config)]
+    lines = [*headline(results), *n_of, *notes, *about]
     title = "Until which layer B overrides A's answer, and until which A's span is needed"
     return {"override_and_need": styled(chart, title, lines, "Overriding and need by layer")}
 
 
-def _panel(curves: dict[str, tuple[pd.DataFrame, str]], y_title: str, x_title: str) -> alt.LayerChart | None:
+def _panel(curves: Mapping[str, tuple[pd.DataFrame, Style]], y_title: str, x_title: str) -> alt.LayerChart | None:
     tables = [table.assign(series=name).dropna(subset="value") for name, (table, _) in curves.items()]
     if not any(map(len, tables)):
         return None
     tidy = pd.concat(tables, ignore_index=True)
-    styles = {name: (colour, SOLID) for name, (_, colour) in curves.items()}
+    styles = {name: style for name, (_, style) in curves.items()}
     chart = layer_curves(tidy, styles, rate(y_title), list(styles), 1, x_title=x_title)
     return chart.properties(**PANEL)
 

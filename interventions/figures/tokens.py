@@ -9,7 +9,7 @@ import pandas as pd
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.results import Results
 from voicepatch.figures.cell_map import cell_map
-from voicepatch.figures.figure_style import layer_columns, styled
+from voicepatch.figures.figure_style import WIDTH, layer_columns, styled
 from voicepatch.figures.headings import heading
 from voicepatch.figures.maps import ROW, colour_of, heat_map, with_marks
 from voicepatch.text import escape
@@ -59,7 +59,8 @@ def _map(tidy: pd.DataFrame, column: str, order: list[str], has_names: bool, rea
     y = alt.Y("name:N", title="token after the span" if has_names else None, sort=order, axis=axis)
     most = max(tidy[FLIPS].max(), 0.01)
     colour = colour_of(column, tidy, form=".0%" if column == FLIPS else ".2f", most=most, reach=reach)
-    colour = colour.legend(orient="top", gradientLength=200, title=column, format=".0%" if column == FLIPS else ".2f")
+    form = ".0%" if column == FLIPS else ".2f"
+    colour = colour.legend(orient="top", gradientLength=200, titleLimit=WIDTH, format=form)
     tooltip = ["layer", "name", alt.Tooltip(f"{column}:Q", format=".3f"), "n_pairs", "eligible_count"]
     x = layer_columns(tidy)
     cells = with_marks(heat_map(tidy, x, y, colour, tooltip), tidy, x, y)

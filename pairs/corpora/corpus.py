@@ -6,8 +6,8 @@ def recording(found):               # a match of the pattern against the file's 
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pairs.corpora.tree import Tree
@@ -19,8 +19,9 @@ from voicepatch.registry.plugins import Registry
 class Recording:
     """One recording, as its file's name describes it.
 
-    `clip_id` is the same for every copy of it. `emotion` is an English word: recordings whose emotion is a label of the
-    task are used, the others are counted by it. `path`, relative to the corpus, is filled in once the file is known.
+    `clip_id` is the same for every copy of it. `emotion` is an English word; it is the label of the voice, unless the
+    task names one of `columns`, which are further facts such as gender. Recordings whose label is one of the task's are
+    used, the others are counted by it. `path`, relative to the corpus, is filled in once the file is known.
     """
 
     clip_id: str
@@ -31,6 +32,7 @@ class Recording:
     semantic_label: str = "neutral"
     language: str = "en"
     text_type: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     path: str = ""
 
 
@@ -61,8 +63,10 @@ class Corpus:
     `pattern` must match all of a wav file's name without its suffix, and `recording` says what a match
     means, or in a few words why it is left out. `edition` is a text, or a function that finds it. `spoken`, where names
     do not give the texts, gives the recordings with theirs, in the same way; `words_from` is the file to ask for.
-    `ignored` are folders of other files, in lower case. `remark` ends the warning that all texts count as neutral, and
-    is None where the corpus labels its texts; `notes` are further warnings. `where` is where `recording` is.
+    `speakers` gives further columns of each speaker, which a file of the corpus has, and `speakers_from` is the file to
+    ask for. `ignored` are folders of other files, in lower case. `remark` ends the warning that all texts count as
+    neutral, and is None where the corpus labels its texts; `notes` are further warnings. `where` is where `recording`
+    is.
     """
 
     name: str
@@ -77,6 +81,8 @@ class Corpus:
     edition: str | Callable[[Tree, Collection[Recording]], str] = ""
     spoken: Callable[[Tree, Iterable[Recording]], Iterator[Recording | str]] | None = None
     words_from: str = ""
+    speakers: Callable[[Tree], Mapping[str, Mapping[str, str]]] | None = None
+    speakers_from: str = ""
     ignored: frozenset[str] = frozenset()
     remark: str | None = ""
     notes: tuple[str, ...] = ()
@@ -94,7 +100,7 @@ def corpus(*, name: str, pattern: str, **facts: Any) -> Callable[[Parse], Parse]
     def decorate(recording: Parse) -> Parse:
         code = recording.__code__
         where = f"{code.co_filename}:{code.co_firstlineno}"
-        unknown = facts.keys() - {field.name for field in fields(Corpus)}
+        unknown = facts.keys() - {one.name for one in fields(Corpus)}
         if unknown:
             raise UserError(f"{where}: @corpus takes no {min(unknown)}=; docs/corpora.md has what it takes", BAD_USAGE)
         try:

@@ -55,8 +55,14 @@ def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     notes=("a speaker of EMIS is the ESD speaker whose voice the TTS system was given; a pair may be of two systems",),
 )
 def recording(found: re.Match[str]) -> Recording:
-    number, emotion, text_type, voice, speaker, _ = found.groups()
+    number, emotion, text_type, voice, speaker, system = found.groups()
     column = f"{emotion}_{text_type}" if emotion else "neutral"
     return Recording(
-        found[0], voice, f"{column}_{number}", speaker, semantic_label=emotion or "neutral", text_type=text_type
+        found[0],
+        voice,
+        f"{column}_{number}",
+        speaker,
+        semantic_label=emotion or "neutral",
+        text_type=text_type,
+        columns={"system": system},
     )

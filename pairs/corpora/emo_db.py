@@ -1,6 +1,6 @@
 """Emo-DB: ten German sentences in seven emotions by ten speakers, with the best recordings only.
 
-`wav/03a01Wa.wav`: speaker, sentence, emotion by the first letter of its German name, take.
+`wav/03a01Wa.wav`: speaker, sentence, emotion by the first letter of its German name, version.
 """
 
 import re
@@ -33,6 +33,10 @@ _TEXTS = {
 }
 
 
+_MEN = {"03": "31", "10": "32", "11": "26", "12": "30", "15": "25"}  # speaker -> age
+_WOMEN = {"08": "34", "09": "21", "13": "32", "14": "35", "16": "31"}
+
+
 def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     return "2.0 (with db.yaml)" if tree.find("db.yaml") else "1.x"
 
@@ -48,7 +52,9 @@ def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     edition=_edition,
 )
 def recording(found: re.Match[str]) -> Recording | str:
-    speaker, text_id, emotion, _ = found.groups()
+    speaker, text_id, emotion, version = found.groups()
     if text_id not in _TEXTS:
         return "of a sentence that Emo-DB does not have"
-    return Recording(found[0], _EMOTIONS[emotion], text_id, speaker, _TEXTS[text_id], language="de")
+    gender, ages = ("male", _MEN) if speaker in _MEN else ("female", _WOMEN)
+    columns = {"gender": gender, "age": ages[speaker], "version": version}
+    return Recording(found[0], _EMOTIONS[emotion], text_id, speaker, _TEXTS[text_id], language="de", columns=columns)

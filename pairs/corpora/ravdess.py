@@ -1,7 +1,7 @@
 """RAVDESS: two sentences in eight emotions by 24 actors.
 
-`03-01-06-01-02-01-12.wav`: modality (03 sound), channel (01 speech, 02 song), emotion, intensity, sentence, repetition,
-actor. Kaggle's copy holds every file twice.
+`03-01-06-01-02-01-12.wav`: modality (03 sound), channel (01 speech, 02 song), emotion, intensity (01 normal, 02
+strong), sentence, repetition, actor (odd numbers are men, even ones women). Kaggle's copy holds every file twice.
 """
 
 import re
@@ -32,9 +32,15 @@ _TEXTS = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the d
     edition="speech",
 )
 def recording(found: re.Match[str]) -> Recording | str:
-    modality, channel, emotion, _, text_id, _, actor = found.groups()
+    modality, channel, emotion, intensity, text_id, repetition, actor = found.groups()
     if modality != "03":
         return "sound of a video"
     if channel == "02":
         return "song"
-    return Recording(found[0], _EMOTIONS[emotion], text_id, f"Actor_{actor}", _TEXTS[text_id])
+    columns = {
+        "gender": "male" if int(actor) % 2 else "female",
+        "intensity": "normal" if intensity == "01" else "strong",
+        "statement": text_id,
+        "repetition": repetition[1],
+    }
+    return Recording(found[0], _EMOTIONS[emotion], text_id, f"Actor_{actor}", _TEXTS[text_id], columns=columns)

@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pairs.build import pairs_possible
 from pairs.corpora.corpus import Corpus, Recording
 from pairs.corpora.tree import Tree, stem
+from pairs.numbering import pairs_possible
 from pairs.texts import Texts, with_texts
 from voicepatch.errors import UserError
 from voicepatch.text import listing
@@ -30,8 +30,7 @@ def read_corpus(
     Raises `UserError` where copies of a clip differ, files are no sounds, a transcript is missing or no clip is left.
     """
     texts = texts or {}
-    _check_columns(tree, corpus, task, texts)
-    usable, left_out, warnings = _usable_recordings(tree, corpus, task)
+    usable, left_out, warnings = _usable_recordings(tree, corpus, task, texts)
     if not usable:
         reasons = "; ".join(f"{n:,} {reason}" for reason, n in left_out.items())
         raise UserError(f"{tree.root}: {corpus.name}, but no clip of it is usable: {reasons}")
@@ -60,17 +59,25 @@ def read_corpus(
             for kind in task.kinds
         },
     )
-    return clips, [*warnings, *more, *_about_texts(corpus, clips, texts)], recognised
+    return clips, [*warnings, *more, *_about_texts(corpus, task, clips, texts)], recognised
 
 
-def _check_columns(tree: Tree, corpus: Corpus, task: Task, texts: Texts) -> None:
-    """`UserError` where the task reads a label that file names do not give."""
-    for column, given in ((task.voice, "prosody_label"), (task.words, "semantic_label")):
-        if column not in (None, given) and not (texts and column == task.words):
+def _check_columns(tree: Tree, corpus: Corpus, task: Task, texts: Texts, recordings: Collection[Recording]) -> None:
+    """`UserError` where the task reads a column that the corpus does not have."""
+    beside = f"put {corpus.speakers_from} beside the clips, or " if corpus.speakers_from else ""
+    given = {"prosody_label", "semantic_label"} | {column for one in recordings for column in one.columns}
+    for column in (task.voice, *task.text_columns):
+        if column not in given and not (texts and column == task.words):
             raise UserError(
-                f"{tree.root}: the file names of {corpus.name} give {given} only, but task {task.name} reads {column}; "
-                "write a manifest with that column"
+                f"{tree.root}: {corpus.name} has no column {column} here, which task {task.name} reads; it has "
+                f"{listing(sorted(given))}; {beside}write a manifest with that column"
             )
+
+
+def _value(recording: Recording, column: str) -> str:
+    """What a corpus has in a column of labels; "" where it has nothing."""
+    own = {"prosody_label": recording.emotion, "semantic_label": recording.semantic_label}
+    return own.get(column) or recording.columns.get(column, "")
 
 
 def _check_words(tree: Tree, corpus: Corpus, task: Task, clips: Sequence[Clip]) -> None:
@@ -82,10 +89,16 @@ def _check_words(tree: Tree, corpus: Corpus, task: Task, clips: Sequence[Clip]) 
             )
 
 
-def _usable_recordings(tree: Tree, corpus: Corpus, task: Task) -> tuple[list[Recording], Counter[str], list[str]]:
+def _usable_recordings(
+    tree: Tree, corpus: Corpus, task: Task, texts: Texts
+) -> tuple[list[Recording], Counter[str], list[str]]:
     """The recordings of the task's labels, those left out by reason, and warnings."""
     rest = tree.without(corpus.ignored) if corpus.ignored else tree
     recordings, left_out, unknown = _recordings(rest, corpus, task)
+    of_speakers = corpus.speakers(rest) if corpus.speakers else {}
+    recordings = [replace(one, columns={**one.columns, **of_speakers.get(one.speaker, {})}) for one in recordings]
+    if recordings:
+        _check_columns(tree, corpus, task, texts, recordings)
     n_ignored = len(tree.wavs()) - len(rest.wavs())
     if n_ignored:
         left_out[f"in {' or '.join(sorted(corpus.ignored))}"] = n_ignored
@@ -93,10 +106,11 @@ def _usable_recordings(tree: Tree, corpus: Corpus, task: Task) -> tuple[list[Rec
     warnings += _missing(corpus, recordings)
     labelled = []
     for recording in recordings:
-        if task.label_of(recording.emotion):
+        value = _value(recording, task.voice)
+        if task.label_of(value):
             labelled.append(recording)
         else:
-            left_out[recording.emotion] += 1
+            left_out[value or f"without a {task.voice}"] += 1
     usable = []
     for outcome in corpus.spoken(rest, labelled) if corpus.spoken else labelled:
         if isinstance(outcome, str):
@@ -122,7 +136,7 @@ def _recordings(tree: Tree, corpus: Corpus, task: Task) -> tuple[Collection[Reco
             left_out["empty, or links to nothing"] += 1
         elif first := recordings.get(outcome.clip_id):
             left_out["further copies of a clip"] += 1
-            if tree.files[path] != tree.files[first.path] and task.label_of(outcome.emotion):
+            if tree.files[path] != tree.files[first.path] and task.label_of(_value(outcome, task.voice)):
                 raise UserError(
                     f"{tree.root}: {first.path} and {path} are one clip by name but differ in size; remove one of them"
                 )
@@ -140,33 +154,36 @@ def _missing(corpus: Corpus, recordings: Collection[Recording]) -> list[str]:
 
 
 def _clip(root: Path, recording: Recording, task: Task) -> Clip:
-    words = None if task.words is None else task.label_of(recording.semantic_label) or recording.semantic_label
+    words = _value(recording, task.words) if task.words else None
+    voice = _value(recording, task.voice)
+    columns = {**recording.columns, **({} if task.voice == "prosody_label" else {"prosody_label": recording.emotion})}
     return Clip(
         clip_id=recording.clip_id,
         path=root / recording.path,
         text_id=recording.text_id,
         text=recording.text or recording.text_id,
-        semantic_label=words,
-        prosody_label=task.label_of(recording.emotion) or recording.emotion,
+        semantic_label=words and (task.label_of(words) or words),
+        prosody_label=task.label_of(voice) or voice,
         speaker=recording.speaker,
         language=recording.language,
         text_type=recording.text_type,
-        prosody_spelling=recording.emotion,
+        columns={column: value for column, value in columns.items() if column not in (task.voice, task.words)},
+        prosody_spelling=voice,
     )
 
 
-def _about_texts(corpus: Corpus, clips: Sequence[Clip], texts: Texts) -> list[str]:
-    """Warnings of what is assumed of the labels and words of the texts."""
+def _about_texts(corpus: Corpus, task: Task, clips: Sequence[Clip], texts: Texts) -> list[str]:
+    """Warnings of what is assumed of the labels and words of the texts; of the words alone if they have no label."""
     warnings = list(corpus.notes)
     ids = sorted({clip.text_id for clip in clips})
     unlabelled = [text_id for text_id in ids if text_id not in texts]
-    if corpus.remark is not None and not texts:
+    if task.words and corpus.remark is not None and not texts:
         remark = f", {corpus.remark}" if corpus.remark else ""
         warnings.append(
             f"{corpus.name} has no labels of its texts: all {len(ids)} count as neutral{remark}; so only prosody pairs "
             "are possible. --texts FILE.csv (text_id, semantic_label) gives labels"
         )
-    elif corpus.remark is not None and unlabelled:
+    elif task.words and corpus.remark is not None and unlabelled:
         warnings.append(
             f"{len(unlabelled)} of {len(ids)} texts have no label in --texts and count as neutral: "
             f"{listing(unlabelled)}"

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from pairs.corpora.corpus import Full, Recording, corpus
 from pairs.corpora.tree import Tree
 
+_AGES = {"OAF": "64", "YAF": "26"}  # an older and a younger adult female
+
 
 def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
     folders = {recording.path.rpartition("/")[0] for recording in recordings}
@@ -29,4 +31,5 @@ def _edition(tree: Tree, recordings: Collection[Recording]) -> str:
 def recording(found: re.Match[str]) -> Recording:
     speaker, word, emotion = found.groups()
     speaker = "OAF" if speaker == "OA" else speaker
-    return Recording(f"{speaker}_{word}_{emotion}", emotion, word, speaker, f"Say the word {word}")
+    columns = {"gender": "female", "age": _AGES[speaker]}
+    return Recording(f"{speaker}_{word}_{emotion}", emotion, word, speaker, f"Say the word {word}", columns=columns)

@@ -142,7 +142,7 @@ def make_run(run, names=("prosody",), n_pairs=6, n_layers=4, data=DEMO, texts=No
         kind = name.rpartition("-")[2]
         sample = build_pairs(dataset.clips, kind, n_pairs)
         construction[kind] = construction_report(sample, dataset)
-        rows = [pair_row(pair) for pair in sample.pairs]
+        rows = [pair_row(pair, dataset.columns) for pair in sample.pairs]
         write_lines(run / f"pair_list_{name}.jsonl", rows)
         write_lines(
             run / f"patching_records_{name}.jsonl", [r for row in rows for r in records_of(row, n_layers, draw)]

@@ -92,7 +92,7 @@ def test_a_cell_with_an_effect_is_marked_in_table_figure_terminal_and_report(run
     assert [(row["layer"], row["value"]) for row in dots(chart)] == [(1, 3), (2, 5)]
     assert not dots(charts[f"flip_rate_curve_{NAME}"])  # the test is not of flips
     note = "marked with a dot: 2 of 24 cells, whose mean delta_logit_target has p_max below .05"
-    assert note in "".join(chart.to_dict()["title"]["subtitle"])
+    assert note in "".join(chart.to_dict()["usermeta"]["notes"])
     assert note in text and text.splitlines()[-2].split()[:2] == ["1", "3"]
     page = Page(write_report(results)).text
     caption = f"Marked cells, strongest first; {note}"
@@ -134,7 +134,7 @@ def test_a_map_of_few_texts_has_effects_and_a_reason_and_no_p(run):
     )
     assert text.splitlines()[-1] == f"no cell is marked: the mean delta_logit_target is not tested, because {reason}"
     chart = charts_of(results, NAME)[f"delta_logit_curve_{NAME}"]
-    assert not dots(chart) and reason in "".join(chart.to_dict()["title"]["subtitle"])
+    assert not dots(chart) and reason in "".join(chart.to_dict()["usermeta"]["notes"])
 
 
 def test_the_terminal_has_only_the_strongest_marked_cells_of_a_large_map(run, monkeypatch):

@@ -16,7 +16,7 @@ from voicepatch.figures.charts import charts_of
 from voicepatch.report import write_report
 from voicepatch.report.compare import compare, differing
 from voicepatch.report.experiments import read_run
-from voicepatch.report.overview import commands
+from voicepatch.report.reproduce import commands
 from voicepatch.report.summary import as_text, summarise
 from voicepatch.text import _NOT_IN_XML as NOT_IN_XML
 from voicepatch.types.task import default_task
@@ -134,7 +134,7 @@ def heat_map(run):
     """The rows that the heat map of `run` shows, each with its pair, and its subtitle."""
     chart = figures_of(run)["pair_heat_map_prosody"]
     pairs = rows_of(chart).groupby("row")["pair"].first()
-    return pairs, " ".join(chart.to_dict()["title"]["subtitle"])
+    return pairs, " ".join(chart.to_dict()["usermeta"]["notes"])
 
 
 @pytest.mark.parametrize(("most", "kept"), [(4, [0, 3, 6, 9]), (2, [0, 9]), (7, [0, 2, 3, 4, 6, 8, 9])])
@@ -171,7 +171,7 @@ def test_the_metrics_count_near_ties_by_the_margin_of_the_run(copied):
 
 
 def results_heading(results):
-    return " ".join(charts_of(results, "prosody")["flip_rate_curve_prosody"].to_dict()["title"]["subtitle"])
+    return " ".join(charts_of(results, "prosody")["flip_rate_curve_prosody"].to_dict()["usermeta"]["notes"])
 
 
 @pytest.mark.parametrize("without", ["some", "all"])
@@ -257,7 +257,7 @@ def test_a_sweep_has_a_metrics_line_a_cell_and_a_line_or_a_map_row_a_value(copie
     assert contrast.exists() == one_curve  # a contrast is of one curve
     assert ("dose_response_random-prosody" in figures) == ("controls_prosody" in figures) == one_curve
     flips = figures["flip_rate_curve_random-prosody"].to_dict()
-    assert " ".join(flips["title"]["text"]) == "Prosody pairs, random: A docstring of its own."
+    assert flips["usermeta"]["title"] == "Prosody pairs, random: A docstring of its own."
     drawn = rows_of(figures["flip_rate_curve_random-prosody"])
     if lines:
         assert set(drawn["series"]) == lines
@@ -361,7 +361,7 @@ def test_doses_and_layer_subsets_stand_beside_the_hand_over_layers_that_are_comp
     other = copied.rename(tmp_path / "part")
     table, _ = compare([run, other], tmp_path / "out")
     assert table["alpha"].tolist() == [1, 0.5] and table["layers"].tolist() == ["all", "0-1"]
-    said = " ".join(drawn["compare_prosody"]["title"]["subtitle"])
+    said = " ".join(drawn["compare_prosody"]["usermeta"]["notes"])
     assert (
         "run: n = 10 pairs, alpha 1, all 3 layers" in said and "part: n = 10 pairs, alpha 0.5, layers 0-1 of 3" in said
     )

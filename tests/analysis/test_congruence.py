@@ -13,8 +13,9 @@ from voicepatch.analysis.congruence import NONE_LEFT, is_congruent_in, note, wit
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.hand_over import hand_over
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.words_and_voice import contrast_of, headline, remarks
+from voicepatch.analysis.words_and_voice import contrast_of, headline
 from voicepatch.figures.charts import charts_of
+from voicepatch.figures.curves import KIND_LINES
 from voicepatch.report.compare import compare
 from voicepatch.report.summary import summarise
 
@@ -75,7 +76,6 @@ def test_comparisons_leave_congruent_pairs_out_and_give_both_counts(run):
     assert results.hand_over("semantic") == hand_over(main.side.records, main.side.pairs, None, main.seed)
     assert results.cached(contrast_of).table["n_semantic"].max() == n
     counts = f"{n} of 40 semantic pairs are compared; in the other {n_congruent} the shared voice is the target"
-    assert any(counts in line for line in remarks(results))
     charts = charts_of(results, "semantic")
     for stem in (
         "prosody_and_semantic",
@@ -83,10 +83,12 @@ def test_comparisons_leave_congruent_pairs_out_and_give_both_counts(run):
         "contrast_prosody_vs_semantic",
         "flip_rate_curve_semantic",
     ):
-        assert counts in "".join(charts[stem].to_dict()["title"]["subtitle"]), stem
+        assert counts in "".join(charts[stem].to_dict()["usermeta"]["notes"]), stem
     drawn = [row for rows in charts["prosody_and_semantic"].to_dict()["datasets"].values() for row in rows]
-    assert any(row.get("series") == f"semantic pairs: flip_to_target_rate (n = {n})" for row in drawn)
-    assert counts in Page(write_report(run)).text
+    n_eligible = main.compared_curve["eligible_count"].max()
+    assert {row["n"] for row in drawn if row.get("series") == KIND_LINES["semantic"] and "n" in row} == {n_eligible}
+    text = Page(write_report(run)).text
+    assert text[: text.index("Controls and variants", 2000)].count(counts) == 1
 
 
 def test_a_control_is_compared_on_the_recipients_of_its_main_experiment(run):
@@ -148,8 +150,9 @@ def test_a_control_with_other_donors_is_judged_by_both_rates(run):
     assert table["rate"].tolist()[:4] == ["flip_to_target_rate"] * 4
     charts = charts_of(results, "random-semantic")
     drawn = [row for rows in charts["controls_semantic"].to_dict()["datasets"].values() for row in rows]
-    series = {row["series"].partition(" (")[0] for row in drawn if "series" in row}
-    assert {f"{name}: flip_from_base_rate" for name in ("patch", "random", "same-label")} < series
+    changed = {row["panel"].partition(",")[0] for row in drawn if row["series"] == "control: answer changes"}
+    flipped = {row["panel"].partition(",")[0] for row in drawn if row["series"] == "control: answer is the target"}
+    assert changed == {"random", "same-label"} and flipped == {"random"}
 
 
 def test_a_control_with_the_donors_of_the_main_experiment_has_one_rate(run):

@@ -10,10 +10,10 @@ import pytest
 from tests.analysis.made_run import change
 from tests.analysis.simulated_kinds import LAYERS, draw
 from voicepatch.analysis.areas import area_of
-from voicepatch.analysis.contrast_runs import contrast_runs
+from voicepatch.analysis.contrast_runs import contrast_groups, of_experiment
 from voicepatch.analysis.contrasts import ALL, contrast
 from voicepatch.analysis.hand_over import curve_of
-from voicepatch.analysis.results import Results
+from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.samples import sample_of
 from voicepatch.report.compare import _note, compare
 
@@ -66,9 +66,17 @@ def test_models_of_other_depths_are_compared_on_relative_depth_and_not_layer_by_
     ],
 )
 def test_an_end_outside_the_patched_layers_is_open_in_the_comparison(low, high, shown):
-    row = {"run": "A", "n_pairs": 20, "alpha": 1.0, "layers": "all", "n_layers": 10, "hand_over_layer": 4.0}
+    row = {"curve": "A", "n_pairs": 20, "alpha": 1.0, "layers": "all", "n_layers": 10, "hand_over_layer": 4.0}
     row |= {"median_span": 12.0, "frames_per_second": None, "low": low, "high": high}
     assert f"hand-over layer {shown}" in _note(row)
+
+
+def _contrasts(one, other, out):
+    runs = {"A": Results(one), "B": Results(other)}
+    groups = {
+        kind: [of_experiment(name, results, results.main(kind)) for name, results in runs.items()] for kind in KINDS
+    }
+    return contrast_groups(groups, out)
 
 
 def test_runs_are_contrasted_kind_by_kind(run_of_two_kinds, two_kinds, tmp_path, monkeypatch):
@@ -76,16 +84,16 @@ def test_runs_are_contrasted_kind_by_kind(run_of_two_kinds, two_kinds, tmp_path,
     out = tmp_path / "comparison"
     table, _ = compare([two_kinds, run_of_two_kinds], out)
     interval = r"\(95 % interval −(\S+) to \+\1, p = 1.00\)"
-    assert len(table.attrs["contrasts"]) == 2 and all(
-        re.search(f"difference of the areas under the curves 0.00 layers {interval}", line)
-        for line in table.attrs["contrasts"]
+    of_areas = [line for line in table.attrs["contrasts"] if "areas" in line]
+    assert len(of_areas) == 2 and all(
+        re.search(f"difference of the areas under the curves 0.00 layers {interval}", line) for line in of_areas
     )
     statistics = json.loads((out / "contrasts.json").read_text())
     assert all(entry[ALL]["difference"] == 0 for entry in statistics.values())
     assert len(list(out.glob("contrast_*_vs_*.csv"))) == 2
     of_same_texts = [entry[ALL]["high"] for entry in statistics.values()]
     change(run_of_two_kinds, "patching_config.json", lambda c: c["data"].update(sha256="0" * 64))
-    contrast_runs({"A": Results(two_kinds), "B": Results(run_of_two_kinds)}, out)
+    _contrasts(two_kinds, run_of_two_kinds, out)
     statistics = json.loads((out / "contrasts.json").read_text())
     of_others = [entry[ALL]["high"] for entry in statistics.values()]
     assert all(other > same > 0 for same, other in zip(of_same_texts, of_others, strict=True))
@@ -93,6 +101,6 @@ def test_runs_are_contrasted_kind_by_kind(run_of_two_kinds, two_kinds, tmp_path,
     change(
         run_of_two_kinds, "patching_config.json", lambda c: c["experiments"]["semantic"].update(patch_all_layers=False)
     )
-    prosody, semantic = contrast_runs({"A": Results(two_kinds), "B": Results(run_of_two_kinds)}, out)
+    prosody, semantic, *_ = _contrasts(two_kinds, run_of_two_kinds, out)
     assert "of the relative depth" in prosody
     assert "not contrasted: B was not patched at all layers, and the models have different numbers" in semantic

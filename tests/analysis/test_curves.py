@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from voicepatch.figures import curves, figure_style, maps
+from voicepatch.figures.controls import control_curves
 from voicepatch.figures.curves import A_RATE, B_RATE, NO_UPPER_BOUND
-from voicepatch.figures.figure_style import save
+from voicepatch.figures.figure_style import save, spec_of
+from voicepatch.figures.line_labels import FONT_SIZE, LINE_HEIGHT, MOST_LABELS, apart
 
 METRICS = pd.DataFrame(
     {
@@ -36,13 +38,13 @@ def draw_delta_logit(metrics, title, subtitle):
 
 FIGURES_OF_RATES = {
     "flip rates": lambda metrics: curves.flip_rate_curve(metrics, "title", []),
-    "controls": lambda metrics: curves.control_curves(CONTROLS, metrics, "title", []),
-    "both kinds": lambda metrics: curves.kind_curves({"prosody": metrics, "semantic": metrics}, "title", []),
     "sweep": lambda metrics: curves.swept_curves(
         pd.concat([metrics, metrics.assign(patch_alpha=0.5)]), ["patch_alpha"], "flip_to_target_rate", "title", []
     ),
     "dose response": lambda metrics: curves.dose_response(metrics, "flip_to_target_rate", "title", []),
-    "relative depth": lambda metrics: curves.depth_curves(DEPTHS.assign(depth=0.5, run="r"), "title", []),
+    "relative depth": lambda metrics: curves.depth_curves(
+        DEPTHS.assign(depth=0.5, run="r"), curves.TO_TARGET, "title", []
+    ),
 }
 
 
@@ -60,11 +62,25 @@ def titles(part):
     return here | {title for key, item in part.items() if key != "datasets" for title in titles(item)}
 
 
-def test_the_flip_rate_figure_holds_every_rate_under_the_name_of_its_column():
-    rows = datasets(curves.flip_rate_curve(METRICS, "title", ["n = 3"]))
+def test_the_flip_rate_figure_holds_every_rate_in_words_eligible_pairs_first():
+    rows = datasets(curves.flip_rate_curve(METRICS, "title", ["n = 3"], "B's label"))
     rates = {(row["series"], row["layer"]): row["value"] for row in rows if "series" in row}
-    for column in curves.FLIP_STYLES:
-        assert [rates[column, layer] for layer in (0, 1, 2)] == METRICS[column].tolist()
+    names = {
+        "flip_to_target_rate_eligible": "eligible pairs that answer with B's label",
+        "flip_to_target_rate": "all pairs that answer with B's label",
+        "flip_from_base_rate": "pairs whose answer changes",
+    }
+    assert list(curves.FLIP_STYLES) == list(names)
+    for column, name in names.items():
+        assert [rates[name, layer] for layer in (0, 1, 2)] == METRICS[column].tolist()
+
+
+def test_both_kinds_are_compared_by_their_eligible_pairs():
+    other = METRICS.assign(flip_to_target_rate_eligible=[0.5, 0.25, 0.0])
+    rows = datasets(curves.kind_curves({"prosody": METRICS, "semantic": other}, "title", []))
+    rates = {(row["series"], row["layer"]): row["value"] for row in rows if "series" in row}
+    assert [rates[curves.KIND_LINES["prosody"], layer] for layer in (0, 1, 2)] == [0.88, 0.4, 0.0]
+    assert [rates[curves.KIND_LINES["semantic"], layer] for layer in (0, 1, 2)] == [0.5, 0.25, 0.0]
 
 
 @pytest.mark.parametrize("figure", FIGURES_OF_RATES)
@@ -75,11 +91,11 @@ def test_every_figure_of_rates_has_both_reference_lines(figure):
         assert mine and set(mine) == {rate}, name
 
 
-@pytest.mark.parametrize("figure", ["flip rates", "controls", "both kinds", "sweep", "dose response"])
+@pytest.mark.parametrize("figure", ["flip rates", "sweep", "dose response"])
 def test_a_curve_above_the_donors_own_rate_is_explained_and_no_other(figure):
     for donor, explained in ((0.95, False), (0.85, True)):
         chart = FIGURES_OF_RATES[figure](METRICS.assign(donor_is_target_rate=donor))
-        assert (NO_UPPER_BOUND in "".join(chart.to_dict()["title"].get("subtitle", []))) == explained
+        assert (NO_UPPER_BOUND in "".join(chart.to_dict()["usermeta"]["notes"])) == explained
 
 
 @pytest.mark.parametrize(
@@ -106,14 +122,43 @@ def test_figures_become_png_files_at_print_resolution(tmp_path, draw, metrics):
     save(draw(metrics, "title", ["n = 3 pairs"]), tmp_path / "figure")
     header = path.read_bytes()[:24]
     assert header.startswith(b"\x89PNG") and int.from_bytes(header[16:20]) > 1000
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["figure.png", "figure.svg"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["figure.png", "figure.svg", "figure.txt"]
 
 
-def test_titles_say_what_n_is_and_long_ones_are_broken_without_losing_a_word():
-    long = " ".join(["B's stream over the span is written into A's run"] * 4)
-    title = draw_delta_logit(METRICS, long, ["n = 3 pairs, 2 of them eligible"]).to_dict()["title"]
-    assert " ".join(title["text"]) == long and max(map(len, title["text"])) <= 66
-    assert title["subtitle"][0] == "n = 3 pairs, 2 of them eligible"
+def test_the_picture_has_a_short_title_and_its_caption_file_all_the_rest(tmp_path):
+    title = "Prosody pairs, random: A random clip is the donor."
+    chart = draw_delta_logit(METRICS, title, ["n = 3 pairs, 2 of them eligible", "model m, data d"])
+    spec = spec_of(chart)
+    assert " ".join(spec["title"]["text"]) == "Prosody pairs, random: change of the target's logit by patched layer"
+    assert "subtitle" not in spec["title"]
+    save(chart, tmp_path / "figure")
+    assert "eligible" not in (tmp_path / "figure.svg").read_text()
+    assert (tmp_path / "figure.txt").read_text() == (
+        "Change of the target's logit by patched layer. Prosody pairs, random: A random clip is the donor. "
+        "n = 3 pairs, 2 of them eligible. Model m, data d. "
+        "Line: mean of patched − unpatched; light band: middle half of the pairs.\n"
+    )
+
+
+@pytest.mark.parametrize("n_lines", [2, MOST_LABELS, MOST_LABELS + 1])
+def test_a_few_lines_are_named_at_their_ends_and_many_in_a_legend(n_lines):
+    metrics = pd.concat([METRICS.assign(head=head) for head in range(n_lines)])
+    spec = spec_of(curves.swept_curves(metrics, ["head"], "flip_to_target_rate_eligible", "title", []))
+    rows = [row for rows in spec["datasets"].values() for row in rows if "place" in row]
+    legends = [layer["encoding"]["color"]["legend"] for layer in spec["layer"] if "legend" in str(layer["encoding"])]
+    if n_lines > MOST_LABELS:
+        assert not rows and any(legends)
+        return
+    assert [row["text"] for row in rows] == [f"head {head}" for head in range(n_lines)] and not any(legends)
+    places = sorted(row["place"] for row in rows)  # all lines end at the same value, and yet no name hides another
+    line = FONT_SIZE * LINE_HEIGHT / spec["height"]
+    assert all(above - below >= line for below, above in zip(places, places[1:], strict=False))
+
+
+def test_names_stay_at_the_ends_of_lines_that_are_far_apart():
+    assert apart([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
+    assert apart([0.5, 0.5], [0.1, 0.1]) == pytest.approx([0.45, 0.55])
+    assert apart([0.0, 0.01, 1.0], [0.1, 0.1, 0.1]) == pytest.approx([0.05, 0.15, 0.95])
 
 
 def test_a_map_of_a_sweep_has_a_cell_for_each_layer_and_value_in_the_values_order():
@@ -127,27 +172,35 @@ def test_a_map_of_a_sweep_has_a_cell_for_each_layer_and_value_in_the_values_orde
     assert y["sort"] == [2, 9, 10] and y["title"] == "head"
 
 
-def test_the_same_controls_have_the_same_colours_whatever_their_order():
-    def styles(*names):
-        tables = [curves.series(METRICS, "flip_to_target_rate", name, "n_pairs") for name in ("patch", *names)]
-        layers = curves.control_curves(pd.concat(tables), METRICS, "title", []).to_dict()["layer"]
-        (encoding,) = (layer["encoding"] for layer in layers if "color" in layer["encoding"])
-        return dict(zip(encoding["color"]["scale"]["domain"], encoding["color"]["scale"]["range"], strict=True))
-
-    names = [f"control {number}" for number in range(8)]
-    assert styles(*names) == styles(*reversed(names))
-    assert len(set(styles(*names).values())) == len(names) + 3  # the main curve and both reference lines
+def test_each_control_has_a_panel_with_the_main_curve_whatever_the_order_of_the_controls():
+    other = METRICS.assign(flip_to_target_rate_eligible=0.25, flip_from_base_rate=0.75)
+    controls = {
+        "random": (other, ["flip_to_target_rate", "flip_from_base_rate"]),
+        "self": (other, ["flip_from_base_rate"]),
+    }
+    chart = control_curves(controls, METRICS, "title", []).to_dict()
+    assert chart == control_curves(dict(reversed(controls.items())), METRICS, "title", []).to_dict()
+    rows = datasets(control_curves(controls, METRICS, "title", []))
+    found = {(row["panel"], row["series"]): row["value"] for row in rows if row["layer"] == 0}
+    assert found == {
+        ("random", "main experiment: answer is the target"): 0.88,
+        ("random", "control: answer is the target"): 0.25,
+        ("random", "main experiment: answer changes"): 0.8,
+        ("random", "control: answer changes"): 0.75,
+        ("self", "main experiment: answer changes"): 0.8,
+        ("self", "control: answer changes"): 0.75,
+    }
 
 
 @pytest.mark.parametrize("n_layers", [3, 1])
 def test_any_metric_is_drawn_by_layer_with_its_limits(n_layers):
     metrics = METRICS.assign(entropy_mean=[1.5, 1.0, 0.5], entropy_mean_low=0.25, entropy_mean_high=1.75)[:n_layers]
     chart = curves.metric_curve(metrics, "entropy_mean", "title", []).to_dict()
-    rows = [row for row in (row for rows in chart["datasets"].values() for row in rows) if "value" in row]
+    rows = [row for row in (row for rows in chart["datasets"].values() for row in rows) if "n" in row]
     assert [(row["value"], row["low"], row["high"]) for row in rows] == [
         (value, 0.25, 1.75) for value in (1.5, 1.0, 0.5)[:n_layers]
     ]
-    assert chart["usermeta"]["caption"] == "entropy by patched layer" and '"entropy_mean"' in json.dumps(chart)
+    assert chart["usermeta"]["caption"] == "Entropy by patched layer" and '"mean entropy"' in json.dumps(chart)
     swept = pd.concat([metrics.assign(head=head) for head in (0, 1)])
     chart = curves.swept_curves(swept, ["head"], "entropy_mean", "title", []).to_dict()
     assert {row["series"] for rows in chart["datasets"].values() for row in rows if "series" in row} == {

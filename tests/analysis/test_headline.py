@@ -45,12 +45,12 @@ def test_the_answer_is_the_reports_first_sentence_and_in_the_figures(run_of_two_
     assert all(of["low"] < of["area"] < of["high"] and of["reason"] is None for of in areas)
     assert len({len(number.partition(".")[2]) for number in numbers[:3]}) == 1
     page = Page(write_report(results))
-    assert page.text.index(sentence) < page.text.index(words_and_voice.MEASURED)
-    assert page.text.index(words_and_voice.MEASURED) < page.text.index("toy receives clip A")
+    meaning, asked = words_and_voice.what_p_means(results), "Until which decoder layer of toy can another voice"
+    assert page.text.index(sentence) < page.text.index(meaning) < page.text.index(asked)
     assert "Difference from semantic, by layer" in page.text
     charts = charts_of(results, "semantic")
     for stem in ("prosody_and_semantic", "contrast_prosody_vs_semantic"):
-        assert sentence in "".join(charts[stem].to_dict()["title"]["subtitle"]), stem
+        assert sentence in "".join(charts[stem].to_dict()["usermeta"]["notes"]), stem
     table = pd.read_csv(run_of_two_kinds / "contrast_prosody_vs_semantic.csv")
     assert table.groupby("pairs")["layer"].apply(list).to_dict() == {ALL: list(range(8)), ELIGIBLE: list(range(8))}
 

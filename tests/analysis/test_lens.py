@@ -70,9 +70,9 @@ def test_the_figure_has_the_lens_the_final_answers_and_the_main_curve(run):
     assert shown == {
         *NAMES.values(),
         *(name for _, name in FINAL.values()),
-        "patched: flip_to_target_rate_eligible of the prosody pairs",
+        "patched: eligible prosody pairs that answer with B's label",
     }
-    assert "whose words and voice have different labels" in str(charts[f"lens_{LENS}"].to_dict()["title"])
+    assert "whose words and voice have different labels" in str(charts[f"lens_{LENS}"].to_dict()["usermeta"]["notes"])
 
 
 def test_the_terminal_shows_what_leads_and_no_flips(run, monkeypatch):

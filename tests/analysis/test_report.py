@@ -183,7 +183,7 @@ def test_sentences_are_true_of_small_runs(tmp_path, what):
     write_lines(path, rows)
     text = Page(write_report(run)).text
     if what == "a single layer":
-        assert "This was done at all 1 layers" in text and "when patched at layer 0." in text
+        assert "at one layer at a time (all 1 layers)" in text and "when patched at layer 0." in text
         assert "layer 3" not in text
     if what == "a dose below 1":
         assert "B with α = 0.5." in text and "prosody at alpha 0.5" in text and ", alpha 0.5" in text
@@ -254,15 +254,16 @@ def test_the_methods_text_holds_this_runs_numbers(tmp_path):
     config = json.loads((run / "patching_config.json").read_text())
     possible = json.loads((run / "pair_construction_report.json").read_text())["prosody"]["pairs_possible"]
     for expected in (
-        f"toy (4 decoder layers, hidden size 8, weights sha256 {config['model']['sha256'][:12]})",
+        "toy (4 decoder layers)",
+        f"hidden size 8, weights sha256 {config['model']['sha256'][:12]}",
         f"{config['data']['n_clips']} clips",
         "“Which emotion?”",
         f"Prosody pairs: 17 of {possible} possible were sampled (seed 42",
         f"{metrics['eligible_count'][0]} pairs were eligible",
-        f"{metrics['flip_to_target_rate_eligible'][0]:.0%} (95 % interval",
+        f"rate among eligible pairs was {metrics['flip_to_target_rate_eligible'][0]:.0%} (95 % interval",
         "when patched at layer 3",
         "neither of its labels the target; written: output of the block (residual stream)): of the ",
-        "(angry consist of several)",
+        "Labels of several tokens: angry.",
         "nnsight 0.8.1",
     ):
         assert expected in methods, expected
@@ -282,7 +283,7 @@ def test_the_hand_over_the_intervals_and_the_contrasts_are_shown(tmp_path, monke
         [found[key] for key in ("layer", "low", "high")], abs=0.05
     )
     assert "Difference from random-prosody, by layer" in text and "95 % interval" in text
-    assert "95 % intervals come from resampling whole texts; they hold for these 2 speakers" in text
+    assert "come from resampling whole texts. 95 % intervals and tests hold for these 2 speakers." in text
 
 
 def test_an_interpolated_donor_is_reported_as_an_approximation(run):

@@ -205,8 +205,9 @@ def test_the_page_never_scrolls_sideways(browser, page, width):
     browser.draw_everything()
     assert browser.run("return document.documentElement.scrollWidth") <= width
     inside = """return [...document.querySelectorAll("svg")].filter((svg) =>
-        svg.getBoundingClientRect().width > svg.closest(".chart").clientWidth + 1).length"""
-    assert browser.run(inside) == 0
+        svg.getBoundingClientRect().width > svg.closest(".chart").clientWidth + 1)
+        .map((svg) => svg.closest(".chart").dataset.figure)"""
+    assert browser.run(inside) == []
 
 
 def test_light_and_dark_follow_the_system_until_the_reader_chooses(browser, page):

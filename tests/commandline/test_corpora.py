@@ -82,8 +82,9 @@ def test_a_run_records_the_corpus_and_the_labels_and_takes_no_others(tess, texts
     ("content", "word"),
     [
         (None, "no such file"),
-        (b"text_id;semantic_label\nlove;happy\n", "no column text_id"),
-        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"text_id semantic_label\nlove happy\n", "no column text_id"),
+        (b"\xff\x00", "not UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-16"),
         (b"text_id,semantic_label\nlo\x1bve,calm\n", "'calm' is no label of task emotion"),
         (b"text_id,semantic_label\nx,sad\n", "no text_id of it is one of the data's"),
     ],
@@ -97,19 +98,19 @@ def test_wrong_labels_of_texts_end_in_one_line(tess, tmp_path, content, word):
     assert line.startswith("error: ") and word in line and "labels.csv" in line
 
 
-def test_columns_that_are_not_used_and_spellings_of_labels_are_said_and_recorded(tmp_path):
+def test_columns_that_look_like_others_and_spellings_of_labels_are_said_and_recorded(tmp_path):
     rows = ["clip_id,path,text_id,text,semantic_label,prosody_label,spk"]
     for number, label in enumerate(["joy", "sad", "anger"]):
         soundfile.write(tmp_path / f"{number}.wav", np.full(6000, 0.1), 16000)
         rows.append(f"c{number},{number}.wav,t,Hm.,neutral,{label},s{number}")
     (tmp_path / "list.csv").write_text("\n".join(rows))
     texts = tmp_path / "texts.csv"
-    texts.write_text("text_id,semantic_label,note\nt,joy,x\n")
+    texts.write_text("text_id,semantic_label,note,speaker\nt,joy,x,y\n")
     words = ("--data", tmp_path / "list.csv", "--texts", texts, "--out", tmp_path / "run")
     output = call("pairs", "--kind", "prosody", *words)
     warnings = [
-        "list.csv: columns that are not used: spk; optional columns are speaker, language, text_type",
-        "texts.csv: columns that are not used: note; optional columns are text, text_type",
+        "list.csv: column spk does not count as speaker; if it is that, call it speaker",
+        "texts.csv: columns that are not used: speaker; optional columns are text, text_type",
     ]
     spellings = {
         "prosody_label": {"angry": {"anger": 1}, "happy": {"joy": 1}},

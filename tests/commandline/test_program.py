@@ -216,30 +216,30 @@ def test_backslashes_of_another_system_are_explained(plugin):
 @pytest.mark.parametrize(
     "annotated",
     [
-        'where: Literal["start", "end"]',
-        'where: t.Literal["start", "end"]',
-        'where: t.Annotated[Literal["start", "end"], "which end"]',
-        'where: t.Optional[Literal["start", "end"]]',
-        'where: t.Union[Literal["start"], Literal["end"]]',
-        'where: Literal["start"] | Literal["end"] | None',
-        """where: 'Literal["start", "end"]'""",
-        "where: Where",
-        'where: "Where"',
+        'part: Literal["start", "end"]',
+        'part: t.Literal["start", "end"]',
+        'part: t.Annotated[Literal["start", "end"], "which end"]',
+        'part: t.Optional[Literal["start", "end"]]',
+        'part: t.Union[Literal["start"], Literal["end"]]',
+        'part: Literal["start"] | Literal["end"] | None',
+        """part: 'Literal["start", "end"]'""",
+        "part: Where",
+        'part: "Where"',
     ],
 )
 def test_a_literal_annotation_is_the_list_of_choices(ran, plugin, settings, annotated):
     head = 'import typing as t\nfrom typing import Literal\nWhere = Literal["start", "end"]\n'
     plugin.write_text(head + IDEA.replace('mode="mean"', f'{annotated} = "start"'))
-    assert "--where [start|end][,...]" in call("my-idea", "--plugin", plugin, "--help")
+    assert "--part [start|end][,...]" in call("my-idea", "--plugin", plugin, "--help")
     call("my-idea", "--plugin", plugin)
-    call("my-idea", "--plugin", plugin, "--where", "end,start")
-    call("my-idea", "--plugin", plugin, "--config", settings("where: end"))
-    assert [options.get("where") for _, _, options in ran] == [None, ("end", "start"), ("end",)]
+    call("my-idea", "--plugin", plugin, "--part", "end,start")
+    call("my-idea", "--plugin", plugin, "--config", settings("part: end"))
+    assert [options.get("part") for _, _, options in ran] == [None, ("end", "start"), ("end",)]
     expected = "'Start' is not one of start, end"
-    assert expected in refused("my-idea", "--plugin", plugin, "--where", "Start")
-    assert expected in refused("my-idea", "--plugin", plugin, "--where", "end,Start")
-    assert expected in refused("my-idea", "--plugin", plugin, "--config", settings("where: Start"))
-    assert expected in refused("my-idea", "--plugin", plugin, "--config", settings("where: [end, Start]"))
+    assert expected in refused("my-idea", "--plugin", plugin, "--part", "Start")
+    assert expected in refused("my-idea", "--plugin", plugin, "--part", "end,Start")
+    assert expected in refused("my-idea", "--plugin", plugin, "--config", settings("part: Start"))
+    assert expected in refused("my-idea", "--plugin", plugin, "--config", settings("part: [end, Start]"))
 
 
 def test_choices_may_be_numbers_and_a_number_may_be_annotated(ran, plugin):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.commands import FEW, NO_FIGURES, call, fails, rows
 from tests.small import small_model
+from voicepatch.errors import BAD_USAGE
 from voicepatch.paths import DEMO_DATA
 
 
@@ -108,3 +109,25 @@ def test_a_clip_that_cannot_be_decoded_is_named_and_what_was_done_is_kept(tmp_pa
     broken.write_bytes(broken.read_bytes()[:100])
     line = fails("patch", "--no-need", "--kind", "prosody", "--data", data, "--out", out, *FEW, status=1)
     assert str(broken) in line and "not a readable sound file" in line
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("text", "'text' is not NAME=COLUMN"),
+        ("text=", "is not NAME=COLUMN"),
+        ("text=a,text=b", "text=b names a column twice"),
+        ("text=a,speaker=a", "speaker=a names a column twice"),
+        ("txt=a", "did you mean text?"),
+    ],
+)
+def test_names_of_columns_that_cannot_be(columns, words, tmp_path):
+    for given in (("--columns", columns), ("--config", _settings_file(tmp_path, columns))):
+        output = call("pairs", "--kind", "prosody", *given, "--out", tmp_path / "run", status=BAD_USAGE)
+        assert words in output.strip().splitlines()[-1]
+
+
+def _settings_file(folder, columns):
+    path = folder / "settings.yaml"
+    path.write_text(f"columns: {json.dumps(columns)}\n")
+    return path

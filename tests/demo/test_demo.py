@@ -9,6 +9,7 @@ from msgspec import to_builtins
 from interventions import load_intervention
 from pairs import build_pairs, pair_row
 from pairs.controls import clips_in_conflict
+from voicepatch.analysis.breakdown import metrics_by
 from voicepatch.analysis.need import need
 from voicepatch.paths import DEMO_DATA, DEMO_MODEL
 from voicepatch.runs.pair_loop import run_table
@@ -33,15 +34,24 @@ def rule(clip):
 
 
 @pytest.fixture(scope="module")
-def flips(subject, data):
+def samples(data):
+    return {kind: build_pairs(data.clips, kind, max_pairs=100).pairs for kind in ("prosody", "semantic")}
+
+
+@pytest.fixture(scope="module")
+def patched(subject, samples):
+    """The records of 100 pairs of each kind at layer 0."""
+    return {kind: run_table(subject, load_intervention("patch"), pairs, layers=[0]) for kind, pairs in samples.items()}
+
+
+@pytest.fixture(scope="module")
+def flips(patched, data):
     """Eligible pairs patched at layer 0, with whether B's answer by the rule is the target."""
     answers = {clip.clip_id: rule(clip) for clip in data.clips}
-    tables = {}
-    for kind in ("prosody", "semantic"):
-        pairs = build_pairs(data.clips, kind, max_pairs=100).pairs
-        table = run_table(subject, load_intervention("patch"), pairs, layers=[0]).query("eligible")
-        tables[kind] = table.assign(should=table["clip_b"].map(answers) == table["target"])
-    return tables
+    tables = {kind: table.query("eligible") for kind, table in patched.items()}
+    return {
+        kind: table.assign(should=table["clip_b"].map(answers) == table["target"]) for kind, table in tables.items()
+    }
 
 
 def test_the_clips_are_thirty_texts_in_five_prosodies_by_two_voices(data):
@@ -86,6 +96,12 @@ def test_only_implicit_prosody_pairs_and_mostly_explicit_semantic_donors_should_
     prosody, semantic = (flips[kind].query("should") for kind in ("prosody", "semantic"))
     assert (prosody["clip_a"].map(types) == "implicit").all()
     assert (semantic["clip_b"].map(types) == "explicit").mean() > 0.7
+
+
+def test_a_breakdown_by_text_type_shows_the_rule(patched, samples):
+    found = metrics_by(patched["prosody"], samples["prosody"], "text_type").set_index("text_type")
+    rates = found["flip_to_target_rate_eligible"]
+    assert rates["implicit"] > 0.9 and rates["explicit"] < 0.2
 
 
 def test_the_voice_is_needed_for_fewer_layers_than_the_words(subject, data):

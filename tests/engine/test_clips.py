@@ -8,7 +8,7 @@ import pytest
 
 from interventions import load_intervention, load_subject
 from pairs import build_pairs
-from voicepatch.engine import clips as store_module
+from voicepatch.engine import sounds as sounds_module
 from voicepatch.errors import UserError
 from voicepatch.paths import DEMO_MODEL
 from voicepatch.runs.pair_loop import run_pairs
@@ -101,9 +101,9 @@ def test_frames_are_kept_for_the_next_experiment_and_go_first_where_there_is_no_
 
 class TestReadingAhead:
     def test_sounds_are_read_in_another_thread_once_each(self, subject, pairs, monkeypatch):
-        threads, read = Counter(), store_module.read_sound
+        threads, read = Counter(), sounds_module.read_sound
         monkeypatch.setattr(
-            store_module,
+            sounds_module,
             "read_sound",
             lambda *args: threads.update([threading.current_thread().name]) or read(*args),
         )
@@ -112,12 +112,12 @@ class TestReadingAhead:
         assert [name for name in threads if name.startswith("sound")] == list(threads)
 
     def test_no_more_than_a_few_are_read_before_they_are_asked_for(self, subject, pairs, monkeypatch):
-        started, read = [], store_module.read_sound
-        monkeypatch.setattr(store_module, "read_sound", lambda path, *args: started.append(path) or read(path, *args))
+        started, read = [], sounds_module.read_sound
+        monkeypatch.setattr(sounds_module, "read_sound", lambda path, *args: started.append(path) or read(path, *args))
         with subject.clips.for_pairs(pairs):
             subject.clips.get(pairs[0].a)
-            subject.clips._prefetcher._pool.shutdown(wait=True)
-            assert len(started) == 1 + store_module.N_PREFETCHED < len(distinct(pairs))
+            subject.clips.sounds._prefetcher._pool.shutdown(wait=True)
+            assert len(started) == 1 + sounds_module.N_PREFETCHED < len(distinct(pairs))
 
     def test_an_unreadable_clip_stops_its_own_pair_and_none_before(self, subject, pairs, tmp_path):
         broken = tmp_path / "broken.wav"

@@ -40,10 +40,10 @@ def records():
     return [dict(zip(keys, row.replace('"', "").replace("Oh, a", "Oh a").split(","), strict=True)) for row in ROWS]
 
 
-def refused(path, *words):
+def refused(path, *words, columns=None):
     """The refusal is one line that holds all of `words`."""
     with pytest.raises(UserError) as caught:
-        load_dataset(path)
+        load_dataset(path, columns=columns)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:

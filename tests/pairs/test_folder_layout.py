@@ -72,7 +72,7 @@ def test_a_mistake_in_text_jsonl_is_an_error_with_its_row(corpus):
         (good, ["text_id '001'", "row 1"]),
         ({**good, "text_id": "002", "semantic_label": "calm"}, ["semantic_label 'calm'"]),
         ({**good, "text_id": "002", "text": " "}, ["text is empty"]),
-        ({"text_id": "002", "text": "Hm."}, ["no semantic_label"]),
+        ({"text_id": "002", "text": "Hm."}, ["no column semantic_label"]),
     ]:
         jsonl(path, good, bad)
         refused(corpus, "text.jsonl", "row 2", *words)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pairs import dataset_hash, dataset_identity, load_dataset
-from tests.pairs.made_data import ROWS, manifest, sound
+from tests.pairs.made_data import HEADER, ROWS, manifest, sound
 from voicepatch.errors import UserError
 from voicepatch.file_hashes import file_hash
 
@@ -45,6 +45,14 @@ def test_the_hash_of_a_folder_does_not_depend_on_its_place(corpus, tmp_path_fact
 def test_the_hash_changes_with_every_value_of_a_row(folder, old, new):
     first = dataset_hash(load_dataset(manifest(folder, *ROWS)))
     assert dataset_hash(load_dataset(manifest(folder, *ROWS[:2], ROWS[2].replace(old, new)))) != first
+
+
+def test_the_hash_changes_with_a_further_column(folder):
+    first = load_dataset(manifest(folder, *(f"{row},old" for row in ROWS), header=f"{HEADER},age"))
+    other = load_dataset(manifest(folder, *(f"{row},new" for row in ROWS), header=f"{HEADER},age"))
+    unnamed = load_dataset(manifest(folder, *ROWS))
+    assert len({dataset_hash(one) for one in (first, other, unnamed)}) == 3
+    assert dataset_identity(first)["columns"] == ["age"] and "columns" not in dataset_identity(unnamed)
 
 
 def test_the_hash_changes_with_one_sample_of_sound(folder):

@@ -18,6 +18,8 @@ from tests.engine.decoders import make_clip, make_llm
 from tests.small import small_model
 from voicepatch.audio.cache import DecodedSound
 from voicepatch.engine import clips as store_module
+from voicepatch.engine import sounds as sounds_module
+from voicepatch.engine.asked import Asked
 from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.subject import Subject
@@ -50,7 +52,7 @@ def alive(store=None):
     The frames of clips, which a store keeps for the next experiment as far as its limit allows, are left out.
     """
     gc.collect()
-    kept = {id(frames) for frames in store._frames.values()} if store else set()
+    kept = {id(frames) for frames in store.sounds._frames.values()} if store else set()
     objects = [thing for thing in gc.get_objects() if id(thing) not in kept]
     tensors = [thing for thing in objects if issubclass(type(thing), torch.Tensor)]
     return {
@@ -156,12 +158,12 @@ def sound_of(number):
 @pytest.fixture
 def subject(monkeypatch):
     # The name of a clip's file is a number, and that number is its sound.
-    monkeypatch.setattr(store_module, "read_sound", lambda path, _: sound_of(float(path.name)))
+    monkeypatch.setattr(sounds_module, "read_sound", lambda path, _: sound_of(float(path.name)))
     monkeypatch.setattr(store_module, "join", lambda model, frames: make_clip(len(frames), seed=int(frames[0])))
     model = StandIn()
     lm, labels = Engine(model.llm), SimpleNamespace(token_ids=[1, 2, 3, 4, 5])
-    store = ClipStore(model, lm, labels.token_ids)
-    return Subject("", "", family_of({"llm_config": {}}), model, default_task(), labels, lm, store)
+    asked = (Asked("", model, labels),)
+    return Subject("", "", family_of({"llm_config": {}}), default_task(), asked, lm, ClipStore(asked, lm))
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +194,7 @@ def test_a_run_of_many_pairs_holds_no_more_at_its_end_than_at_its_beginning(subj
         if number % 30 == 29:
             counts.append(alive(store))
     first, last = counts[: len(counts) // 2], counts[len(counts) // 2 :]
-    for what, some in {"tensors": store_module.N_PREFETCHED, "objects": 2 * NOISE, "files": 0, "threads": 0}.items():
+    for what, some in {"tensors": sounds_module.N_PREFETCHED, "objects": 2 * NOISE, "files": 0, "threads": 0}.items():
         assert max(count[what] for count in last) <= max(count[what] for count in first) + some, what
     counts.clear()
     assert_nothing_has_grown(before, alive_after_a_run(store))
@@ -203,5 +205,5 @@ def test_without_a_bound_the_store_holds_what_later_pairs_need_and_at_the_end_fr
     for _ in run_pairs(subject, load_intervention("patch"), many[: 2 * N_CLIPS]):
         held.append(len(subject.clips._inputs))
     assert max(held) == N_CLIPS and held[-1] <= 2 and not subject.clips._inputs
-    frames = subject.clips._frames.values()
+    frames = subject.clips.sounds._frames.values()
     assert len(frames) == N_CLIPS and subject.clips.nbytes == sum(each.nbytes for each in frames)

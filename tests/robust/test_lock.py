@@ -105,7 +105,8 @@ def test_a_comparison_removes_what_a_killed_one_left(tmp_path):
     gone.wait()
     half = out / f"hand_over.csv.{platform.node()}.{gone.pid}.partial"
     half.write_text("run,ki", encoding="utf-8")
-    assert CliRunner().invoke(cli, ["compare", str(run), "--out", str(out)]).exit_code == 0
+    words = ["compare", str(run), "--by", "prosody_label", "--out", str(out)]
+    assert CliRunner().invoke(cli, words).exit_code == 0
     assert not half.exists() and (out / "hand_over.csv").exists() and not (out / NOTE).exists()
 
 

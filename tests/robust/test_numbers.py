@@ -16,8 +16,8 @@ from interventions import load_intervention, load_subject
 from pairs import build_pairs
 from tests.commands import MODEL, NO_FIGURES, call, rows
 from tests.small import small_model
-from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.failures import NotFinite
+from voicepatch.engine.sounds import Sounds
 from voicepatch.errors import UserError
 from voicepatch.paths import DEMO_DATA
 from voicepatch.runs.executor import LocalExecutor
@@ -51,7 +51,7 @@ def poisoned(monkeypatch):
     """Gives a model whose layer 2 makes NaN of one clip's stream, and knows that clip by its huge frames."""
 
     def make(clip_id, engine="tail"):
-        sound = ClipStore._sound
+        sound = Sounds._sound
 
         def loud(store, clip):
             heard = sound(store, clip)
@@ -63,7 +63,7 @@ def poisoned(monkeypatch):
         def to_nan(module, args):  # before the block: what it gives has been read before a hook behind it could act
             return torch.where(args[0].abs() > HUGE / 1e3, torch.nan, args[0]), *args[1:]
 
-        monkeypatch.setattr(ClipStore, "_sound", loud)
+        monkeypatch.setattr(Sounds, "_sound", loud)
         subject = load_subject(small_model(), device="cpu", engine=engine)
         subject.model.llm.model.layers[2].register_forward_pre_hook(to_nan)
         return subject
@@ -304,7 +304,7 @@ class TestClips:
                 path.write_bytes((folder / "happy" / path.name).read_bytes())
 
         monkeypatch.setattr(RunDir, "append", swap)
-        monkeypatch.setattr("voicepatch.engine.clips.N_PREFETCHED", 1)
+        monkeypatch.setattr("voicepatch.engine.sounds.N_PREFETCHED", 1)
         line = self.call(folder, out, status=1).strip().splitlines()[-1]
         assert line.startswith(f"error: {folder}/sad/") and "has changed since the run began" in line
         assert rows(out / "patching_records_prosody.jsonl")

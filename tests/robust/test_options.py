@@ -234,6 +234,10 @@ WRONG = {
     "max_failed": [".nan", "-0.1", "1.5", "some", "[1]", "true"],
     "pairs_in_report": ["some", "0", "-1", "1.5", "true", "[2]"],
     "on_bad_clip": ["ignore", "5", "[skip]"],
+    "only": ["some", "5", "[answered]", "true"],
+    "where": ["text_type", "=x", "5", "[[a=b]]", "{a: b}", "true"],
+    "by": ["5", "[[a]]", "{a: b}", "true", "' '"],
+    "columns": ["text", "=x", "5", "[1]", "true"],
     **dict.fromkeys(
         ("max_pairs", "max_pairs_prosody", "max_pairs_semantic"), ["0", "-1", "many", "1.5", "true", "[1]", f"{2**64}"]
     ),

@@ -28,6 +28,7 @@ OF_THE_EXPERIMENT = {
     "pairs": (["--max-pairs", "4"], "max_pairs_prosody was 3, is 4"),
     "speakers": (["--any-speaker"], "same_speaker was True, is False"),
     "directions": (["--both-directions"], "both_directions was False, is True"),
+    "selection": (["--where", "text_type=explicit"], "where was [], is ['text_type=explicit']"),
 }
 
 

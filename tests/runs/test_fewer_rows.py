@@ -56,7 +56,7 @@ def test_the_checks_before_a_run_are_done_in_parts_too(demo_data, pairs, tmp_pat
     subject, said = load_subject(DEMO_MODEL, device="cpu"), []
     tight(subject, 3, torch.OutOfMemoryError("CUDA out of memory"))
     report = build_pairs(demo_data.clips, "prosody", 3).report
-    sample, settings = PairSample(pairs, report), Settings("prosody", max_pairs=3)
+    sample, settings = PairSample(pairs, report, demo_data.clips), Settings("prosody", max_pairs=3)
     run_experiment(
         LocalExecutor(subject), demo_data, RunDir(tmp_path), load_intervention("patch"), sample, settings, said.append
     )

@@ -71,6 +71,6 @@ def test_the_command_writes_a_table_and_a_figure_and_the_report_shows_it(tmp_pat
 
 
 def test_too_few_clips_are_an_error_before_the_model_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr("voicepatch.commandline.running.load_model", lambda *_: pytest.fail("the model is loaded"))
+    monkeypatch.setattr("voicepatch.commandline.loading.load_model", lambda *_: pytest.fail("the model is loaded"))
     line = fails("check", "--natural", "--max-pairs", "5", "--out", tmp_path, *MODEL, status=1)
     assert "needs 24 clips in the prosody pairs, which have 10; take more pairs" in line

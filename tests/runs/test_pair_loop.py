@@ -71,7 +71,7 @@ def test_alpha_reaches_the_intervention(demo, pairs):
 
 def test_the_self_control_keeps_recipients_and_targets(demo, demo_data, pairs):
     control = load_intervention("self")
-    own = control.pairs(PairSample(pairs, {}), demo_data.clips)
+    own = control.pairs(PairSample(pairs, {}, demo_data.clips), demo_data.clips)
     assert [(p.a, p.b, p.target) for p in own] == [(p.a, p.a, p.target) for p in pairs]
     for rows in run_pairs(demo, control, own, layers=LAYERS):
         for row in rows:

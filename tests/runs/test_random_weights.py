@@ -7,7 +7,7 @@ import torch
 
 from tests.commands import FEW, MODEL, NO_FIGURES, call, fails
 from tests.small import small_model
-from voicepatch.commandline.running import _load_arguments
+from voicepatch.commandline.loading import load_arguments
 from voicepatch.engine.subject import load_subject
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.types.settings import Settings
@@ -41,13 +41,17 @@ def test_no_weight_that_is_drawn_is_the_checkpoints(small):
 
 def test_a_run_of_them_says_so_and_is_another_run(tmp_path):
     random = ("patch", "--kind", "prosody", "--random-weights", *FEW)
-    call(*random, "--out", tmp_path / "run")
+    said = call(*random, "--out", tmp_path / "run")
+    assert (
+        "warning: B, unpatched, answers with the target in" in said
+        and "a low prosody curve says nothing about the layers" in said
+    )
     run, name = tmp_path / "run", "opens2s-small (random weights, seed 42)"
     model = json.loads((run / "patching_config.json").read_text())["model"]
     assert (model["name"], model["random_weights"]) == (name, 42)
     page = (run / "report.html").read_text()
     assert name in page and "The weights are random" in page and "--random-weights" in page
-    assert name in (run / "flip_rate_curve_prosody.svg").read_text()
+    assert name in (run / "flip_rate_curve_prosody.txt").read_text()
     line = fails("control", "--kind", "suffix", "--out", run, *FEW, status=1)
     assert f"holds a run of {name}, not of the trained model opens2s-small; pass another --out" in line
     call("control", "--kind", "suffix", "--random-weights", "--out", run, NO_FIGURES, *FEW)
@@ -64,7 +68,7 @@ def test_their_default_folder_is_another_one(tmp_path, monkeypatch):
 
 def test_workers_get_the_seed_too():
     """They load the model with the same arguments as this process."""
-    seeds = [_load_arguments(Settings(random_weights=chosen, seed=5))["random_weights"] for chosen in (True, False)]
+    seeds = [load_arguments(Settings(random_weights=chosen, seed=5))["random_weights"] for chosen in (True, False)]
     assert seeds == [5, None]
 
 

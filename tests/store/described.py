@@ -10,12 +10,13 @@ from typing import Any
 from msgspec.json import schema
 
 from voicepatch.store.documents import Experiment
-from voicepatch.types.record import FailedPair, pair_row_type, record_type
+from voicepatch.types.record import FailedPair, answer_type, pair_row_type, record_type
 
 LABELS = ("label", "other label")  # stand for those of any task
 TABLES = {
     "PairRow": pair_row_type(LABELS),
     "Record": record_type(LABELS),
+    "AnswerRow": answer_type(LABELS),
     "FailedPair": FailedPair,
     "Experiment": Experiment,
 }

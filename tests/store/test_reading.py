@@ -99,6 +99,23 @@ def test_doses_that_are_swept_are_read_back(tmp_path):
     assert stored.columns["patch_alpha"].tolist() == [0.5, 0.5, 1, 1] * 3 and stored.n_measured == 3
 
 
+def test_further_columns_of_the_data_are_keys_of_the_pair_list(tmp_path):
+    identity = IDENTITY | {"data": IDENTITY["data"] | {"columns": ["Age", "prosody_label"]}}
+    of_clips = {"Age_a": "41", "Age_b": None, "data_prosody_label_a": "joy", "data_prosody_label_b": "joy"}
+    run = RunDir(tmp_path)
+    run.claim(identity)
+    with pytest.raises(ValueError, match="Age_a"):
+        run.begin("prosody", SETTINGS, PAIRS)
+    run.begin("prosody", SETTINGS, [pair | of_clips for pair in PAIRS])
+    assert run.read_pairs("prosody") == [pair | of_clips for pair in PAIRS]
+    file = tmp_path / "pair_list_prosody.jsonl"
+    first, *rest = file.read_text().splitlines(keepends=True)
+    other = first.replace('"41"', '"42"').replace('"p0"', '"p9"').replace('"b0"', '"b9"')
+    file.write_text("".join([first, other, *rest]))
+    with pytest.raises(UserError, match="line 2: gives clip a0 Age '42', where line 1 gives '41'"):
+        run.read_pairs("prosody")
+
+
 def test_failed_pairs_have_a_reason_and_no_records(tmp_path):
     run = RunDir(tmp_path)
     run.claim(IDENTITY)

@@ -9,6 +9,7 @@ from voicepatch.errors import UserError
 from voicepatch.store.directory import RunDir
 from voicepatch.store.experiment import read_experiment
 from voicepatch.store.reading import read_config
+from voicepatch.types.record import PairRow
 
 
 def make(folder, finished=True):
@@ -81,7 +82,7 @@ def test_a_key_that_is_there_twice_in_the_configuration_is_named_with_its_line(t
 )
 def test_pairs_that_disagree_about_a_clip_are_named_with_both_lines(tmp_path, changes, message):
     path = make(tmp_path) / "pair_list_prosody.jsonl"
-    RunDir(tmp_path).write_pairs("prosody", [PAIRS[0], PAIRS[1] | changes, PAIRS[2]])
+    RunDir(tmp_path).write_pairs("prosody", [PAIRS[0], PAIRS[1] | changes, PAIRS[2]], PairRow)
     with pytest.raises(UserError, match=re.escape(f"{path}: line 2: gives {message}; ")):
         read(tmp_path)
 
@@ -89,7 +90,7 @@ def test_pairs_that_disagree_about_a_clip_are_named_with_both_lines(tmp_path, ch
 def test_a_clip_may_be_in_many_pairs(tmp_path):
     make(tmp_path, finished=False)
     again = PAIRS[1] | {"clip_a": "a0", "text_id_a": "t0", "text_id_b": "t0"}
-    RunDir(tmp_path).write_pairs("prosody", [PAIRS[0], again, PAIRS[2]])
+    RunDir(tmp_path).write_pairs("prosody", [PAIRS[0], again, PAIRS[2]], PairRow)
     assert [row.clip_a for row in read(tmp_path).pairs] == ["a0", "a0", "a2"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pairs import Clip, Pair, build_pairs
 from voicepatch.errors import UserError
-from voicepatch.workers.pool import CHUNKS_AHEAD, MAX_CHUNK, PoolRun, WorkerPool, cut
+from voicepatch.workers.pool import ANSWERS_AT_ONCE, CHUNKS_AHEAD, MAX_CHUNK, PoolRun, WorkerPool, cut
 from voicepatch.workers.resources import Resources
 from voicepatch.workers.worker import PairResult, WorkerInfo
 
@@ -91,6 +91,33 @@ def fake_pool(n, deadly=None):
     workers = [WorkerInfo("host", number, "cpu", "float32", {}, {}) for number in range(n)]
     handles = [handle(number) for number in range(n)]
     return WorkerPool(ray, handles, Resources(n, "cpu", 1, 1, 0), print, workers), streams
+
+
+class TestAnswers:
+    def test_they_come_in_the_order_of_the_clips_and_every_worker_has_some(self):
+        pool, asked = fake_pool(3)[0], []
+
+        def handle(worker):
+            def remote(clips, settings, hashes):
+                asked.append((worker, list(hashes)))
+                return [clip.clip_id for clip in clips]
+
+            return SimpleNamespace(answers=SimpleNamespace(remote=remote))
+
+        pool.handles = [handle(number) for number in range(3)]
+        clips = [replace(CLIP, clip_id=str(i), path=f"{i}.wav") for i in range(100)]
+        pool.hashes = {clip.path: "hash" for clip in clips}
+        assert list(pool.answers(clips, None)) == [clip.clip_id for clip in clips]
+        assert {worker for worker, _ in asked} == {0, 1, 2}
+        assert sorted(path for _, paths in asked for path in paths) == sorted(pool.hashes)
+        assert max(len(paths) for _, paths in asked) == ANSWERS_AT_ONCE
+
+    def test_a_worker_that_dies_for_good_is_one_line(self):
+        pool, _ = fake_pool(1)
+        pool.handles = [SimpleNamespace(answers=SimpleNamespace(remote=lambda *_: FakeDeath("killed")))]
+        pool.hashes = {CLIP.path: "hash"}
+        with pytest.raises(UserError, match="died 2 times while answering to clips"):
+            list(pool.answers([CLIP], None))
 
 
 class TestRecords:

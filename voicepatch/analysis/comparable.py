@@ -11,10 +11,12 @@ from voicepatch.text import escape
 # Stored name of a setting -> its option.
 OF_CURVE = {"align": "align", "dtype": "dtype"}
 OF_SAMPLE = {
+    "only": "only",
     "pair_sampling_seed": "seed",
     "same_speaker": "same_speaker",
     "both_directions": "both_directions",
     "max_acoustic_distance": "max_acoustic_distance",
+    "where": "where",
 }
 
 

@@ -1,11 +1,13 @@
 """One experiment of a run, with the metrics that follow from its records."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec import to_builtins
 
 from voicepatch.analysis import congruence
 from voicepatch.analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve
@@ -17,15 +19,18 @@ from voicepatch.analysis.sites import BLOCK_OUTPUT, NOTHING, site_name, sites_of
 from voicepatch.store.experiment import StoredExperiment
 from voicepatch.store.table import Columns
 from voicepatch.text import escape
-from voicepatch.types.record import LOGITS, PairRow
+from voicepatch.types.record import LOGITS
+from voicepatch.types.task import DONOR_TASK
 
 TO_TARGET_ELIGIBLE, FROM_BASE = "flip_to_target_rate_eligible", "flip_from_base_rate"
 ENOUGH_MASS = 0.5  # with less of the model's probability on the labels, the answer among them means little
-SPAN = "over the audio span"  # as the docstrings of experiments say it
+SPAN, OTHER_TASK = "over the audio span", "another task"  # as the docstrings of experiments say it
 PLACES = {
     "after": "at all positions after the audio span",
     "question": "over the question",
     "last": "at the last position",
+    "shared": "at the tokens that both prompts end with",
+    "differing": "at the tokens between the audio span and those that both prompts end with",
 }
 
 
@@ -39,9 +44,7 @@ class ExperimentResults:
     def __init__(self, stored: StoredExperiment, labels: Sequence[str], metrics: Sequence[Metric] = ()):
         self.name, self.settings, self.failed = stored.name, stored.settings, stored.failed
         self.n_measured, self.further_metrics = stored.n_measured, metrics
-        self.pairs = pd.DataFrame(
-            {name: [getattr(pair, name) for pair in stored.pairs] for name in PairRow.__struct_fields__}
-        )
+        self.pairs = pd.DataFrame(to_builtins(stored.pairs))
         self.records = with_metrics(_table(stored.columns, labels), metrics) if stored.columns else None
         self.swept: list[str] = list(self.settings["swept"])
 
@@ -84,20 +87,13 @@ class ExperimentResults:
 
     @property
     def has_donor(self) -> bool:
-        """Whether any pair has another clip as B; without one there is no target either."""
-        return bool((self.pairs["clip_a"] != self.pairs["clip_b"]).any())
+        """Whether any pair has another clip, or another question, as B; without one there is no target either."""
+        return DONOR_TASK in self.settings["options"] or bool((self.pairs["clip_a"] != self.pairs["clip_b"]).any())
 
     @property
     def what(self) -> str:
-        """What it does, in one sentence, with the positions that its option `at` chose."""
-        words = inspect.cleandoc(self.settings["describes"]).split("\n\n")[0].split()
-        sentence = " ".join(map(escape, words))
-        where = PLACES.get(str(self.settings["options"].get("at")))
-        if where and SPAN in sentence:
-            return sentence.replace(SPAN, where)
-        if where and sentence:
-            return f"{sentence.removesuffix('.')}, {where}."
-        return sentence or f'intervention "{escape(self.settings["intervention"])}"'
+        """What it does, in one sentence, with the positions that its option `at` chose and the donor's task."""
+        return what_it_does(self.settings)
 
     @property
     def site(self) -> str:
@@ -139,9 +135,10 @@ class ExperimentResults:
 
         The swept values and the dose have all their digits, which distinguish the cells.
         """
-        return self._metrics_of(self.records, self.pairs)
+        return self.metrics_of(self.records, self.pairs)
 
-    def _metrics_of(self, records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    def metrics_of(self, records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+        """The metrics of some of its pairs."""
         swept, further = self.swept, self.further_metrics
         intervals = layer_intervals(records, pairs, self.seed, swept=swept, metrics=further)
         metrics = layer_metrics(records, self.settings["near_tie_margin"], swept=swept, metrics=further)
@@ -177,7 +174,7 @@ class ExperimentResults:
     def metrics_by_congruence(self) -> pd.DataFrame:
         """The metrics of the pairs that are not congruent and of those that are, after a column `congruent`."""
         parts = {is_so: self.side_without(self.congruent != is_so) for is_so in (False, True)}
-        tables = {is_so: self._metrics_of(one.records, one.pairs) for is_so, one in parts.items() if len(one.records)}
+        tables = {is_so: self.metrics_of(one.records, one.pairs) for is_so, one in parts.items() if len(one.records)}
         return pd.concat(tables, names=["congruent", None]).reset_index("congruent").reset_index(drop=True)
 
     @cached_property
@@ -207,3 +204,17 @@ def _table(columns: Columns, labels: Sequence[str]) -> pd.DataFrame:
     """The records; the columns are not copied."""
     table = {name: Logits(values, labels) if name in LOGITS else values for name, values in columns.items()}
     return pd.DataFrame(table, copy=False)
+
+
+def what_it_does(settings: Mapping[str, Any]) -> str:
+    """What an experiment with these settings does, in one sentence, with its positions and the donor's task."""
+    words, options = inspect.cleandoc(settings["describes"]).split("\n\n")[0].split(), settings["options"]
+    sentence = " ".join(map(escape, words))
+    if DONOR_TASK in options:
+        sentence = sentence.replace(OTHER_TASK, f"task {escape(str(options[DONOR_TASK]))}")
+    where = PLACES.get(str(options.get("at")))
+    if where and SPAN in sentence:
+        return sentence.replace(SPAN, where)
+    if where and sentence:
+        return f"{sentence.removesuffix('.')}, {where}."
+    return sentence or f'intervention "{escape(settings["intervention"])}"'

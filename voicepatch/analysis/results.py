@@ -30,7 +30,7 @@ from voicepatch.types.clip import Clip
 from voicepatch.types.task import task_of
 
 Made = TypeVar("Made")
-# What a run recorded of its data -> its clips by id, or none and the reason.
+# A run's configuration -> its clips by id, or none and the reason.
 ClipFinder = Callable[[dict[str, Any]], tuple[Mapping[str, Clip], str]]
 KINDS = ("prosody", "semantic")
 REPORTS = {
@@ -46,7 +46,7 @@ REPORTS = {
 }
 
 
-def no_clips(data: dict[str, Any]) -> tuple[Mapping[str, Clip], str]:
+def no_clips(config: dict[str, Any]) -> tuple[Mapping[str, Clip], str]:
     """The `ClipFinder` that looks for none."""
     return {}, "The data were not looked for when this page was made, so it has no texts and no sound."
 
@@ -55,8 +55,9 @@ class Results:
     """A run directory; each experiment is read when it is first asked for, and kept.
 
     `before` are earlier results of the same run, by the process that writes there; its finished experiments but `done`
-    are not read again. `metrics` are measured beside the built-in ones, and `find_clips` finds the run's clips.
-    `UserError` where the run's configuration, or a report of its checks, is damaged.
+    are not read again. `metrics` are measured beside the built-in ones, and
+    `find_clips` finds the run's clips. `by` are columns to break the metrics down by, beside those that the run
+    records. `UserError` where the run's configuration, or a report of its checks, is damaged.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class Results:
         done: str = "",
         metrics: Sequence[Metric] = (),
         find_clips: ClipFinder = no_clips,
+        by: Sequence[str] = (),
     ):
         self.run, self.config = run, read_config(run)
-        self.further_metrics, self._find_clips = tuple(metrics), find_clips
-        if not self.config.get("experiments"):
+        self.further_metrics, self._find_clips, self.by = tuple(metrics), find_clips, tuple(by)
+        has_answers = self.config.get("answers", {}).get("finished", False)
+        if not self.config.get("experiments") and not has_answers:
             raise _holds_nothing(run)
         self.task = task_of(self.config["task"])
         self.documents = {part: read_document(run / file) for part, file in REPORTS.items()}
@@ -91,7 +94,7 @@ class Results:
     @cached_property
     def clips(self) -> tuple[Mapping[str, Clip], str]:
         """The clips that the run was made from, by id; or none, and a sentence that says why."""
-        return self._find_clips(self.config["data"])
+        return self._find_clips(self.config)
 
     @property
     def names(self) -> list[str]:
@@ -184,14 +187,14 @@ class Results:
         if main is not None and kind not in self._hand_over:
             comparable, _ = self.controls(kind)
             suffix = next((self.beside_main(c) for c in comparable if self._writes_suffix(c, main)), None)
-            self._hand_over[kind] = _hand_over_of(main.side, suffix, main.seed)
+            self._hand_over[kind] = hand_over_of_side(main.side, suffix, main.seed)
         return self._hand_over.get(kind)
 
     def area(self, kind: str) -> dict[str, Any] | None:
         """The area under the curve of a main experiment; see `analysis.areas`."""
         main = self.main(kind)
         if main is not None and kind not in self._areas:
-            self._areas[kind] = _area_of(main.side)
+            self._areas[kind] = area_of_side(main.side)
         return self._areas.get(kind)
 
     def _writes_suffix(self, control: ExperimentResults, main: ExperimentResults) -> bool:
@@ -202,13 +205,15 @@ class Results:
         return control.writes_suffix_of(main, clip["n_input_ids"] - clip["span_end"])
 
 
-def _hand_over_of(main: Side, suffix: Side | None, seed: int) -> dict[str, Any]:
+def hand_over_of_side(main: Side, suffix: Side | None, seed: int) -> dict[str, Any]:
+    """The hand-over layers of one curve, and of the suffix where it was patched; none without pairs."""
     if main.records.empty:
         return no_hand_over(NONE_LEFT)
     return hand_over(main.records, main.pairs, (suffix.records, suffix.pairs) if suffix else None, seed)
 
 
-def _area_of(main: Side) -> dict[str, Any]:
+def area_of_side(main: Side) -> dict[str, Any]:
+    """The area under one curve; none without pairs."""
     if main.records.empty:
         return {"area": None, "low": None, "high": None, "reason": NONE_LEFT}
     return area_of(curve_of(main.records, main.pairs, sample_of(main.pairs), eligible=False))

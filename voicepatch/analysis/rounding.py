@@ -5,7 +5,15 @@ with_interval(0.8512, 0.178, 1.862)     # ("0.85", "95 % interval 0.18 to 1.86")
 
 import math
 
+import pandas as pd
+
 BOTH_OPEN = "its 95 % interval goes past the layers patched at both ends"
+# Columns whose limits are not called by their name.
+LIMITS = {
+    "difference": ("low", "high"),
+    "effect": ("limit_low", "limit_high"),
+    "hand_over_layer": ("low", "high"),
+}
 OPEN_ENDS = ("from before the first layer patched", "after the last layer patched")
 
 
@@ -41,6 +49,36 @@ def decimals(value: float, low: float | None, high: float | None) -> int:
     while excludes_0 and found < 3 and round(min(abs(low), abs(high)), found) == 0:
         found += 1
     return found
+
+
+def rate_text(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A rate in percent with the decimals that its limits allow; whole percents without limits."""
+    if value == 0 or low is None or high is None or pd.isna(low) or pd.isna(high):
+        return f"{value:.0%}"
+    return f"{value:.{min(1, decimals(100 * value, 100 * low, 100 * high))}%}"
+
+
+def with_digits(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose numbers with limits are text, estimate and limits with the same decimals.
+
+    The limits of a column NAME are `NAME_low` and `NAME_high`, or those of `LIMITS`. Other columns stay as they are.
+    """
+    shown: dict[str, list[str | None]] = {}
+    for name in table.columns:
+        columns = [name, *LIMITS.get(name, (f"{name}_low", f"{name}_high"))]
+        if all(column in table and pd.api.types.is_float_dtype(table[column]) for column in columns):
+            rows = [_same_digits(*row) for row in table[columns].itertuples(index=False)]
+            shown |= dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+    return table.assign(**{name: pd.Series(values, table.index, dtype=object) for name, values in shown.items()})
+
+
+def _same_digits(*numbers: float) -> list[str | None]:
+    """An estimate and its limits; None for one that is missing."""
+    known = [None if pd.isna(one) else float(one) for one in numbers]
+    if known[0] is None:
+        return [None] * len(numbers)
+    form = f".{decimals(known[0], *known[1:])}f" if known[1:] != [None, None] else ".3f"
+    return [None if one is None else number(one, form) for one in known]
 
 
 def number(value: float, form: str) -> str:

@@ -6,7 +6,8 @@
 Rates are at a few layers, evenly spaced over those patched, at the highest dose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -30,8 +31,15 @@ def lengths_apart(records: pd.DataFrame) -> pd.Series:
     return (records["len_b"] - records["len_a"]) / records[["len_a", "len_b"]].max(axis=1)
 
 
-def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+def all_tables(
+    records: pd.DataFrame,
+    pairs: pd.DataFrame,
+    swept: Sequence[str] = (),
+    by: Mapping[str, pd.Series] = MappingProxyType({}),
+) -> dict[str, pd.DataFrame]:
     """Title → table, its groups in a named index (`records` and `pairs` of one experiment).
+
+    `by` has the values of further columns for each pair, which group the pairs too.
 
     The rates in the tables by pair are those of flips to the target among a group's eligible pairs, which start from 0
     in every group; where another option than the dose is swept, they are by its values. Differences in length are in
@@ -41,7 +49,8 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] 
     clips, full_dose = unpatched(records, pairs), at_highest_dose(records)
     labels = list(logits_of(records["logits_base"]).labels)
     has_donor = (pairs["clip_a"] != pairs["clip_b"]).any()
-    tables = _by_pairs(full_dose, pairs, [column for column in swept if column != DOSE], labels) if has_donor else {}
+    others = [column for column in swept if column != DOSE]
+    tables = _by_pairs(full_dose, pairs, others, labels, by) if has_donor else {}
     has_words = clips["semantic_label"].notna().any()
     if has_words:
         tables["Unpatched answers by semantic label"] = _confusion(clips, "semantic_label", labels)
@@ -53,9 +62,9 @@ def all_tables(records: pd.DataFrame, pairs: pd.DataFrame, swept: Sequence[str] 
 
 
 def _by_pairs(
-    full_dose: pd.DataFrame, pairs: pd.DataFrame, others: list[str], labels: list[str]
+    full_dose: pd.DataFrame, pairs: pd.DataFrame, others: list[str], labels: list[str], by: Mapping[str, pd.Series]
 ) -> dict[str, pd.DataFrame]:
-    """The tables of flips to the target by label and by length."""
+    """The tables of flips to the target by label, by length and by further columns."""
     columns = ["pair_id", "layer", *others, "eligible", "flip_to_target", "len_a", "len_b"]
     frame = full_dose[columns].merge(pairs, on="pair_id", suffixes=("", "_of_pair"))
     kind = frame["kind"].iloc[0]
@@ -77,20 +86,30 @@ def _by_pairs(
         "By target label": _by_pair(frame, ["target"], others),
         "By label of A and B": _by_pair(frame, ["A", "B"], others),
         "By difference in length": by_length,
+        **{
+            f"By {column}": _by_column(frame, column, values.set_axis(pairs["pair_id"]), others)
+            for column, values in by.items()
+        },
     }
+
+
+def _by_column(frame: pd.DataFrame, column: str, values: pd.Series, others: list[str]) -> pd.DataFrame:
+    table = _by_pair(frame.assign(group=frame["pair_id"].map(values)), ["group"], others)
+    return table.rename_axis(index={"group": column})
 
 
 def unpatched(records: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """The model's answer to each clip, unpatched: one row a clip, sorted by clip_id.
 
-    Columns clip_id, text_id, text_type where the pairs have one, semantic_label, prosody_label, answer, label_mass.
+    Columns clip_id, text_id, text_type and speaker where the pairs have them, semantic_label, prosody_label, answer,
+    label_mass.
     Clips A answer by `logits_base`, clips B by `logits_donor`; the labels' mass is known of clips A only.
     """
     known = [c for c in ("logits_base", "logits_donor", "label_mass_base") if c in records]
     first = records.drop_duplicates("pair_id")[["pair_id", *known]].merge(pairs, on="pair_id")
     sides = []
     for side, logits in (("a", "logits_base"), ("b", "logits_donor")):
-        columns = ["clip", "text_id", "text_type", "semantic_label", "prosody_label"]
+        columns = ["clip", "text_id", "text_type", "speaker", "semantic_label", "prosody_label"]
         clips = first[[f"{name}_{side}" for name in columns if f"{name}_{side}" in first]]
         clips = clips.rename(columns=lambda name: name[:-2]).rename(columns={"clip": "clip_id"})
         mass = first["label_mass_base"] if side == "a" and "label_mass_base" in known else np.nan

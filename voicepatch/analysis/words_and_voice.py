@@ -17,8 +17,10 @@ from voicepatch.analysis.experiment_results import PLACES
 from voicepatch.analysis.need import FOLLOW, VOICE, WORDS, need_of
 from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.rounding import BOTH_OPEN, p_text, with_interval
+from voicepatch.analysis.samples import sample_of, speakers_note
 
 STEM = "contrast_prosody_vs_semantic"
+RING = 0.05  # p and p_max below it
 SPAN = "span"
 MEASURED = (
     "Overriding is measured by patching: until which layer B's states, written over the span, still change A's answer. "
@@ -43,9 +45,9 @@ def contrast_of(results: Results) -> Contrast | str | None:
     return contrast(one.side, other.side, seed=one.seed)
 
 
-def headline(results: Results) -> list[str]:
-    """A sentence on overriding and one on need, as far as the run has the experiments for them."""
-    return [*overriding(results), *_need(results)]
+def headline(results: Results, midpoints: bool = True) -> list[str]:
+    """A sentence on overriding and one on need, as far as the run has the experiments; with the `midpoints` of need."""
+    return [*overriding(results), *_need(results, midpoints)]
 
 
 def overriding(results: Results) -> list[str]:
@@ -62,10 +64,28 @@ def overriding(results: Results) -> list[str]:
     return [*of_one, *elsewhere, *([f"Words and voice are not contrasted: {found}."] if found else [])]
 
 
-def remarks(results: Results) -> list[str]:
-    """What both sentences mean, and how many pairs the one on overriding leaves out."""
-    mains = [results.main(kind) for kind in KINDS]
-    return [MEASURED, *(f"{main.congruence_note}." for main in mains if main and main.congruence_note)]
+def what_p_means(results: Results) -> str:
+    """What the p of the headline compares, what its sample is, and why it can be small without a ring at any layer."""
+    found, need = results.cached(contrast_of), results.cached(need_of)
+    of_contrast = found.statistics[ALL] if isinstance(found, Contrast) else {"p": None}
+    differences = [of_contrast, (need.statistics["difference"] if need else None) or {"p": None}]
+    if all(one["p"] is None for one in differences):
+        return ""
+    mains = [main for kind in KINDS if (main := results.main(kind))]
+    speakers = sample_of(*(main.side.pairs for main in mains)).n_speakers if mains else 0
+    drawn = "texts and speakers" if speakers else "texts"
+    note = speakers_note(*(main.pairs for main in mains)) if mains else ""
+    lines = [
+        f"p is about all layers together: how often {drawn} drawn anew would give a difference of the areas under the "
+        "two curves as large as this one, if the true areas were equal" + (f"; {note}." if note else ".")
+    ]
+    if isinstance(found, Contrast) and of_contrast["p"] is not None and of_contrast["p"] < RING:
+        if not (found.table["p_max"] < RING).any():
+            lines.append(
+                "No single layer has a ring in the figure of the difference, since a ring needs a difference at that "
+                "layer alone, corrected for the number of layers."
+            )
+    return " ".join(lines)
 
 
 def of_kind(kind: str, found: dict[str, Any], pairs: pd.DataFrame) -> str:
@@ -76,15 +96,15 @@ def of_kind(kind: str, found: dict[str, Any], pairs: pd.DataFrame) -> str:
     return f"{overrides} A's answer until {_layer(found)}, {in_these(pairs)}."
 
 
-def _need(results: Results) -> list[str]:
+def _need(results: Results, midpoints: bool) -> list[str]:
     found = results.cached(need_of)
     if found is None:
         return []
-    of_counted = [need_sentence(found.statistics, found.pairs)] if found.names else []
+    of_counted = [need_sentence(found.statistics, found.pairs, midpoints)] if found.names else []
     return [*of_counted, *(f"{line}." for line in found.left_out_lines)]
 
 
-def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
+def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame, midpoints: bool = True) -> str:
     """Until which layer A's span is needed, in words; `pairs` have a row for each clip that counts."""
     groups = {name: statistics[name] for name in FOLLOW if name in statistics}
     if not groups:
@@ -103,7 +123,7 @@ def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
         value, inserted, _ = _difference(difference, flip=False)
         text = f"It is open which answers need A's span for longer: voice − words is {value} layers{inserted}"
     middles = [f"{name} {_layer(found)}" for name, found in groups.items() if found["layer"] is not None]
-    text += f", {of}" + (f" (midpoints: {'; '.join(middles)})" if middles else "")
+    text += f", {of}" + (f" (midpoints: {'; '.join(middles)})" if middles and midpoints else "")
     return f"{text}."
 
 

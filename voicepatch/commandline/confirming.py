@@ -44,7 +44,9 @@ def confirm(run_path: Path, top: int, draws: int, options: Mapping[str, Any]) ->
         )
     names = ranked(by.records, ranking["pair_id"])
     sets = sets_of(names, top, draws, by.seed)
-    chosen_here = {name: by.settings[stored_name(name, kind)] for name in inherited_names("by all")} | {"out": run_path}
+    stored = {name: by.settings[stored_name(name, kind)] for name in inherited_names("by all")}
+    chosen_here = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    chosen_here["out"] = run_path
     for name, value in chosen_here.items():
         if given.get(name, value) != value:
             chosen = f"{option_flag(name)} {given[name]}"

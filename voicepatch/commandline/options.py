@@ -7,7 +7,7 @@
 Imports neither torch nor pandas, so that help comes at once.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import click
@@ -24,14 +24,10 @@ from voicepatch.types.settings import DECLARED, stored_name
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+CLIP_SETTINGS = ("model", "data", "columns", "task", "texts", "where", "out", "seed")
 PAIR_SETTINGS = (
-    "model",
-    "data",
-    "task",
-    "texts",
-    "out",
+    "only",
     "max_pairs",
-    "seed",
     "same_speaker",
     "both_directions",
     "max_acoustic_distance",
@@ -47,7 +43,8 @@ CHECK_SETTINGS = (
     "on_bad_clip",
     "max_seconds",
 )
-RUN_SETTINGS = ("align", "max_failed", "overwrite", "pairs_in_report", "figures", "workers", "ray")
+WORKER_SETTINGS = ("workers", "ray")
+RUN_SETTINGS = ("align", "max_failed", "overwrite", "pairs_in_report", "by", "figures")
 
 
 def _stack(*options: Decorator) -> Decorator:
@@ -65,7 +62,15 @@ def setting_option(name: str, *flags: str, help: str = "", **more: Any) -> Decor
     switch = setting.type.metavar == ""
     flag = f"{setting.flag}/{setting.off_flag}" if setting.off_flag else setting.flag
     more = ({"is_flag": True} if switch else {"type": ParamType(setting.type)}) | more
+    if setting.type.repeatable:
+        more = {"multiple": True, "callback": _joined} | more
     return click.option(*(flags or [flag]), name, default=None, help=help or _help(setting), **more)
+
+
+def _joined(ctx: click.Context, param: click.Parameter, values: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The values of a repeated option as one, each once and in the order that its type gives them."""
+    joined = [value for several in values for value in several]
+    return tuple(param.type.value_type.read(joined)) if isinstance(param.type, ParamType) else tuple(joined)
 
 
 def _help(setting: Setting) -> str:
@@ -116,12 +121,14 @@ kind_option = setting_option("kind", help=f"{DECLARED['kind'].help}  [required]"
 PAIR_KIND_HELP = "The main experiment whose recipients and targets are used.  [default: prosody]"
 pair_kind_option = setting_option("kind", "--pairs", help=PAIR_KIND_HELP)
 own_pair_kind_option = setting_option("kind", "--pairs", "--kind", help=PAIR_KIND_HELP)
-report_option = setting_option("pairs_in_report")
+report_options = _settings("pairs_in_report", "by")
 beside_option = setting_option("need")
 
-pair_options = _stack(_settings(*PAIR_SETTINGS), config_option, plugin_option, debug_option)
+clip_options = _stack(_settings(*CLIP_SETTINGS), config_option, plugin_option, debug_option)
+pair_options = _stack(clip_options, _settings(*PAIR_SETTINGS))
 check_options = _stack(pair_options, _settings(*CHECK_SETTINGS))
-experiment_options = _stack(check_options, _settings(*RUN_SETTINGS))
+answer_options = _stack(clip_options, _settings(*CHECK_SETTINGS, *WORKER_SETTINGS))
+experiment_options = _stack(check_options, _settings(*RUN_SETTINGS, *WORKER_SETTINGS))
 
 
 def check_plugin(entry: Entry, commands: Collection[str]) -> None:

@@ -7,14 +7,11 @@
 What needs torch is imported inside, so that mistakes are reported at once.
 """
 
-import gc
-import importlib.util
+import hashlib
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,36 +20,29 @@ from msgspec import structs
 
 from pairs import build_pairs, load_dataset
 from pairs.load import find_clips
-from voicepatch.commandline import showing
+from pairs.selected import selection_line
+from voicepatch.commandline import loading, showing
 from voicepatch.commandline.config_file import explicit_settings
 from voicepatch.commandline.program import starting
 from voicepatch.errors import BAD_INPUT, BAD_USAGE, CannotWrite, UserError
-from voicepatch.models.families import family_of
-from voicepatch.models.folder import (
-    check_layers,
-    checkpoint_folder,
-    is_hub_id,
-    n_layers_of,
-    read_config,
-    refuse_adapter,
-)
 from voicepatch.paths import RESULTS
 from voicepatch.registry.catalogue import catalogue, load_intervention
 from voicepatch.registry.syntax import Entry
 from voicepatch.runs.inherit import make_settings, resolve_settings
 from voicepatch.runs.interrupt import IMPORTING, until_done
 from voicepatch.store.directory import RunDir
+from voicepatch.text import escape, file_name_part
 from voicepatch.types.dataset import Dataset, dataset_identity, label_spellings, spelling_lines
-from voicepatch.types.pair import KINDS, Pair, PairSample
+from voicepatch.types.pair import KINDS, Answers, Pair, PairSample
+from voicepatch.types.selection import columns_of
 from voicepatch.types.settings import DECLARED, Settings
 from voicepatch.types.task import default_task
 
 if TYPE_CHECKING:
     from voicepatch.analysis.results import Results
-    from voicepatch.engine.subject import Subject
-    from voicepatch.runs.executor import Executor
 
-MOST_OF_A_NAME = 64  # three of them and what comes between fit into a file's name, which is 255 bytes at most
+# Three of the first, one of the second and what comes between fit into a file's name, which is 255 bytes at most.
+MOST_OF_A_NAME, MOST_OF_SELECTION = 60, 40
 RANDOM = "-random"  # after the model's name, with random weights
 
 
@@ -68,20 +58,23 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
     if any(entry.main for entry in entries):
         _require_kind(explicit)
     given = make_settings(explicit)
-    check_workers(given)
+    loading.check_workers(given)
     dataset = load_data(given)
+    _check_by(given.by, dataset)
     run = run_dir(given, dataset)
     entries = [entry for entry in entries if not _stands_already(run, entry, given.kind, len(names))]
     settings = {entry.name: resolve_settings(run, entry, explicit) for entry in entries}
     beside = _beside(entries, given)
     settings |= {entry.name: make_settings(_without_own(explicit)) for entry in beside}
     shared = next(iter(settings.values()), given)  # all experiments of a command have the same, but for own options
-    sample = sample_pairs(dataset, shared)
-    check_model(shared)
+    is_answered = shared.only == "answered"
+    sample = draw_pairs(dataset, shared) if is_answered else sample_pairs(dataset, shared)
+    loading.check_model(shared)
     with starting():
         with until_done(IMPORTING):  # a library may take a signal in the midst of it for another error
             experiments = [load_intervention(name) for name in settings]
 
+            from voicepatch.runs.answers import answers_in, open_answers
             from voicepatch.runs.experiment import pairs_of, refuse_other_settings, run_experiment
 
         run.check({"task": dataset.task.identity(), "data": dataset_identity(dataset, shared.skip_bad_clips)})
@@ -90,10 +83,17 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
         for experiment in experiments:
             with outcome.of(experiment.name, "cannot run"):
                 refuse_other_settings(run, experiment, settings[experiment.name])
-        for experiment in (one for one in experiments if one.name not in outcome.errors):
-            with outcome.of(experiment.name, "cannot run"):
-                pairs[experiment.name] = pairs_of(experiment, sample, dataset.clips)
-        executor = _executor(shared) if pairs else None
+        ready = [one for one in experiments if one.name not in outcome.errors]
+        executor = loading.load_executor(shared) if ready and is_answered else None
+    if executor:
+        stored = open_answers(executor, dataset, run, shared)
+        sample = sample_pairs(dataset, shared, answers_in(executor, stored, shared))
+    for experiment in ready:
+        with outcome.of(experiment.name, "cannot run"):
+            pairs[experiment.name] = pairs_of(experiment, sample)
+    if pairs and not executor:
+        with starting():
+            executor = loading.load_executor(shared)
     results = None
     for experiment in experiments:
         if experiment.name not in pairs:
@@ -102,10 +102,10 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
             chosen, mine = settings[experiment.name], pairs[experiment.name]
             assert executor is not None  # there are pairs
             done = run_experiment(executor, dataset, run, experiment, sample, chosen, click.echo, mine)
-            results = results_of(run.path, results, done)
+            results = results_of(run.path, results, done, shared.by)
             if chosen.figures:
                 showing.summary(results, done)
-    results = results or results_of(run.path)
+    results = results or results_of(run.path, by=shared.by)
     if shared.figures:
         showing.report(results, shared.pairs_in_report)
     else:
@@ -117,6 +117,15 @@ def run_each(names: Sequence[str], options: Mapping[str, Any], chosen_here: Mapp
     showing.exit_if_invalid(results)
     if outcome.errors:
         click.get_current_context().exit(outcome.status)
+
+
+def _check_by(by: Sequence[str], dataset: Dataset) -> None:
+    """`UserError` for a column that the data lack, before anything runs."""
+    if by:
+        from voicepatch.analysis.breakdown import check_columns
+
+        known = {column: column for column in columns_of(dataset.clips, dataset.task) if column != "text"}
+        check_columns(by, known, {name for entry in catalogue().values() for name in entry.options})
 
 
 def _beside(entries: Sequence[Entry], given: Settings) -> list[Entry]:
@@ -193,14 +202,27 @@ def _stands_already(run: RunDir, entry: Entry, kind: str, n_experiments: int) ->
 
 
 def run_path(settings: Settings, dataset: Dataset) -> Path:
-    """`--out`, or a directory under results/ that the names of model, data and, but for the default, task give."""
+    """`--out`, or a directory under results/ that the names of model, data, task and selection give.
+
+    The default task and all clips have no name.
+    """
     if settings.out:
         return settings.out
     name = Path(settings.model).resolve().name if os.path.isdir(settings.model) else settings.model
-    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+    safe = file_name_part(name)
     safe = f"{safe[: MOST_OF_A_NAME - len(RANDOM)]}{RANDOM}" if settings.random_weights else safe
     names = [safe, dataset.name, *([] if dataset.task == default_task() else [dataset.task.name])]
-    return RESULTS / "--".join(name[:MOST_OF_A_NAME] for name in names)
+    return RESULTS / "--".join([*(name[:MOST_OF_A_NAME] for name in names), *selection_names(settings)])
+
+
+def selection_names(settings: Settings) -> list[str]:
+    """What a default directory is called by its selection: `text_type-explicit`."""
+    written = "--".join(condition.replace("=", "-") for condition in settings.where)
+    names = file_name_part(written)
+    if names != written or len(names) > MOST_OF_SELECTION:  # another selection may have the same name
+        digest = hashlib.sha256("\n".join(settings.where).encode()).hexdigest()[:8]
+        names = f"{names[:MOST_OF_SELECTION]}-{digest}"
+    return [*([names] if names else []), *(["answered"] if settings.only == "answered" else [])]
 
 
 def run_dir(settings: Settings, dataset: Dataset) -> RunDir:
@@ -212,7 +234,7 @@ def run_dir(settings: Settings, dataset: Dataset) -> RunDir:
 
 def load_data(settings: Settings) -> Dataset:
     """The clips of `--data` with the labels of `--task`; what was recognised and warned of is shown."""
-    dataset = load_dataset(settings.data, settings.texts, settings.task)
+    dataset = load_dataset(settings.data, settings.texts, settings.task, dict(settings.columns))
     recognised = dataset.corpus.lines() if dataset.corpus else ()
     columns = {"prosody_label": dataset.task.voice, "semantic_label": dataset.task.words or ""}
     spellings = {columns[role]: labels for role, labels in label_spellings(dataset.clips).items()}
@@ -223,9 +245,29 @@ def load_data(settings: Settings) -> Dataset:
     return dataset
 
 
-def sample_pairs(dataset: Dataset, settings: Settings) -> PairSample:
-    """The pairs of the main experiment; warnings are shown."""
-    sample = build_pairs(
+def sample_pairs(dataset: Dataset, settings: Settings, answers: Answers | None = None) -> PairSample:
+    """The pairs of the main experiment; what the selection leaves and warnings are shown."""
+    sample = draw_pairs(dataset, settings, answers)
+    for row in sample.report.get("selection", []):
+        click.echo(f"data: --where {escape(selection_line(row))}", err=True)
+    for warning in sample.report["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    return sample
+
+
+def refuse_answered(settings: Settings, command: str) -> None:
+    """`UserError` for `--only answered` in a command that draws pairs before the model can say which it answers."""
+    if settings.only == "answered":
+        raise UserError(
+            f"--only answered: {command} draws its pairs without the model's answers; leave it out. patch --only "
+            "answered reports the pairs that it tries",
+            BAD_USAGE,
+        )
+
+
+def draw_pairs(dataset: Dataset, settings: Settings, answers: Answers | None = None) -> PairSample:
+    """The pairs of the main experiment, among all or among those that the model answers."""
+    return build_pairs(
         dataset.clips,
         settings.kind,
         settings.max_pairs,
@@ -234,10 +276,9 @@ def sample_pairs(dataset: Dataset, settings: Settings) -> PairSample:
         both_directions=settings.both_directions,
         task=dataset.task,
         max_acoustic_distance=settings.max_acoustic_distance,
+        where=settings.where,
+        answers=answers,
     )
-    for warning in sample.report["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
-    return sample
 
 
 def pairs_by_kind(dataset: Dataset, settings: Settings) -> dict[str, Sequence[Pair]]:
@@ -250,70 +291,10 @@ def pairs_by_kind(dataset: Dataset, settings: Settings) -> dict[str, Sequence[Pa
     return found
 
 
-def check_model(settings: Settings) -> None:
-    """`UserError` for what a model's folder and configuration show to be wrong, before torch is imported."""
-    if os.path.exists(settings.model) or not is_hub_id(settings.model):
-        folder = checkpoint_folder(settings.model)
-        config = read_config(folder)
-        refuse_adapter(folder, family_of(config))
-        if n_layers := n_layers_of(config):
-            check_layers(settings.layers, n_layers)
-
-
-def wants_workers(settings: Settings) -> bool:
-    """Whether workers compute the pairs."""
-    return settings.workers not in (None, 0) or settings.ray is not None
-
-
-def check_workers(settings: Settings) -> None:
-    """`UserError` for a cluster without workers, and where Ray is needed but not installed."""
-    if settings.ray is not None and settings.workers == 0:
-        raise UserError("--workers 0 computes in this process; leave it out, or leave --ray out", BAD_USAGE)
-    if wants_workers(settings) and importlib.util.find_spec("ray") is None:
-        option = f"--workers {settings.workers}" if settings.ray is None else f"--ray {settings.ray}"
-        raise UserError(f"{option} needs Ray: python -m pip install -r requirements-ray.txt", BAD_USAGE)
-
-
-def _executor(settings: Settings) -> "Executor":
-    """Workers, which end with this command, or this process."""
-    if not wants_workers(settings):
-        from voicepatch.runs.executor import LocalExecutor
-
-        return LocalExecutor(load_model(settings))
-    from tqdm import tqdm
-
-    from voicepatch.workers.pool import worker_pool
-
-    click.echo(f"loading {settings.model} in workers ...", err=True)
-    workers = settings.workers if isinstance(settings.workers, int) else None
-    log = partial(tqdm.write, file=sys.stderr)  # a message may come while the progress bar is drawn
-    pool = worker_pool(settings.model, _load_arguments(settings), workers, settings.ray, log)
-    return click.get_current_context().with_resource(pool)
-
-
-def load_model(settings: Settings) -> "Subject":
-    """The model of `--model`, in this process."""
-    weights = " with random weights, a negative control" if settings.random_weights else ""
-    click.echo(f"loading {settings.model}{weights} ...", err=True)
-    with until_done(IMPORTING):
-        from voicepatch.engine.subject import load_subject
-
-    subject = load_subject(settings.model, **_load_arguments(settings))
-    # Before anything has run: what is there by now stays, and need not be looked through for garbage again.
-    gc.freeze()
-    return subject
-
-
-def _load_arguments(settings: Settings) -> dict[str, Any]:
-    names = ("task", "device", "dtype", "engine", "max_rows", "store_mb")
-    seed = settings.seed if settings.random_weights else None
-    return {name: getattr(settings, name) for name in names} | {"random_weights": seed}
-
-
-def results_of(run: Path, before: "Results | None" = None, done: str = "") -> "Results":
-    """What a run holds, with the metrics of all plugins; see `Results` for `before` and `done`."""
+def results_of(run: Path, before: "Results | None" = None, done: str = "", by: Sequence[str] = ()) -> "Results":
+    """What a run holds, with the metrics of all plugins; see `Results` for `before`, `done` and `by`."""
     with starting():
         from voicepatch.analysis.results import Results
         from voicepatch.registry.metrics import metrics
 
-    return Results(run, before, done, metrics=list(metrics.all().values()), find_clips=find_clips)
+    return Results(run, before, done, metrics=list(metrics.all().values()), find_clips=find_clips, by=by)

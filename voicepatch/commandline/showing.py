@@ -6,7 +6,7 @@ showing.exit_if_invalid(results)                      # ends with status 1 where
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,21 @@ def natural(run: Path, config: dict[str, Any], table: "pd.DataFrame") -> None:
     write_table(run / "natural.csv", table)
     click.echo(f"{LIMIT}\ntable: {_relative(run / 'natural.csv')}")
     figures(save(chart(table, model_and_data(config)), run / "natural"))
+
+
+def answers(run: Path, clip_ids: Collection[str] | None = None) -> None:
+    """Write the tables and the figure of a run's answers, and show the summary and where they are.
+
+    They are the answers to some clips, or to all that the run holds.
+    """
+    from voicepatch.report.answers import write_answers
+
+    table, drawn, warning = write_answers(run, clip_ids)
+    click.echo(table.to_string(index=False, na_rep="–", float_format="{:.3f}".format))
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"answers: {_relative(run / 'answers.csv')}\nsummary: {_relative(run / 'answers_summary.csv')}")
+    figures(drawn)
 
 
 def only_records(run: Path) -> None:

@@ -1,6 +1,6 @@
 """The clips that are held in memory, with their frames, inputs and answers.
 
-    store = ClipStore(model, engine, label_ids, limit=2 << 30)
+    store = ClipStore(asked, engine, limit=2 << 30)
     with store.for_pairs(pairs):                # what is needed when
         for pair in pairs:
             store.get(pair.a)                 # decoded and encoded on first use
@@ -10,33 +10,22 @@ A clip is decoded, encoded and recorded once, unless memory forces it out before
 Its frames, which are small, stay for the next experiment.
 """
 
-import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from voicepatch.audio.cache import read_sound
-from voicepatch.audio.decode import SAMPLE_RATE
-from voicepatch.audio.limits import MAX_SECONDS
+from voicepatch.engine.asked import Asked
 from voicepatch.engine.engine import Engine
-from voicepatch.engine.failures import BadClip
 from voicepatch.engine.memory import free_memory
-from voicepatch.errors import UserError
-from voicepatch.file_hashes import file_hash
-from voicepatch.models.speech_lm import ClipInput, SpeechLM, join
-from voicepatch.text import escape
+from voicepatch.engine.sounds import Sounds
+from voicepatch.models.speech_lm import ClipInput, join
 from voicepatch.types.clip import Clip
 from voicepatch.types.pair import Pair
-
-N_PREFETCHED = 4  # clips that are prepared while the decoder is busy with others
 
 
 @dataclass(frozen=True)
@@ -54,39 +43,36 @@ def restrict(logits: torch.Tensor, label_ids: list[int]) -> Answer:
     return Answer(of_labels.cpu(), mass.cpu())
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A clip as far as it can be prepared ahead, and how many samples at 16 kHz it has.
+def answer(asked: Sequence[Asked], readouts: Sequence[torch.Tensor]) -> Answer:
+    """The answer in full readouts `[rows, vocabulary]`, one for each prompt of a task.
 
-    `encode()` gives its audio frames `[n_audio, hidden]`. On the processor that has been done already: the encoder's
-    large products fill what the decoder's small ones leave idle. A GPU works on one thing at a time.
+    Of several prompts, which offer the options in several orders, the log-probabilities of the labels are averaged, as
+    are the masses.
     """
-
-    encode: Callable[[], torch.Tensor]
-    n_samples: int
+    found = [restrict(logits, one.labels.token_ids) for logits, one in zip(readouts, asked, strict=True)]
+    if len(found) == 1:
+        return found[0]
+    logits = torch.stack([one.logits.double().log_softmax(1) for one in found]).mean(0)
+    return Answer(logits, torch.stack([one.mass for one in found]).mean(0))
 
 
 class ClipStore:
-    """Clips by id, with their inputs, their unpatched runs (held by `engine`) and their answers; frames by their file.
+    """Clips by id, with their inputs, their unpatched runs (held by `engine`) and their answers.
 
-    `limit` bounds the bytes held between pairs, on the model's device; the default is half of what is free there. When
-    they are over it, frames that no coming pair needs go first, then the clip whose next pair is furthest away. Outside
-    `for_pairs`, all of it stays up to the limit. A file in `hashes` must have that sha256 when it is decoded, and one
-    that has None there is a bad clip, as is one longer than `max_seconds`.
+    `asked` are the prompts of the task, one or one for each order of its options. `limit` bounds the bytes held between
+    pairs, on the model's device; the default is half of what is free there. When they are over it, frames that no
+    coming pair needs go first, then the clip whose next pair is furthest away. Outside `for_pairs`, all of it stays up
+    to the limit. `sounds` are those of a store with the same model.
     """
 
-    def __init__(self, model: SpeechLM, engine: Engine, label_ids: list[int], limit: int | None = None):
-        self._model, self._engine, self._label_ids = model, engine, label_ids
-        self.limit = free_memory(model.llm.device) // 2 if limit is None else limit
-        self.hashes: Mapping[Path, str | None] = {}
-        self.max_seconds: float = MAX_SECONDS
-        self._inputs: dict[str, ClipInput] = {}
-        self._frames: dict[Path, torch.Tensor] = {}
-        self._n_samples: dict[Path, int] = {}
+    def __init__(self, asked: Sequence[Asked], engine: Engine, limit: int | None = None, sounds: Sounds | None = None):
+        self._asked, self._engine = asked, engine
+        self.limit = free_memory(engine.llm.device) // 2 if limit is None else limit
+        self.sounds = sounds or Sounds(asked[0].model)
+        self._inputs: dict[str, list[ClipInput]] = {}
         self._paths: dict[str, Path] = {}
         self._answers: dict[str, Answer] = {}
         self._needed: dict[str, deque[int]] | None = None
-        self._prefetcher = _Prefetcher(self._sound)
 
     @contextmanager
     def for_pairs(self, pairs: Sequence[Pair]) -> Iterator[None]:
@@ -103,14 +89,7 @@ class ClipStore:
 
     def prefetching(self, clips: Iterable[Clip]) -> AbstractContextManager[None]:
         """Within it, `clips` are prepared in this order before they are needed."""
-        return self._prefetcher.of(self._coming(clips))
-
-    def _coming(self, clips: Iterable[Clip]) -> Iterator[Clip]:
-        seen = set()
-        for clip in clips:
-            if clip.clip_id not in seen and clip.path not in self._frames:
-                yield clip
-            seen.add(clip.clip_id)
+        return self.sounds.prefetching(clips)
 
     def done(self, pair: Pair) -> None:
         """`pair` is finished: drop what no later pair needs, and what exceeds the limit."""
@@ -126,22 +105,22 @@ class ClipStore:
     def make_room(self) -> None:
         """Drop until the rest is within the limit: frames that are not needed, then the clips that are needed last."""
         needed = {self._paths[clip_id] for clip_id in self._inputs}
-        for path in [path for path in self._frames if path not in needed]:
+        for path in [path for path in self.sounds.held if path not in needed]:
             if self.nbytes <= self.limit:
                 return
-            self._forget_frames(path)
+            self.sounds.forget(path)
         for clip_id in sorted(self._inputs, key=self._next_use, reverse=True):
             if self.nbytes <= self.limit:
                 return
             path = self._paths[clip_id]
             self._drop(clip_id)
-            self._forget_frames(path)
+            self.sounds.forget(path)
 
     @property
     def nbytes(self) -> int:
         """Bytes held at the moment."""
-        runs = (i.inputs_embeds.nbytes + self._engine.nbytes(i) for i in self._inputs.values())
-        return sum(runs) + sum(frames.nbytes for frames in self._frames.values())
+        runs = (i.inputs_embeds.nbytes + self._engine.nbytes(i) for inputs in self._inputs.values() for i in inputs)
+        return sum(runs) + self.sounds.nbytes
 
     def _next_use(self, clip_id: str) -> float:
         return self._needed[clip_id][0] if self._needed and clip_id in self._needed else math.inf
@@ -150,114 +129,38 @@ class ClipStore:
         for held in (self._inputs, self._answers, self._paths):
             held.pop(clip_id, None)
 
-    def _forget_frames(self, path: Path) -> None:
-        for held in (self._frames, self._n_samples):
-            held.pop(path, None)
-
-    def _sound(self, clip: Clip) -> Sound:
-        try:
-            if self.hashes.get(clip.path, "") is None:
-                raise UserError(f"{clip.path}: could not be read when the run began; put the file back")
-            sound = read_sound(clip.path, self.max_seconds)
-        except UserError as error:
-            self._check_unchanged(clip)
-            raise BadClip(clip, error) from None
-        self._check_unchanged(clip, sound.sha256)
-        assert sound.waveform is not None  # `read_sound` gives sounds with their waveforms
-        waveform = sound.waveform.copy()  # the tensor that is made of it must be writable
-        encode = partial(self._encode, self._model.features(waveform))
-        if self._model.llm.device.type == "cpu":
-            frames = encode()
-            return Sound(lambda: frames, len(waveform))
-        return Sound(encode, len(waveform))
-
-    def _check_unchanged(self, clip: Clip, found: str | None = None) -> None:
-        """Whether the bytes that were decoded, of hash `found`, are those of the data's hash; an error ends a run.
-
-        The file's own hash is taken where nothing could be decoded.
-        """
-        expected = self.hashes.get(clip.path)
-        if expected in (None, found):
-            return
-        with suppress(OSError):
-            if not found and expected == file_hash(clip.path):
-                return
-        raise UserError(
-            f"{clip.path}: has changed since the run began (clip {escape(clip.clip_id)}); what was computed is kept: "
-            "put the file back and start the same command again, or pass another --out"
-        )
-
-    def _encode(self, features: Any) -> torch.Tensor:
-        with torch.inference_mode():  # of its own: the mode is the thread's
-            return self._model.encode(features)
-
     def frames(self, clip: Clip) -> torch.Tensor:
         """The clip's audio frames `[n_audio, hidden]`."""
-        if clip.path not in self._frames:
-            sound = self._prefetcher.get(clip)
-            self._frames[clip.path], self._n_samples[clip.path] = sound.encode(), sound.n_samples
-        return self._frames[clip.path]
-
-    def get(self, clip: Clip, n_audio: int | None = None) -> ClipInput:
-        """The clip as the decoder reads it; with `n_audio`, only that many of its first frames."""
-        if n_audio is not None:
-            return self._join(self.frames(clip)[:n_audio])
-        if self._paths.get(clip.clip_id) != clip.path:  # not held, or of another data set
-            self._drop(clip.clip_id)
-            self._inputs[clip.clip_id], self._paths[clip.clip_id] = self._join(self.frames(clip)), clip.path
-        return self._inputs[clip.clip_id]
-
-    def _join(self, frames: torch.Tensor) -> ClipInput:
-        with torch.inference_mode():
-            return join(self._model, frames)
+        return self.sounds.frames(clip)
 
     def seconds(self, clip: Clip) -> float:
         """Length of the sound, after resampling."""
-        self.frames(clip)
-        return self._n_samples[clip.path] / SAMPLE_RATE
+        return self.sounds.seconds(clip)
+
+    def get(self, clip: Clip, n_audio: int | None = None, order: int = 0) -> ClipInput:
+        """The clip as the decoder reads it; with `n_audio`, only that many of its first frames.
+
+        `order` is the number of the prompt, where the task has several orders of its options.
+        """
+        if n_audio is not None:
+            return self._join(self._asked[order], self.frames(clip)[:n_audio])
+        return self._inputs_of(clip)[order]
+
+    def _inputs_of(self, clip: Clip) -> list[ClipInput]:
+        """The clip in each of the prompts."""
+        if self._paths.get(clip.clip_id) != clip.path:  # not held, or of another data set
+            self._drop(clip.clip_id)
+            self._inputs[clip.clip_id] = [self._join(asked, self.frames(clip)) for asked in self._asked]
+            self._paths[clip.clip_id] = clip.path
+        return self._inputs[clip.clip_id]
+
+    def _join(self, asked: Asked, frames: torch.Tensor) -> ClipInput:
+        with torch.inference_mode():
+            return join(asked.model, frames)
 
     def unpatched(self, clip: Clip) -> Answer:
         """The model's own answer to the clip, `rows` = 1."""
-        inputs = self.get(clip)
+        inputs = self._inputs_of(clip)
         if clip.clip_id not in self._answers:
-            self._answers[clip.clip_id] = restrict(self._engine.record(inputs).logits, self._label_ids)
+            self._answers[clip.clip_id] = answer(self._asked, [self._engine.record(one).logits for one in inputs])
         return self._answers[clip.clip_id]
-
-
-class _Prefetcher:
-    """Sounds prepared in a thread, a few clips before the decoder asks for them.
-
-    An error is raised where the clip is asked for, not where it happened.
-    """
-
-    def __init__(self, load: Callable[[Clip], Sound]):
-        self._load = load
-        self._pool: ThreadPoolExecutor | None = None
-        self._coming: Iterator[Clip] = iter(())
-        self._futures: dict[str, Future[Sound]] = {}
-
-    @contextmanager
-    def of(self, clips: Iterator[Clip]) -> Iterator[None]:
-        """Inside, `clips` are read in this order, up to `N_PREFETCHED` of them before they are asked for."""
-        self._coming = clips
-        # As many threads of arithmetic as here: another number would round another way.
-        as_here = partial(torch.set_num_threads, torch.get_num_threads())
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sound", initializer=as_here)
-        self._fill()
-        try:
-            yield
-        finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool, self._coming = None, iter(())
-            self._futures.clear()
-
-    def get(self, clip: Clip) -> Sound:
-        """The clip's sound, read now unless it has been read ahead."""
-        future = self._futures.pop(clip.clip_id, None)
-        self._fill()
-        return future.result() if future else self._load(clip)
-
-    def _fill(self) -> None:
-        if self._pool:
-            for clip in itertools.islice(self._coming, N_PREFETCHED - len(self._futures)):
-                self._futures[clip.clip_id] = self._pool.submit(self._load, clip)

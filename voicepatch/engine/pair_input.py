@@ -18,11 +18,12 @@ import torch
 from torch.utils._pytree import tree_map
 
 from voicepatch.engine.failures import Mistake
+from voicepatch.engine.positions import n_shared
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.speech_lm import ClipInput
 from voicepatch.types.settings import ALIGNMENTS
 
-POSITIONS = ("span", "after", "question", "last")  # what the option `at` of an experiment names
+POSITIONS = ("span", "after", "question", "last", "shared", "differing")  # what the option `at` of an experiment names
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,10 @@ class PairInput:
         """The positions that an experiment's option `at` names, in A and in B.
 
         `span` is the aligned audio span, `after` all positions after the sound, `question` the question's own tokens,
-        and `last` the readout. The last three hold the same tokens in both clips. `UserError` for another name, and for
-        `question` where the question does not stand after the sound.
+        and `last` the readout. The last three hold the same tokens in both clips, unless B is asked another question:
+        then `shared` are the tokens that both prompts end with, and `differing` those between the sound and them.
+        `UserError` for another name, for `question` where the question does not stand after the sound, and for `after`
+        and `differing` where these are not equally many in both.
         """
         if at == "span":
             return self.a_span, self.b_span
@@ -68,15 +71,32 @@ class PairInput:
                 "--at question: the question's tokens do not stand after the sound in this prompt", BAD_USAGE
             )
         a, b = (self._after_the_sound(clip, at) for clip in (self.a, self.b))
+        if a.stop - a.start != b.stop - b.start:
+            raise UserError(
+                f"--at {at}: A's and B's prompt must have equally many tokens after the sound; take --at shared, or "
+                "questions of one length",
+                BAD_USAGE,
+            )
         return a, b
 
     def _after_the_sound(self, clip: ClipInput, at: str) -> slice:
-        n = len(clip.input_ids)
+        n, first = len(clip.input_ids), clip.span.stop
         if at == "question" and self.question:
             return slice(n + self.question.start, n + self.question.stop)
-        if at not in ("after", "last"):
+        places = {
+            "after": slice(first, n),
+            "shared": slice(n - self._n_shared, n),
+            "differing": slice(first, n - self._n_shared),
+            "last": slice(clip.readout_pos, n),
+        }
+        if at not in places:
             raise UserError(f"--at {at}: unknown; use {', '.join(POSITIONS)}", BAD_USAGE)
-        return slice(clip.span.stop if at == "after" else clip.readout_pos, n)
+        return places[at]
+
+    @cached_property
+    def _n_shared(self) -> int:
+        a, b = (clip.input_ids[clip.span.stop :].tolist() for clip in (self.a, self.b))
+        return n_shared(a, b)
 
     def resampled(self, value: torch.Tensor, at: str = "span") -> torch.Tensor:
         """B's values at its positions `at`, `[1, positions, …]`, as many as A has; the same tensor where they are that.

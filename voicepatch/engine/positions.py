@@ -4,6 +4,7 @@ question_positions(model.prompt.after, model.tokenizer, task.question)      # sl
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from voicepatch.models.labels import Tokenizer
 
@@ -24,6 +25,11 @@ def question_positions(after: Sequence[int], tokenizer: Tokenizer, question: str
             first, stop = starts[-1] - n_ends, starts[-1] + len(inner) + n_ends
             return slice(max(first, 0) - len(after), min(stop, len(after)) - len(after))
     return None
+
+
+def n_shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """The number of tokens that both end with."""
+    return len(list(takewhile(lambda both: both[0] == both[1], zip(reversed(a), reversed(b), strict=False))))
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:

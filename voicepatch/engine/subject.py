@@ -4,18 +4,16 @@
     clip_input = subject.clips.get(clip)             # encoded on first use
     subject.clips.unpatched(clip)                    # the answer nobody interfered with
 
-One model with its task, its answer tokens, and the clips that it has encoded.
+One model with its task, its answer tokens, and the clips that it has encoded. `subject.asking(task)` asks another
+question, with the same weights and encoded sounds.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from voicepatch.engine.asked import Asked, ask
 from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.engine import Engine
-from voicepatch.engine.positions import question_positions
 from voicepatch.engine.threads import settle_threads
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.checkpoint import checkpoint_hash, model_hash
@@ -31,30 +29,43 @@ from voicepatch.types.task import Task, default_task
 class Subject:
     """A loaded model, ready for experiments that ask one task's question.
 
-    `warnings` are what a reader of its results must know, one line each. `random_weights` is the seed of the weights
-    where they are not the checkpoint's.
+    `asked` are the task's prompts: one, or one for each order of its options. `warnings` are what a reader of its
+    results must know, one line each. `random_weights` is the seed of the weights where they are not the checkpoint's.
     """
 
     name: str
     sha256: str
     family: Family
-    model: SpeechLM
     task: Task
-    labels: LabelTokenizerHelper
+    asked: tuple[Asked, ...]
     engine: Engine
     clips: ClipStore
     warnings: tuple[str, ...] = ()
     random_weights: int | None = None
 
     @property
-    def n_after(self) -> int:
-        """Positions after the sound."""
-        return len(self.model.prompt.after)
+    def model(self) -> SpeechLM:
+        """The model with the first prompt."""
+        return self.asked[0].model
 
-    @cached_property
-    def question(self) -> slice | None:
-        """The question's own tokens, as `PairInput.question` has them."""
-        return question_positions(self.model.prompt.after, self.model.tokenizer, self.task.question)
+    @property
+    def labels(self) -> LabelTokenizerHelper:
+        """The labels' tokens in the first prompt."""
+        return self.asked[0].labels
+
+    @property
+    def n_after(self) -> int:
+        """Positions after the sound, in the shortest prompt."""
+        return min(len(asked.model.prompt.after) for asked in self.asked)
+
+    def asking(self, task: Task) -> "Subject":
+        """The same weights, engine and encoded sounds under another task's question and labels.
+
+        `UserError` where the model has no method `ask`, which makes another prompt, and where labels share a token.
+        """
+        asked = ask(self.model, self.family, task)
+        store = ClipStore(asked, self.engine, self.clips.limit, self.clips.sounds)
+        return replace(self, task=task, asked=asked, clips=store, warnings=())
 
 
 def load_subject(
@@ -85,41 +96,27 @@ def load_subject(
         raise UserError("load_subject needs a checkpoint folder, a hub id or model=", BAD_USAGE)
     else:
         folder = checkpoint_folder(source)
-        with _naming(task):
+        try:
             model = load_speech_lm(folder, device, dtype, task, random_weights)
+        except LabelError as error:
+            raise UserError(f"{task.where}: {error}") from None
         # After loading, so that the files are in the system's cache.
         sha256 = checkpoint_hash(folder) if random_weights is None else model_hash(model)
         family = family_of(read_config(folder))
         name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
         name += "" if random_weights is None else f" (random weights, seed {random_weights})"
-    warnings = _check_question(model.prompt.text, task)
-    with _naming(task):
-        labels = LabelTokenizerHelper(model.tokenizer, task.labels)
+    asked = ask(model, family, task, loaded=True)
     settle_threads(model.llm)
     made = Engine(model.llm, _engine(engine, family), max_rows)
-    store = ClipStore(model, made, labels.token_ids, None if store_mb is None else store_mb << 20)
-    return Subject(name, sha256, family, model, task, labels, made, store, warnings, random_weights)
+    store = ClipStore(asked, made, None if store_mb is None else store_mb << 20)
+    return Subject(name, sha256, family, task, asked, made, store, _warnings(asked[0], task), random_weights)
 
 
-@contextmanager
-def _naming(task: Task) -> Iterator[None]:
-    """An error about the labels names the task's file."""
-    try:
-        yield
-    except LabelError as error:
-        raise UserError(f"{task.where}: {error}") from None
-
-
-def _check_question(prompt: str, task: Task) -> tuple[str, ...]:
-    """A warning where the prompt lacks the default question; `UserError` where it lacks that of another task."""
-    if task.question in prompt:
+def _warnings(asked: Asked, task: Task) -> tuple[str, ...]:
+    """A warning where the prompt lacks the question, which only the default one may."""
+    if asked.question in asked.model.prompt.text:
         return ()
-    if task == default_task():
-        return (f"the prompt of this model does not hold the question of task {task.name}, which is {task.question!r}",)
-    raise UserError(
-        f"task {task.name}: the prompt of this model does not hold its question; give the family's load a parameter "
-        "`question`, and put it into the prompt"
-    )
+    return (f"the prompt of this model does not hold the question of task {task.name}, which is {asked.question!r}",)
 
 
 def _engine(engine: str, family: Family) -> str:

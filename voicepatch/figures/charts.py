@@ -6,7 +6,6 @@ The figures are declared in `figures.curves` and `figures.maps`, and those of on
 """
 
 import altair as alt
-import pandas as pd
 
 from voicepatch.analysis.cells import DOSE, at_highest_dose, combinations, is_one_curve, value_name
 from voicepatch.analysis.experiment_results import ExperimentResults
@@ -16,11 +15,14 @@ from voicepatch.analysis.samples import speakers_note
 from voicepatch.analysis.sites import site_name
 from voicepatch.analysis.tables import unpatched
 from voicepatch.analysis.words_and_voice import overriding
-from voicepatch.figures import contrasts, curves, maps, one_row
+from voicepatch.figures import breakdown, contrasts, curves, maps, one_row
 from voicepatch.figures.cell_map import MOST_LINES, cell_map
+from voicepatch.figures.controls import control_curves
 from voicepatch.figures.headings import congruence_note, count_of_pairs, dose_note, heading, model_and_data
 from voicepatch.figures.own import own, replaces_common
+from voicepatch.figures.wording import TARGET, axis_title
 
+BOTH = "Prosody and semantic pairs"
 Charts = dict[str, alt.TopLevelMixin]
 
 
@@ -43,10 +45,18 @@ def _common(results: Results, experiment: ExperimentResults) -> Charts:
         charts = _of_sweep(results, experiment, title, subtitle)
     else:
         charts = _of_one_curve(experiment, title, subtitle)
+    if experiment.is_curve and experiment.settings["by_layer"] and flip_columns(experiment):
+        charts |= breakdown.charts(results, experiment, title, subtitle, target_of(experiment))
     if experiment.is_main and is_one_curve(experiment.swept):
         charts |= _of_main(results, experiment, title, subtitle)
     charts |= _with_controls(results, experiment.kind)
     return charts | (_of_both_kinds(results) if experiment.is_main else {})
+
+
+def target_of(experiment: ExperimentResults) -> str:
+    """What the target is: B's label, or else, as for a random donor, only the target."""
+    donors_label = experiment.pairs[f"{experiment.kind}_label_b"]
+    return "B's label" if experiment.has_donor and (donors_label == experiment.pairs["target"]).all() else TARGET
 
 
 def metric_columns(experiment: ExperimentResults) -> list[str]:
@@ -73,37 +83,39 @@ def flip_columns(experiment: ExperimentResults) -> list[str]:
 
 
 def _of_one_curve(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
-    metrics, name = experiment.metrics, experiment.name
+    metrics, name, target = experiment.metrics, experiment.name, target_of(experiment)
     charts: Charts = {}
     if experiment.rate == curves.FROM_BASE:  # then flips to the target are none of its effects
         unit = f"{experiment.unit}s"
         charts[f"flip_rate_curve_{name}"] = curves.changed_answers_curve(metrics, title, subtitle, unit)
     elif flip_columns(experiment):
-        charts[f"flip_rate_curve_{name}"] = curves.flip_rate_curve(metrics, title, subtitle)
+        charts[f"flip_rate_curve_{name}"] = curves.flip_rate_curve(metrics, title, subtitle, target)
     for column in metric_columns(experiment):
         stem = curves.metric_declaration(column).stem
-        charts[f"{stem}_{name}"] = curves.metric_curve(metrics, column, title, subtitle)
+        charts[f"{stem}_{name}"] = curves.metric_curve(metrics, column, title, subtitle, target)
     return charts
 
 
 def _of_sweep(results: Results, experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
     metrics, swept, name = experiment.metrics, experiment.swept, experiment.name
-    rate = experiment.rate
+    rate, target = experiment.rate, target_of(experiment)
     few, tested = combinations(metrics, swept).nunique() <= MOST_LINES, results.cached(cell_map, name)
     charts: Charts = {}
     for column in [*flip_columns(experiment), *metric_columns(experiment)]:
         stem = "flip_rate_curve" if column == rate else curves.metric_declaration(column).stem
         if few:
-            charts[f"{stem}_{name}"] = curves.swept_curves(metrics, swept, column, title, subtitle)
+            charts[f"{stem}_{name}"] = curves.swept_curves(metrics, swept, column, title, subtitle, target)
             continue
         caption = "Flip rates by patched layer" if column == rate else curves.metric_declaration(column).caption
         table, reach, notes = metrics, 0.0, subtitle
         if tested and column == tested.column:
             table, reach, notes = tested.mark(metrics), tested.scale, [*notes, tested.note]
-        charts[f"{stem}_{name}"] = maps.swept_heat_map(table, swept, column, title, notes, caption, reach)
+        charts[f"{stem}_{name}"] = maps.swept_heat_map(
+            table, swept, column, title, notes, caption, reach, axis_title(column, target)
+        )
     if swept == [DOSE]:
         notes = [*subtitle, f"written: {site_name(metrics)}"]
-        charts[f"dose_response_{name}"] = curves.dose_response(metrics, experiment.judged_by, title, notes)
+        charts[f"dose_response_{name}"] = curves.dose_response(metrics, rate, title, notes, target)
     return charts
 
 
@@ -128,18 +140,12 @@ def _with_controls(results: Results, kind: str) -> Charts:
     main, (controls, _) = results.main(kind), results.controls(kind)
     if main is None or not controls or main.side.records.empty:
         return {}
-    drawn = [(main, main.compared_curve, [main.judged_by])]
+    drawn = {}
     for control in sorted(controls, key=lambda control: control.name):
         side = results.beside_main(control)
         curve = control.curve if side.records is control.records else layer_metrics(at_highest_dose(side.records))
-        drawn.append((control, curve, results.rates_of(control)))
-    if any(len(rates) > 1 for _, _, rates in drawn):  # then that of the main experiment is what it is held against
-        drawn[0][2].append(curves.FROM_BASE)
-    tables = []
-    for one, curve, rates in drawn:
-        for rate in rates:
-            name = f"{one.settings['intervention']}: {rate} ({count_of_pairs(curve)})"
-            tables.append(curves.series(curve, rate, name, "n_pairs"))
+        panel = f"{control.name.removesuffix(f'-{kind}')}, {count_of_pairs(curve)}"
+        drawn[panel] = curve, results.rates_of(control)
     title = f"{kind.capitalize()} pairs: the main experiment and its controls"
     notes = [
         model_and_data(results.config),
@@ -147,7 +153,7 @@ def _with_controls(results: Results, kind: str) -> Charts:
         *congruence_note(main),
         *filter(None, [speakers_note(main.pairs)]),
     ]
-    return {f"controls_{kind}": curves.control_curves(pd.concat(tables), main.compared_curve, title, notes)}
+    return {f"controls_{kind}": control_curves(drawn, main.compared_curve, title, notes)}
 
 
 def _of_both_kinds(results: Results) -> Charts:
@@ -162,5 +168,5 @@ def _of_both_kinds(results: Results) -> Charts:
     of_pairs += filter(None, [speakers_note(*(main.pairs for main in mains.values()))])
     notes += of_pairs
     tables = {kind: main.compared_curve for kind, main in mains.items()}
-    both = curves.kind_curves(tables, "Prosody and semantic pairs", notes)
+    both = curves.kind_curves(tables, f"{BOTH}: how often the answer becomes B's label", notes)
     return {"prosody_and_semantic": both} | contrasts.charts(results, [model_and_data(results.config), *of_pairs])

@@ -8,12 +8,12 @@ import pandas as pd
 
 from voicepatch.analysis.contrasts import ALL, ELIGIBLE, Contrast
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.words_and_voice import STEM, contrast_of, overriding
+from voicepatch.analysis.words_and_voice import RING, STEM, contrast_of, overriding
 from voicepatch.figures.curves import layer_curves, number, zero_line
 from voicepatch.figures.figure_style import BLUE, GREY, SOLID, figure, layer_axis
 
-NAMES = {ALL: "all pairs", ELIGIBLE: "eligible pairs"}
-STYLES = {NAMES[ALL]: (BLUE, SOLID), NAMES[ELIGIBLE]: (GREY, [5, 3])}
+NAMES = {ELIGIBLE: "eligible pairs", ALL: "all pairs"}
+STYLES = {NAMES[ELIGIBLE]: (BLUE, SOLID), NAMES[ALL]: (GREY, [5, 3])}
 
 
 def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:
@@ -27,10 +27,10 @@ def charts(results: Results, subtitle: list[str]) -> dict[str, alt.LayerChart]:
 def difference_by_layer(table: pd.DataFrame, subtitle: list[str]) -> alt.LayerChart:
     """Prosody − semantic in flip_to_target_rate with 95 % bands; a ring where p_max is below 0.05."""
     tidy = table.assign(series=table["pairs"].map(NAMES)).rename(columns={"difference": "value"})
-    y = number("flip_to_target_rate: prosody − semantic", "+%")
+    y = number("share that answers with B's label: prosody − semantic", "+%")
     p_values = [alt.Tooltip(f"{column}:Q", format=".3f") for column in ("p", "p_max")]
     chart = layer_curves(tidy, STYLES, y, list(STYLES), 2, form="+.1%", tooltip=p_values, below=[zero_line(y)])
-    significant = tidy[tidy["p_max"] < 0.05]
+    significant = tidy[tidy["p_max"] < RING]
     if len(significant):  # Vega-Lite fails on an empty table
         rings = alt.Chart(significant).mark_point(size=130, color=GREY, opacity=1)
         chart = alt.layer(chart, rings.encode(x=layer_axis(tidy), y=y("value:Q")))

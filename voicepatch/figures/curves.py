@@ -3,15 +3,17 @@
     flip_rate_curve(metrics, title, subtitle)
     metric_curve(metrics, "entropy_mean", title, subtitle)
 
-Legends and axes have the names of the metrics' columns. Columns `…_low` and `…_high` of a table are drawn as bands.
-Every figure of flip rates has two reference lines: how often B and A, unpatched, give the target.
+Lines are named at their ends, in the words of `figures.wording`. Columns `…_low` and `…_high` of a table are drawn as
+bands. Rates over all pairs have two reference lines: how often B and A, unpatched, give the target.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from voicepatch.analysis.cells import combinations
@@ -24,27 +26,42 @@ from voicepatch.figures.figure_style import (
     ORANGE,
     PALETTE,
     PINK,
+    SKY,
     SOLID,
     figure,
     is_rate,
     layer_axis,
     share,
 )
+from voicepatch.figures.line_labels import MOST_LABELS, line_labels
+from voicepatch.figures.wording import (
+    DELTA_LOGIT,
+    FROM_BASE,
+    RECOVERY,
+    TARGET,
+    TO_TARGET,
+    TO_TARGET_ELIGIBLE,
+    axis_title,
+    words,
+)
 
-TO_TARGET, TO_TARGET_ELIGIBLE, FROM_BASE = "flip_to_target_rate", "flip_to_target_rate_eligible", "flip_from_base_rate"
-B_RATE, A_RATE = "B's own rate (B unpatched)", "A's own rate (A unpatched)"
+B_RATE, A_RATE = "B's own rate", "A's own rate"
+OWN_RATES = f"{B_RATE} and {A_RATE} are how often B and A, unpatched, give the target"
 REFERENCES = {B_RATE: "donor_is_target_rate", A_RATE: "base_is_target_rate"}
 REFERENCE_DASHES = {B_RATE: [8, 3], A_RATE: [2, 2]}
 REFERENCE_STYLES = {B_RATE: (GREY, REFERENCE_DASHES[B_RATE]), A_RATE: (LIGHT_GREY, REFERENCE_DASHES[A_RATE])}
-FLIP_STYLES = {TO_TARGET: (BLUE, SOLID), TO_TARGET_ELIGIBLE: (BLUE, [4, 3]), FROM_BASE: (ORANGE, SOLID)}
-KIND_COLOURS = {"prosody": GREEN, "semantic": PINK}
+FLIP_STYLES = {TO_TARGET_ELIGIBLE: (BLUE, SOLID), TO_TARGET: (SKY, [4, 3]), FROM_BASE: (ORANGE, [6, 2, 2, 2])}
+KIND_STYLES = {"prosody": (GREEN, SOLID), "semantic": (PINK, [8, 3])}  # both are seen where they coincide
+KIND_COLOURS = {kind: colour for kind, (colour, _) in KIND_STYLES.items()}
+KIND_LINES = {"prosody": "prosody pairs (B's\u00a0voice)", "semantic": "semantic pairs (B's\u00a0words)"}
 COLOURS = (BLUE, *PALETTE)
 NO_UPPER_BOUND = (
     "B's own rate is not an upper bound. A patched A seldom holds exactly B's clip: where the spans' lengths differ, "
     "B's end is cut off, A's own end remains, or B is interpolated. So a patched A can answer the target where B does "
     "not."
 )
-Styles = Mapping[str, tuple[str, Sequence[int]]]  # series -> colour, dash
+Style = tuple[str, Sequence[int]]  # colour, dash
+Styles = Mapping[str, Style]  # by series
 Axis = Callable[[str], alt.Y]  # the y axis for a field
 
 
@@ -73,35 +90,43 @@ def _recovery_note(metrics: pd.DataFrame) -> str:
     )
 
 
-DELTA_LOGIT, RECOVERY = "delta_logit_target_mean", "normalised_recovery_mean"
 METRIC_CURVES = {
     DELTA_LOGIT: MetricCurve(
         "delta_logit_curve",
-        "delta_logit_target: patched − unpatched",
-        "delta_logit_target by patched layer",
+        axis_title(DELTA_LOGIT),
+        "Change of the target's logit by patched layer",
         quartiles=True,
-        note=lambda metrics: "line: delta_logit_target_mean; light band: middle half of the pairs",
+        note=lambda metrics: "line: mean of patched − unpatched; light band: middle half of the pairs",
     ),
     RECOVERY: MetricCurve(
-        "recovery_curve", RECOVERY, "Normalised recovery by patched layer", "recovery_n", note=_recovery_note
+        "recovery_curve",
+        axis_title(RECOVERY),
+        "Normalised recovery by patched layer",
+        "recovery_n",
+        note=_recovery_note,
     ),
 }
 
 
-def metric_declaration(column: str) -> MetricCurve:
+def metric_declaration(column: str, target: str = TARGET) -> MetricCurve:
     """How the column `NAME_mean` of any metric is drawn."""
+    if column in METRIC_CURVES:
+        return replace(METRIC_CURVES[column], axis=axis_title(column, target))
     name = column.removesuffix("_mean")
-    return METRIC_CURVES.get(column) or MetricCurve(f"{name}_curve", column, f"{name} by patched layer")
+    caption = f"{name.replace('_', ' ').capitalize()} by patched layer"
+    return MetricCurve(f"{name}_curve", axis_title(column), caption)
 
 
-def metric_curve(metrics: pd.DataFrame, column: str, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
+def metric_curve(
+    metrics: pd.DataFrame, column: str, title: str, subtitle: Sequence[str], target: str = TARGET
+) -> alt.LayerChart:
     """The mean of any metric at each layer, with its 95 % limits where the metrics have them."""
-    declared = metric_declaration(column)
+    declared = metric_declaration(column, target)
     tidy = series(metrics, column, column, declared.count).dropna(subset="value")
-    y = number(declared.axis)
+    low, high = (f"{column.removesuffix('_mean')}_{side}" for side in ("q25", "q75"))
+    y, _ = y_axis(pd.concat([tidy[["value", "low", "high"]], metrics.get([low, high])], axis=1), number(declared.axis))
     below = [zero_line(y)]
     if declared.quartiles:
-        low, high = (f"{column.removesuffix('_mean')}_{side}" for side in ("q25", "q75"))
         half = alt.Chart(metrics).mark_area(opacity=0.12, color=BLUE)
         below.insert(0, half.encode(x=layer_axis(metrics), y=y(f"{low}:Q"), y2=high))
     chart = layer_curves(tidy, {column: (BLUE, SOLID)}, y, [column], form=".3f", below=below)
@@ -116,72 +141,67 @@ def changed_answers_curve(
     """How many answers change at each layer, for an experiment that is not judged by flips to a target."""
     tidy, styles = series(metrics, FROM_BASE, FROM_BASE, "n_pairs"), {FROM_BASE: FLIP_STYLES[FROM_BASE]}
     chart = layer_curves(tidy, styles, rate(f"share of {unit} whose answer changes"), [FROM_BASE])
-    return figure(chart, title, subtitle, "Changed answers by layer")
+    return figure(chart, title, [*subtitle, *band_note(tidy)], "Changed answers by layer")
 
 
-def flip_rate_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
+def flip_rate_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str], target: str = TARGET) -> alt.LayerChart:
     """The rates of flips to the target and from the base prediction at each layer, with both reference lines."""
     counts = {TO_TARGET_ELIGIBLE: "eligible_count"}
-    curves = [series(metrics, column, column, counts.get(column, "n_pairs")) for column in FLIP_STYLES]
+    names = {column: words(column, target) for column in FLIP_STYLES}
+    curves = [series(metrics, column, name, counts.get(column, "n_pairs")) for column, name in names.items()]
     tidy = pd.concat([*curves, references(metrics)]).dropna(subset="value")
-    chart = layer_curves(tidy, FLIP_STYLES | REFERENCE_STYLES, rate("share of pairs"), [TO_TARGET, FROM_BASE], 2)
-    return figure(chart, title, [*subtitle, *no_upper_bound(metrics)], "Flip rates by patched layer")
-
-
-def control_curves(tidy: pd.DataFrame, main: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
-    """The main curve and its controls with the reference lines of the `main` metrics.
-
-    `tidy` holds the columns of `series`, the main curve first. The same set of controls always has the same colours.
-    """
-    first, *controls = tidy["series"].unique()
-    styles = {first: (BLUE, SOLID)}
-    for number_of, name in enumerate(sorted(controls)):
-        styles[name] = (PALETTE[number_of % len(PALETTE)], DASHES[number_of % len(DASHES)])
-    chart = layer_curves(
-        pd.concat([tidy, references(main)]), styles | REFERENCE_STYLES, rate("share of pairs"), [first]
-    )
-    return figure(chart, title, [*subtitle, *no_upper_bound(main)], "The main experiment and its controls")
+    styles = {names[column]: style for column, style in FLIP_STYLES.items()}
+    chart = layer_curves(tidy, styles | REFERENCE_STYLES, rate("share of pairs"), [names[TO_TARGET_ELIGIBLE]], 2)
+    notes = [*subtitle, *band_note(tidy), OWN_RATES, *no_upper_bound(metrics)]
+    return figure(chart, title, notes, "Flip rates by patched layer")
 
 
 def kind_curves(metrics: dict[str, pd.DataFrame], title: str, subtitle: Sequence[str]) -> alt.LayerChart:
-    """Prosody against semantic pairs, kind → metrics, each with its own reference lines."""
-    tables, styles, marked = [], {}, []
-    for kind, table in metrics.items():
-        colour, name = KIND_COLOURS[kind], f"{kind} pairs: {TO_TARGET} (n = {table['n_pairs'].max()})"
-        tables += [series(table, TO_TARGET, name, "n_pairs"), references(table, f"{kind} pairs: ")]
-        marked.append(name)
-        styles[name] = (colour, SOLID)
-        styles |= {f"{kind} pairs: {line}": (colour, dash) for line, dash in REFERENCE_DASHES.items()}
-    notes = list(dict.fromkeys(note for table in metrics.values() for note in no_upper_bound(table)))
-    chart = layer_curves(pd.concat(tables), styles, rate("share of pairs"), marked)
-    return figure(chart, title, [*subtitle, *notes])
+    """Prosody against semantic pairs, kind → metrics: the eligible pairs that answer with B's label."""
+    names = {kind: KIND_LINES[kind] for kind in metrics}
+    tables = [series(table, TO_TARGET_ELIGIBLE, names[kind], "eligible_count") for kind, table in metrics.items()]
+    styles = {name: KIND_STYLES[kind] for kind, name in names.items()}
+    y = rate(axis_title(TO_TARGET_ELIGIBLE, "B's label"))
+    tidy = pd.concat(tables).dropna(subset="value")
+    chart = layer_curves(tidy, styles, y, list(styles))
+    counts = " and ".join(f"{table['eligible_count'].max()} {kind}" for kind, table in metrics.items())
+    notes = [f"n = {counts} pairs that are eligible (A unpatched does not give B's label)", *band_note(tidy)]
+    return figure(chart, title, [*subtitle, *notes], "Flip rates in both kinds of pairs")
 
 
 def swept_curves(
-    metrics: pd.DataFrame, swept: Sequence[str], column: str, title: str, subtitle: Sequence[str]
+    metrics: pd.DataFrame,
+    swept: Sequence[str],
+    column: str,
+    title: str,
+    subtitle: Sequence[str],
+    target: str = TARGET,
 ) -> alt.LayerChart:
     """A rate or a mean at each layer, a line for each of a few combinations of the swept values."""
     names = combinations(metrics, swept)
     tidy, values = series(metrics, column, names, "n_pairs"), list(dict.fromkeys(names))
-    styles: dict[str, Any] = {name: (colour, SOLID) for name, colour in zip(values, COLOURS, strict=False)}
+    styles: dict[str, Any] = dict(zip(values, zip(cycle(COLOURS), cycle((SOLID, *DASHES)), strict=False), strict=False))
+    y_title = axis_title(column, target)
     if not is_rate(column):
-        y, caption = number(column), metric_declaration(column).caption
+        y, caption = number(y_title), metric_declaration(column).caption
         chart = layer_curves(tidy, styles, y, values, 3, bands=False, form=".3f", below=[zero_line(y)])
         return figure(chart, title, subtitle, caption)
     if column != TO_TARGET:  # A's own rate is no part of it
-        chart = layer_curves(tidy.dropna(subset="value"), styles, rate(column), values, 2, bands=False)
+        chart = layer_curves(tidy.dropna(subset="value"), styles, rate(y_title), values, 2, bands=False)
         caption = "Changed answers by layer" if column == FROM_BASE else "Flip rates by patched layer"
         return figure(chart, title, subtitle, caption)
     tidy = pd.concat([tidy, references(metrics[names == values[0]])])  # unpatched answers depend on no swept option
-    chart = layer_curves(tidy, styles | REFERENCE_STYLES, rate(column), values, 2, bands=False)
-    return figure(chart, title, [*subtitle, *no_upper_bound(metrics)], "Flip rates by patched layer")
+    chart = layer_curves(tidy, styles | REFERENCE_STYLES, rate(y_title), values, 2, bands=False)
+    return figure(chart, title, [*subtitle, OWN_RATES, *no_upper_bound(metrics)], "Flip rates by patched layer")
 
 
-def dose_response(metrics: pd.DataFrame, column: str, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
+def dose_response(
+    metrics: pd.DataFrame, column: str, title: str, subtitle: Sequence[str], target: str = TARGET
+) -> alt.LayerChart:
     """The rate `column` against alpha, a line a layer; `metrics` hold one row a layer and alpha."""
     layers = [int(layer) for layer in sorted(metrics["layer"].unique())]
-    y, dashes = rate(column), list(REFERENCE_DASHES.values())
-    x = alt.X("patch_alpha:Q", title="alpha").scale(domain=[0, max(1, metrics["patch_alpha"].max())])
+    y, dashes = rate(axis_title(column, target)), list(REFERENCE_DASHES.values())
+    x = alt.X("patch_alpha:Q", title="dose (alpha)").scale(domain=[0, max(1, metrics["patch_alpha"].max())])
     lines = alt.Chart(metrics).mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
     lines = lines.encode(
         x=x,
@@ -190,29 +210,33 @@ def dose_response(metrics: pd.DataFrame, column: str, title: str, subtitle: Sequ
         tooltip=["layer", "patch_alpha", alt.Tooltip(f"{column}:Q", format=".1%"), "n_pairs"],
     )
     if column != TO_TARGET:  # A's own rate is no part of it
-        return figure(alt.layer(lines), title, subtitle, "Dose response: flip rate by alpha")
+        return figure(alt.layer(lines), title, subtitle, "Flip rate by dose")
     dash = alt.StrokeDash("series:N", title=None).scale(domain=list(REFERENCES), range=dashes)
     rules = alt.Chart(references(metrics[:1])).mark_rule(strokeWidth=2, color=GREY)
     chart = alt.layer(lines, rules.encode(y=y("value:Q"), strokeDash=dash))
-    return figure(chart, title, [*subtitle, *no_upper_bound(metrics)], "Dose response: flip rate by alpha")
+    return figure(chart, title, [*subtitle, OWN_RATES, *no_upper_bound(metrics)], "Flip rate by dose")
 
 
-def depth_curves(tidy: pd.DataFrame, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
-    """Several runs on relative depth. `tidy` holds depth in [0, 1], run, and the columns of `series`.
+def depth_curves(tidy: pd.DataFrame, rate: str, title: str, subtitle: Sequence[str]) -> alt.LayerChart:
+    """Several curves on relative depth. `tidy` holds depth in [0, 1], run, and the columns of `series`.
 
-    The series are the flip rate and the two reference lines of each run.
+    The series are the `rate` and, of flips to the target, the two reference lines of each curve.
     """
-    dashes = {TO_TARGET: SOLID} | REFERENCE_DASHES
+    name = words(rate, "B's label")
+    tidy, dashes = tidy.replace({"series": {rate: name}}), {name: SOLID}
+    if rate == TO_TARGET:
+        dashes |= REFERENCE_DASHES
     base = alt.Chart(tidy).encode(
         x=alt.X("depth:Q", title="relative depth of the patched layer (0: first, 1: last)").scale(domain=[0, 1]),
         y=share("value:Q", "share of pairs"),
-        color=alt.Color("run:N", title="run", sort=None).scale(range=list(COLOURS)),
+        color=alt.Color("run:N", title=None, sort=None).scale(range=list(COLOURS)),
         tooltip=["run", "series", "layer", alt.Tooltip("value:Q", format=".1%"), "n"],
     )
     dash = alt.StrokeDash("series:N", title=None).scale(domain=list(dashes), range=list(dashes.values()))
-    points = base.transform_filter(alt.datum.series == TO_TARGET).mark_point(filled=True, size=30, opacity=1)
+    points = base.transform_filter(alt.datum.series == name).mark_point(filled=True, size=30, opacity=1)
     chart = alt.layer(base.mark_line(strokeWidth=2).encode(strokeDash=dash), points)
-    return figure(chart, title, [*subtitle, NO_UPPER_BOUND], legend_columns=1)
+    about = [NO_UPPER_BOUND] if rate == TO_TARGET else []
+    return figure(chart, title, [*subtitle, *about], legend_columns=1)
 
 
 def series(metrics: pd.DataFrame, column: str, name: str | pd.Series, n: str = "") -> pd.DataFrame:
@@ -226,9 +250,9 @@ def series(metrics: pd.DataFrame, column: str, name: str | pd.Series, n: str = "
     return pd.DataFrame({"layer": metrics["layer"], "value": metrics[column], **bounds, **known}).assign(series=name)
 
 
-def references(metrics: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
+def references(metrics: pd.DataFrame) -> pd.DataFrame:
     """How often B and A, unpatched, give the target, as a tidy table of the two series."""
-    return pd.concat([series(metrics, column, f"{prefix}{name}", "n_pairs") for name, column in REFERENCES.items()])
+    return pd.concat([series(metrics, column, name, "n_pairs") for name, column in REFERENCES.items()])
 
 
 def no_upper_bound(metrics: pd.DataFrame) -> list[str]:
@@ -248,15 +272,21 @@ def layer_curves(
     x_title: str = "",
     tooltip: Sequence[alt.Tooltip] = (),
     below: Sequence[alt.Chart] = (),
+    named_at_ends: bool = True,
 ) -> alt.LayerChart:
     """The series of `tidy` as lines by layer; the `marked` ones have points, and bands where they have limits.
 
-    `below` is drawn first. All are layers of one chart, since Altair copies charts within charts many times.
+    A few lines have their names at their ends; many have a legend of `legend_columns`, and so have those that are not
+    `named_at_ends`. `below` is drawn first. All are layers of one chart, since Altair copies charts within charts many
+    times.
     """
     x = layer_axis(tidy)
     x = x.title(x_title) if x_title else x
+    named_at_ends = named_at_ends and 1 < len(styles) <= MOST_LABELS
+    y, domain = y_axis(tidy[[column for column in ("value", "low", "high") if column in tidy]], y)
+    legend_columns = 0 if named_at_ends or len(styles) < 2 else legend_columns
     colour, dash = (
-        channel("series:N", legend=_legend(styles, legend_columns)).scale(domain=list(styles), range=list(values))
+        channel("series:N", legend=_legend(legend_columns)).scale(domain=list(styles), range=list(values))
         for channel, values in zip((alt.Color, alt.StrokeDash), zip(*styles.values(), strict=True), strict=True)
     )
     layers = [alt.Chart(tidy).mark_line(strokeWidth=2).encode(x=x, y=y("value:Q"), color=colour, strokeDash=dash)]
@@ -277,7 +307,19 @@ def layer_curves(
         *tooltip,
     ]
     hover = alt.Chart(tidy).mark_point(size=120, opacity=0).encode(x=x, y=y("value:Q"), tooltip=shown)
-    return alt.layer(*below, *layers, hover)
+    names = [line_labels(tidy, styles, y, domain)] if named_at_ends else []
+    return alt.layer(*below, *layers, *names, hover)
+
+
+def y_axis(values: pd.DataFrame, y: Axis) -> tuple[Axis, list[float]]:
+    """The y axis with its limits, and these; one without limits reaches from the least to the largest of `values`."""
+    declared = y("value:Q").to_dict().get("scale", {}).get("domain")
+    if declared:
+        return y, declared
+    low, high = (float(getattr(np, f"nan{end}")([0.0, *values.to_numpy(float).ravel()])) for end in ("min", "max"))
+    margin = 0.05 * (high - low) or 1
+    domain = [low - margin * (low < 0), high + margin * (high > 0 or low == 0)]
+    return lambda field: y(field).scale(domain=domain, nice=False), domain
 
 
 def rate(title: str) -> Axis:
@@ -295,8 +337,13 @@ def zero_line(y: Axis) -> alt.Chart:
     return alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(color=LIGHT_GREY).encode(y=y("zero:Q"))
 
 
-def _legend(styles: Styles, columns: int) -> alt.Legend | None:
-    return alt.Legend(title=None, orient="bottom", columns=columns, labelLimit=400) if len(styles) > 1 else None
+def _legend(columns: int) -> alt.Legend | None:
+    return alt.Legend(title=None, orient="bottom", columns=columns, labelLimit=400) if columns else None
+
+
+def band_note(tidy: pd.DataFrame) -> list[str]:
+    """What the bands are, where there are any."""
+    return ["bands: 95 % intervals"] if has_interval(tidy) else []
 
 
 def has_interval(tidy: pd.DataFrame) -> bool:

@@ -1,6 +1,6 @@
-"""What all figures share: colours, axes, headings, and how they are saved.
+"""What all figures share: colours, axes, titles, and how they are saved.
 
-save(figure(chart, title, subtitle, "Flip rates by patched layer"), Path("flip_rate_curve_prosody"))
+save(figure(chart, title, notes, "Flip rates by patched layer"), Path("flip_rate_curve_prosody"))
 """
 
 import mmap
@@ -15,6 +15,8 @@ import pandas as pd
 import vl_convert
 
 from voicepatch.analysis.sites import NOTHING, site_name, sites_of
+from voicepatch.figures.captions import caption_of, short_title
+from voicepatch.figures.line_labels import with_placed_labels
 from voicepatch.files import write_whole
 from voicepatch.text import for_xml
 
@@ -72,47 +74,39 @@ def share(field: str, title: str) -> alt.Y:
 
 
 def figure(
-    chart: alt.LayerChart, title: str, subtitle: Sequence[str], caption: str = "", legend_columns: int = 0
+    chart: alt.LayerChart, title: str, notes: Sequence[str], caption: str = "", legend_columns: int = 0
 ) -> alt.LayerChart:
-    """A chart of the usual size with its heading; with columns, the legend is below it."""
+    """A chart of the usual size with its title and notes; with columns, the legend is below it."""
     legend = {"orient": "bottom", "columns": legend_columns} if legend_columns else {}
-    return styled(chart, title, subtitle, caption, {"width": WIDTH, "height": HEIGHT}, **legend)
+    return styled(chart, title, notes, caption, {"width": WIDTH, "height": HEIGHT}, **legend)
 
 
 def styled(
     chart: alt.TopLevelMixin,
     title: str,
-    subtitle: Sequence[str],
+    notes: Sequence[str],
     caption: str = "",
     size: Mapping[str, int] | None = None,
     **legend: Any,
 ) -> alt.TopLevelMixin:
-    """A chart with fonts, legend and heading, and a size in pixels; long lines of the heading are broken.
+    """A chart with fonts, legend and a short title, and a size in pixels.
 
-    The report names the experiment once. There the `caption`, which says what the figure shows, replaces the title.
+    `title` is a sentence on the experiment, `caption` a few words on what the figure shows, and `notes` what a reader
+    must know of it. The picture has a short title alone; `figures.captions` makes a caption of all three.
     """
-    heading = alt.TitleParams(
-        _lines(title, 66), subtitle=[part for line in subtitle for part in broken(line)], anchor="start"
-    )
-    heading.subtitleColor, heading.offset = GREY, 10
+    heading = alt.TitleParams(_lines(short_title(title, caption), 66), anchor="start", offset=10)
     config = alt.Config(
         font="sans-serif",
         axis=alt.AxisConfig(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridOpacity=0.5),
         legend=alt.LegendConfig(**LEGEND, **legend),
-        title=alt.TitleConfig(fontSize=14, subtitleFontSize=12),
+        title=alt.TitleConfig(fontSize=14),
+        text=alt.MarkConfig(fontSize=12),
         header=alt.HeaderConfig(labelFontSize=12, titleFontSize=12, titleFontWeight="normal"),
         view=alt.ViewConfig(stroke=None),
     )
     # One call, since each copies the whole chart.
-    return chart.properties(
-        title=heading, background="white", usermeta={"caption": caption}, config=config, **(size or {})
-    )
-
-
-def broken(line: str) -> list[str]:
-    """A line of a subtitle in parts that fit; all but the last end in a space, so that a page can join them again."""
-    *parts, last = _lines(line, 84)
-    return [*(f"{part} " for part in parts), last]
+    about = {"title": title, "caption": caption, "notes": list(notes)}
+    return chart.properties(title=heading, background="white", usermeta=about, config=config, **(size or {}))
 
 
 def _lines(text: str, letters: int) -> list[str]:
@@ -121,8 +115,12 @@ def _lines(text: str, letters: int) -> list[str]:
 
 
 def spec_of(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    """The declaration that Vega-Lite draws. In all of its texts, characters that an SVG cannot hold are replaced."""
-    return _for_xml(chart.to_dict(validate=False))
+    """The declaration that Vega-Lite draws, with the labels of lines placed and all of its data.
+
+    In all of its texts, characters that an SVG cannot hold are replaced.
+    """
+    with alt.data_transformers.enable("default", max_rows=None):
+        return with_placed_labels(_for_xml(chart.to_dict(validate=False)))
 
 
 def _for_xml(part: Any) -> Any:
@@ -134,15 +132,15 @@ def _for_xml(part: Any) -> Any:
 
 
 def save(chart: alt.TopLevelMixin, path: Path) -> list[Path]:
-    """Write `path`.png at print resolution and `path`.svg, each as a whole or not at all; gives the two paths.
+    """Write `path`.png at print resolution, `path`.svg, and the caption as `path`.txt; gives the three paths.
 
-    Writes nothing where `why_not_drawn` gives a reason.
+    Each is written as a whole or not at all; there are no pictures where `why_not_drawn` gives a reason.
     """
-    if why_not_drawn():
-        return []
-    with alt.data_transformers.disable_max_rows():
-        svg = _renumbered(vl_convert.vegalite_to_svg(spec_of(chart)))
-    contents: dict[str, bytes | str] = {"png": vl_convert.svg_to_png(svg, ppi=PIXELS_PER_INCH), "svg": svg}
+    spec = spec_of(chart)
+    contents: dict[str, bytes | str] = {"txt": caption_of(spec) + "\n"}
+    if not why_not_drawn():
+        contents["svg"] = svg = svg_of(spec)
+        contents["png"] = vl_convert.svg_to_png(svg, ppi=PIXELS_PER_INCH)
     return [write_whole(path.with_name(f"{path.name}.{form}"), content) for form, content in contents.items()]
 
 
@@ -163,6 +161,11 @@ def why_not_drawn() -> str | None:
             "process may have (use ulimit -v unlimited); report.html shows the figures nevertheless"
         )
     return None
+
+
+def svg_of(spec: dict[str, Any]) -> str:
+    """The picture of a declaration; the same for the same one."""
+    return _renumbered(vl_convert.vegalite_to_svg(spec))
 
 
 def _renumbered(svg: str) -> str:

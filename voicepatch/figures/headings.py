@@ -3,7 +3,7 @@
 title, subtitle = heading(results, experiment)
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -42,8 +42,17 @@ def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[
 
 
 def model_and_data(config: dict[str, Any]) -> str:
-    """The names of a run's model and data."""
-    return f"model {escape(config['model']['name'])}, data {escape(config['data']['name'])}"
+    """The names of a run's model and data, and which clips and pairs of these count."""
+    selected = "".join(f"; {words}" for words in selection(config["experiments"].values()))
+    return f"model {escape(config['model']['name'])}, data {escape(config['data']['name'])}{selected}"
+
+
+def selection(experiments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The conditions on clips and pairs that experiments with these settings ran with, in words; none for all."""
+    conditions = list(dict.fromkeys(one for settings in experiments for one in settings["where"]))
+    found = [f"only {', '.join(map(escape, conditions))}"] if conditions else []
+    answered = any(settings["only"] == "answered" for settings in experiments)
+    return [*found, *(["only pairs whose clips the unpatched model answers with their own labels"] if answered else [])]
 
 
 def count_of_pairs(metrics: pd.DataFrame) -> str:

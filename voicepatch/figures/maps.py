@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from voicepatch.analysis.cells import combinations, option_name
-from voicepatch.figures.figure_style import BLUE, YELLOW, figure, is_rate, layer_columns, styled
+from voicepatch.figures.figure_style import BLUE, WIDTH, YELLOW, figure, is_rate, layer_columns, styled
+from voicepatch.figures.wording import axis_title
 from voicepatch.text import escape
 
 TO_TARGET, FROM_BASE, NO_FLIP = "flip to target", "flip from base to a third label", "no flip: A's own answer"
@@ -19,7 +20,7 @@ NOT_ELIGIBLE = "not eligible: A unpatched gives the target"
 STATES = {TO_TARGET: BLUE, FROM_BASE: YELLOW, NO_FLIP: "#E5E5E5", NOT_ELIGIBLE: "#BFBFBF"}  # of a pair at a layer
 ROW, MOST_HEIGHT = 16, 640  # of a heat map, in pixels
 MOST_PAIRS = 150  # rows of the heat map of pairs
-MATRICES = 4
+MATRICES, RATE = 4, "share of the pairs that answer with the target"
 
 
 def heat_map(
@@ -39,7 +40,14 @@ def with_marks(cells: alt.Chart, tidy: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.
 
 
 def colour_of(
-    column: str, tidy: pd.DataFrame, *, form: str = "", length: int = 160, most: float = 1, reach: float = 0
+    column: str,
+    tidy: pd.DataFrame,
+    *,
+    form: str = "",
+    length: int = 160,
+    most: float = 1,
+    reach: float = 0,
+    title: str = "",
 ) -> alt.Color:
     """The colours of a rate, from 0 to `most`, or of a mean, around 0, to at least `reach` on both sides."""
     if is_rate(column):
@@ -47,8 +55,8 @@ def colour_of(
     else:
         reach = max(tidy[column].abs().max(), reach, 1e-9)
         scale = alt.Scale(scheme="redblue", domain=[-reach, reach])
-    legend = alt.Legend(orient="right", gradientLength=length, **({"format": form} if form else {}))
-    return alt.Color(f"{column}:Q", title=column, scale=scale, legend=legend)
+    legend = alt.Legend(orient="top", gradientLength=length, titleLimit=WIDTH, **({"format": form} if form else {}))
+    return alt.Color(f"{column}:Q", title=title or axis_title(column), scale=scale, legend=legend)
 
 
 def swept_heat_map(
@@ -59,10 +67,12 @@ def swept_heat_map(
     subtitle: Sequence[str],
     caption: str = "",
     reach: float = 0,
+    colour_title: str = "",
 ) -> alt.LayerChart:
     """One metric by layer and swept value, or combination of values.
 
-    Cells with a true `marked` have a dot; colours of a mean reach at least from −`reach` to `reach`.
+    Cells with a true `marked` have a dot; colours of a mean reach at least from −`reach` to `reach`. Without a
+    `colour_title` they have that of the column.
     """
 
     def named(table: pd.DataFrame) -> pd.Series:
@@ -75,7 +85,7 @@ def swept_heat_map(
     what, form = ", ".join(map(option_name, swept)), ".1%" if is_rate(column) else ".3f"
     x, y = layer_columns(tidy), alt.Y("value:O", title=what, sort=order).axis(labelOverlap=True, labelLimit=160)
     tooltip = ["layer", alt.Tooltip("value:N", title=what), alt.Tooltip(f"{column}:Q", format=form), "n_pairs"]
-    cells = heat_map(tidy, x, y, colour_of(column, tidy, reach=reach), tooltip)
+    cells = heat_map(tidy, x, y, colour_of(column, tidy, reach=reach, title=colour_title), tooltip)
     chart = with_marks(cells, tidy, x, y) if "marked" in tidy else alt.layer(cells)
     height = min(MOST_HEIGHT, max(120, ROW * len(order)))
     return figure(chart, title, subtitle, caption).properties(height=height)
@@ -122,9 +132,9 @@ def label_matrices(
     used = [label for label in labels if label in {*tidy["label_a"], *tidy["target"]}]
     x = alt.X("target:N", title="target (B's label)", scale=alt.Scale(domain=used)).axis(labelAngle=-40)
     y = alt.Y("label_a:N", title="A's label", scale=alt.Scale(domain=used))
-    cells = _counted_cells(tidy, x, y, "flip_to_target_rate", ["layer", "label_a", "target"], 24 * len(used))
-    faceted = cells.facet(alt.Column("layer:O", title="patched layer (in the cells: n pairs)"))
-    return styled(faceted, title, subtitle, "flip_to_target_rate from label to label")
+    cells = _counted_cells(tidy, x, y, "flip_to_target_rate", ["layer", "label_a", "target"], 24 * len(used), RATE)
+    faceted = cells.facet(alt.Facet("layer:O", title="patched layer (in the cells: n pairs)"), columns=MATRICES)
+    return styled(faceted, title, subtitle, "Flip rates from label to label")
 
 
 def confusion(
@@ -141,15 +151,18 @@ def confusion(
     y = alt.Y("label:N", title="label", sort=list(labels))
     tooltip, side = ["factor", "label", "answer"], max(150, 24 * len(labels))
     cells = _counted_cells(tidy, x, y, "share", tooltip, side, "share of the label's clips")
-    return styled(cells.facet(alt.Column("factor:N", title="in the cells: n clips")), title, subtitle)
+    faceted = cells.facet(alt.Facet("factor:N", title="in the cells: n clips"), columns=MATRICES)
+    return styled(faceted, title, subtitle, "Unpatched answers against the clips' labels")
 
 
 def _counted_cells(
     tidy: pd.DataFrame, x: alt.X, y: alt.Y, column: str, tooltip: list[str], side: int, title: str = ""
 ) -> alt.LayerChart:
     """Cells coloured by a share, each with the number `n` of its pairs or clips as text."""
-    legend = alt.Legend(format="%", gradientLength=160)
-    colour = alt.Color(f"{column}:Q", title=title or column, legend=legend).scale(scheme="blues", domain=[0, 1])
+    legend = alt.Legend(format="%", gradientLength=160, orient="top", titleLimit=WIDTH)
+    colour = alt.Color(f"{column}:Q", title=title or axis_title(column), legend=legend).scale(
+        scheme="blues", domain=[0, 1]
+    )
     shown = [*tooltip, alt.Tooltip(f"{column}:Q", format=".0%"), "n"]
     legible = alt.condition(alt.datum[column] > 0.55, alt.value("white"), alt.value("black"))
     text = alt.Chart(tidy).mark_text(fontSize=10).encode(x=x, y=y, text="n:Q", color=legible, tooltip=shown)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from voicepatch.figures.curves import has_interval, metric_declaration, series
 from voicepatch.figures.figure_style import BLUE, LIGHT_GREY, figure, is_rate
+from voicepatch.figures.wording import axis_title
 
 
 def by_combination(
@@ -18,7 +19,11 @@ def by_combination(
     """A rate or a mean of each combination of swept values, for an experiment with one row for all layers."""
     tidy = series(metrics, column, names.where(names != "", "all layers"), "n_pairs").dropna(subset="value")
     if is_rate(column):
-        x, form, caption = alt.X("value:Q", title=column).scale(domain=[0, 1]).axis(format="%"), ".1%", "Flip rates"
+        x, form, caption = (
+            alt.X("value:Q", title=axis_title(column)).scale(domain=[0, 1]).axis(format="%"),
+            ".1%",
+            "Flip rates",
+        )
     else:
         declared = metric_declaration(column)
         x, form, caption = alt.X("value:Q", title=declared.axis), ".3f", declared.caption.partition(" by ")[0]

@@ -9,8 +9,10 @@ renames them (the names on the hub are older than those of its classes); missing
 named here.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,7 @@ class Pretrained:
     llm: CausalLM
     encoder: Any
     projector: Any
+    _prompt_of: Callable[[str, Sequence[str]], tuple[Tokens, Prompt]]  # of a question and its labels
 
     def __init__(self, outer: Any, extractor: Any):
         self.llm = Decoder(outer.model.language_model, outer.lm_head)
@@ -110,11 +113,20 @@ class Pretrained:
         """The model of a checkpoint folder; the small files are read first, because they fail sooner than weights."""
         config = cls.read_config(folder)
         extractor = cls.read_features(folder, config)
-        tokens, prompt = cls.read_prompt(folder, config, question, labels)
+        prompt_of = partial(cls.read_prompt, folder, config)
+        tokens, prompt = prompt_of(question, labels)
         model = cls(load_outer(cls.outer_class, folder, config, device, dtype, random_weights), extractor)
-        model.tokenizer, model.prompt = tokens, prompt
-        check_vocabulary(tokens, model.llm.get_input_embeddings().weight.shape[0])
-        return model
+        model._prompt_of = prompt_of
+        return model._with(tokens, prompt)
+
+    def ask(self, question: str, labels: Sequence[str]) -> "Pretrained":
+        """The same weights with another question in the prompt."""
+        return copy.copy(self)._with(*self._prompt_of(question, labels))
+
+    def _with(self, tokens: Tokens, prompt: Prompt) -> "Pretrained":
+        self.tokenizer, self.prompt = tokens, prompt
+        check_vocabulary(tokens, self.llm.get_input_embeddings().weight.shape[0])
+        return self
 
     @classmethod
     def read_config(cls, folder: Path) -> Any:

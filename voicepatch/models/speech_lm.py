@@ -101,7 +101,8 @@ class SpeechLM(Protocol):
 
     `llm` is the decoder. `max_samples` is the maximum audio length, None for no maximum. A model may also have
     `reference(waveform)`, the logits `[vocabulary]` that its own code gives for a clip: they are compared with those
-    here before anything is measured.
+    here before anything is measured. One that has `ask(question, labels)`, which gives the same weights with another
+    prompt, can be asked several questions without being loaded again; `labels` are what it may write as an answer.
     """
 
     llm: CausalLM
@@ -141,8 +142,8 @@ def load_speech_lm(
     family = family_of(read_config(folder))
     task = task or default_task()
     if family.is_builtin:
-        return family.load(folder, device, dtype, task.question, task.labels, random_weights)
-    more = {"question": task.question, "labels": task.labels, "random_weights": random_weights}
+        return family.load(folder, device, dtype, task.asked(), task.texts, random_weights)
+    more = {"question": task.asked(), "labels": task.texts, "random_weights": random_weights}
     parameters = inspect.signature(family.load).parameters
     if random_weights is not None and "random_weights" not in parameters:
         raise UserError(

@@ -43,6 +43,7 @@ class Declared:
 
     named_by_kind: its NAME in files ends with the kind of its pairs
     may_be_noop: it may leave every value as it is; for any other experiment that is an error
+    one_order: its readouts cannot be averaged over orders of the options, as log-probabilities
     """
 
     name: str
@@ -56,6 +57,7 @@ class Declared:
     beside_main: bool = False
     must_change_nothing: bool = False
     may_be_noop: bool = False
+    one_order: bool = False
     reads_only: bool = False
     approximate: bool = False
     by_layer: bool = True

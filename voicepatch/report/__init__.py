@@ -20,12 +20,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.words_and_voice import headline, remarks
+from voicepatch.analysis.words_and_voice import MEASURED, headline, what_p_means
+from voicepatch.figures.captions import sentence
 from voicepatch.files import write_whole
-from voicepatch.report import checks, overview, prose
+from voicepatch.report import answers, checks, overview, prose
 from voicepatch.report.browser import browser_data
+from voicepatch.report.details import details, hand_over, hand_over_means
 from voicepatch.report.experiments import VARIES, read_run
-from voicepatch.report.methods import hand_over, hand_over_means, methods
+from voicepatch.report.methods import methods
+from voicepatch.report.reproduce import MODEL, commands
 from voicepatch.report.sounds import sounds_of
 from voicepatch.text import for_xml
 
@@ -41,23 +44,34 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
     clips, no_sound = results.clips
     browser = browser_data(content, clips, pairs)
     sounds, missing = sounds_of(browser["clips"], browser["experiments"], clips)
-    figures = [*content.answer, *(figure for of_one in content.figures.values() for figure in of_one)]
+    figures = [
+        *content.answer,
+        *content.unpatched,
+        *(figure for of_one in content.figures.values() for figure in of_one),
+    ]
     scripts = {"vega": _script(_vega()), "charts": _script(_read("charts.js")), "pairs": _script(_read("pairs.js"))}
-    found = headline(results)
+    found = headline(results, midpoints=False)
+    made = checks.checks_of(content)
     template = _environment().get_template("page.html")
     page = template.render(
         run=content,
         style=Markup(_read("page.css")),
         scripts=scripts,
         policy=_policy(scripts.values()),
+        unpatched=answers.tables(results),
         headline=found,
-        remarks=remarks(results),
+        warnings=checks.warnings(results, made),
+        elsewhere=[*headline(results), *(main.congruence_note for main in content.mains)],
+        p_means=what_p_means(results),
+        measured=MEASURED,
         question=prose.question(content),
+        done=prose.what_was_done(content),
         glance=overview.glance(content),
-        checks=checks.checks_of(content),
+        checks=made,
         checks_by_experiment=checks.by_experiment(content),
         failed_pairs=checks.failed_pairs(content),
         hand_over=hand_over,
+        sentence=sentence,
         varies=VARIES,
         hand_over_means=hand_over_means(content),
         figures={"specs": {figure.stem: figure.spec for figure in figures}, "datasets": content.datasets},
@@ -67,9 +81,11 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
         limits=prose.limits(content),
         terms=prose.terms(content),
         simplifications=prose.simplifications(content),
-        methods=methods(content, found),
+        methods=methods(content),
+        details=details(content),
         settings=overview.settings(content),
-        commands=overview.commands(content),
+        commands=commands(content),
+        unknown_model=MODEL,
     )
     return write_whole(results.run / "report.html", for_xml(page))
 

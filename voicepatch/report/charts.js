@@ -20,6 +20,7 @@ const report = (() => {
   // Breaks a legend's text into lines that fit; Vega's expressions have no loop, but they have patterns.
   const inLines = (letters) =>
     `split(trim(replace(replace(datum.label, "n = ", "n\u00a0=\u00a0"), ${fits(letters)}, "$1\\n")), "\\n")`;
+  const inParts = (text, letters) => (Array.isArray(text) ? text : text.match(new RegExp(`.{1,${letters}}( +|$)`, "g")) ?? text);
   const fits = (letters) => `regexp("(.{1,${letters}})( +|$)", "g")`;
 
   function config(width) {
@@ -56,23 +57,32 @@ const report = (() => {
       const letters = Math.max(20, Math.floor((width - 110) / 6.5));
       copy.legend = { ...legend, labelExpr: inLines(letters) };
       for (const titled of [copy, copy.legend]) {
-        if (titled.title) titled.title = titled.title.match(new RegExp(`.{1,${letters}}( +|$)`, "g"));
+        if (titled.title) titled.title = inParts(titled.title, letters);
       }
     }
     if (key === "color" && copy.type === "quantitative" && copy.legend) {
-      const { orient, gradientLength, ...legend } = copy.legend;
+      const { orient, gradientLength, titleLimit, ...legend } = copy.legend;
       copy.legend = legend;
+      if (copy.title) copy.title = inParts(copy.title, Math.floor((width - 90) / 6.5));
     }
+    if (key === "header" && copy.title) copy.title = inParts(copy.title, Math.max(20, Math.floor((width - 130) / 6.5)));
+    // Beside the axis of layers stand the names of lines.
+    if (key === "x" && copy.title) copy.title = inParts(copy.title, Math.max(20, Math.floor((width - 230) / 6.5)));
     return copy;
   }
 
   // Side by side as many small figures as there is room for; what stands one above the other as wide as the page.
   function wrapped(spec, width) {
-    if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map((view) => ({ ...view, width: width - 70 })) };
+    const fit = (view) => (view.facet ? wrapped(view, width) : { ...view, width: width - beside(view) });
+    if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map(fit) };
     if (!spec.facet || spec.facet.row) return spec;
-    const facet = spec.facet.column ?? spec.facet;
+    const whole = spec.facet.column ?? spec.facet;
+    const facet = { ...whole, header: { labelExpr: inLines(Math.max(12, Math.floor(spec.spec.width / 6.5))), ...whole.header } };
     return { ...spec, facet, columns: Math.max(1, Math.floor((width - 70) / (spec.spec.width + 20))) };
   }
+
+  // The room beside a view: its axis, and the names of its lines.
+  const beside = (view) => ((view.layer ?? []).some(({ mark }) => mark?.style === "line-label") ? 240 : 70);
 
   // Tables come as columns, texts as numbers of a list.
   function rows(columns) {

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from voicepatch.analysis import behaviour
 from voicepatch.analysis.experiment_results import ENOUGH_MASS, ExperimentResults
 from voicepatch.analysis.layer_metrics import near_ties
-from voicepatch.analysis.results import REPORTS, left_out
+from voicepatch.analysis.results import REPORTS, Results, left_out
 from voicepatch.analysis.tables import lengths_apart
+from voicepatch.figures.captions import sentence
 from voicepatch.figures.own import why_missing
 from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
@@ -37,9 +39,18 @@ def checks_of(run: Run) -> list[Check]:
         *(check for part in ON_REQUEST if run.documents[part] for check in _stored(part, run.documents[part])),
         *_joined(run),
         *_pairs(run),
+        *behaviour.checks(run.results),
         *_controls(run),
         _data(run),
     ]
+
+
+def warnings(results: Results, checks: list[Check]) -> list[str]:
+    """What a reader must know before anything else: failed checks, and pairs that the model does not do."""
+    failed = sum(not check.passed for check in checks)
+    n = "A check" if failed == 1 else f"{failed} checks"
+    lines = [f"{n} failed, so the results may be wrong; see “Checks” below"] if failed else []
+    return [sentence(line) for line in (*lines, *behaviour.warnings(results))]
 
 
 def by_experiment(run: Run) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from voicepatch.analysis.acoustics import CAPTION, acoustic_table
+from voicepatch.analysis.breakdown import breakdown_columns, pair_values
 from voicepatch.analysis.cells import with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.experiment_results import ExperimentResults
@@ -21,6 +22,7 @@ from voicepatch.analysis.words_and_voice import contrast_of
 from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.charts import charts_of
 from voicepatch.figures.own import own
+from voicepatch.report import answers
 from voicepatch.report.figures import Album, Figure
 from voicepatch.report.table import Table, table_of
 
@@ -37,7 +39,7 @@ VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other
 class Run:
     """A run with the figures and tables of each experiment by its name; main experiments first, controls last.
 
-    `answer` are the figures that stand beside the headline.
+    `answer` are the figures that stand beside the headline, `unpatched` those of the unpatched answers.
     """
 
     results: Results
@@ -45,6 +47,7 @@ class Run:
     figures: dict[str, list[Figure]]
     tables: dict[str, list[Table]]
     answer: list[Figure]
+    unpatched: list[Figure]
     datasets: dict[str, dict[str, Any]]
 
     @property
@@ -84,8 +87,8 @@ class Run:
 
     def notes(self, experiment: ExperimentResults) -> list[str]:
         """The lines that all of its figures share: the number of pairs, the model and the data."""
-        first, *others = [figure.subtitle for figure in self.figures[experiment.name][:2]] or [[]]
-        return [line for line in first if all(line in subtitle for subtitle in others)]
+        first, *others = [figure.notes for figure in self.figures[experiment.name][:2]] or [[]]
+        return [line for line in first if all(line in notes for notes in others)]
 
     def as_written(self, experiment: ExperimentResults) -> str | None:
         """The reason why an experiment ran as it is written, where it did."""
@@ -109,7 +112,7 @@ def read_run(results: Results) -> Run:
         tables[one.name] = [] if one.records is None else _tables(results, one)
     answer = [figure for one in by_rank if one.settings["beside_main"] for figure in figures[one.name]]
     figures |= {one.name: [] for one in by_rank if one.settings["beside_main"]}
-    return Run(results, by_rank, figures, tables, answer, album.datasets)
+    return Run(results, by_rank, figures, tables, answer, album.take(answers.charts(results)), album.datasets)
 
 
 def _tables(results: Results, measured: ExperimentResults) -> list[Table]:
@@ -147,7 +150,8 @@ def _other_tables(results: Results, measured: ExperimentResults) -> list[Table]:
     )
     metrics = with_all_digits(metrics, swept).dropna(axis="columns", how="all")
     tables.insert(0, _first_rows(caption, metrics, f"patching_metrics_{measured.name}.csv"))
-    common = all_tables(measured.records, measured.pairs, swept)
+    by = {column: pair_values(measured.pairs, column, results.task) for column in breakdown_columns(results, measured)}
+    common = all_tables(measured.records, measured.pairs, swept, by)
     tables += [table_of(caption, with_all_digits(table, swept)) for caption, table in common.items()]
     if measured is results.main(measured.kind):
         comparable, _ = results.controls(measured.kind)

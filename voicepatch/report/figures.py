@@ -13,6 +13,7 @@ from typing import Any
 
 import altair as alt
 
+from voicepatch.figures.captions import notes_of, title_of
 from voicepatch.figures.figure_style import spec_of
 
 
@@ -22,7 +23,7 @@ class Figure:
 
     stem: str
     title: str
-    subtitle: list[str]
+    notes: list[str]
     spec: dict[str, Any]
 
 
@@ -40,18 +41,15 @@ class Album:
         return [self._figure(stem, chart) for stem, chart in new.items()]
 
     def _figure(self, stem: str, chart: alt.TopLevelMixin) -> Figure:
-        with alt.data_transformers.enable("default", max_rows=None):
-            spec = _numbered(spec_of(chart))
+        spec = _numbered(spec_of(chart))
         for dataset, rows in spec.pop("datasets", {}).items():
             self.datasets[dataset] = _packed(rows)
-        heading, caption = spec.pop("title", stem), spec.pop("usermeta", {}).get("caption")
-        heading = heading if isinstance(heading, dict) else {"text": heading}
-        for key in ("config", "background", "$schema"):
+        title, notes = title_of(spec) or stem, notes_of(spec)
+        for key in ("title", "usermeta", "config", "background", "$schema"):
             spec.pop(key, None)
         if "mark" in spec or "layer" in spec:
             spec["width"] = "container"
-        title = caption or " ".join(_lines(heading["text"]))
-        return Figure(stem, title, _whole(_lines(heading.get("subtitle", []))), spec)
+        return Figure(stem, title, notes, spec)
 
 
 def _numbered(spec: dict[str, Any]) -> dict[str, Any]:
@@ -82,12 +80,3 @@ def _short(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.5g}") if math.isfinite(value) else None
-
-
-def _whole(parts: list[str]) -> list[str]:
-    """Lines that a picture breaks, joined again: the parts of a line but the last end in a space."""
-    return re.sub(r" \n", " ", "\n".join(parts)).split("\n") if parts else []
-
-
-def _lines(text: Any) -> list[str]:
-    return [text] if isinstance(text, str) else list(text)

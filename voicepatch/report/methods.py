@@ -1,197 +1,122 @@
-"""A paragraph for a paper, with the numbers of this run.
+"""A paragraph for the methods section of a paper, with the numbers of this run.
 
-methods(run, headline(results))
+methods(run)     # at most 250 words
 """
 
-from typing import Any
+from collections.abc import Iterator
 
-import pandas as pd
-
-from voicepatch.analysis.cell_tests import DRAWS
-from voicepatch.analysis.cells import is_one_curve
-from voicepatch.analysis.contrasts import Contrast
+from voicepatch.analysis.contrasts import ALL, Contrast
 from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
-from voicepatch.analysis.words_and_voice import contrast_of
-from voicepatch.figures.cell_map import cell_map
-from voicepatch.figures.curves import FROM_BASE
-from voicepatch.figures.headings import no_interval
+from voicepatch.analysis.need import need_of
+from voicepatch.analysis.samples import sample_of
+from voicepatch.analysis.words_and_voice import contrast_of, headline
+from voicepatch.report.details import outcome
 from voicepatch.report.experiments import Run
-from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, list_of, what_it_did
+from voicepatch.report.prose import counted, differs, doses_of, is_resampled, layers_of, list_of
+from voicepatch.text import escape
+
+MOST_WORDS = 250
+LONG = 45  # words of a question that is not quoted
+AREAS = (
+    "Layers are compared by the areas under the curves, each a share of its first value above its floor; intervals and "
+    "p come from leaving out each {unit} with all its pairs (Student's t)."
+)
+HAND_OVER = (
+    "The layer is where the share of answers that are the target falls below the middle between its first value and "
+    "that before patching; its interval has every layer at which they may be equal, with {unit}s as clusters."
+)
 
 
-def methods(run: Run, headline: list[str]) -> str:
-    """A paragraph for a paper, from the configuration, the construction report and the metrics of this run.
+def methods(run: Run) -> str:
+    """The paragraph, in at most `MOST_WORDS` words.
 
-    `headline` is that of `analysis.words_and_voice`.
+    The other experiments are described, each in its own words and with its outcome, as far as there is room.
     """
-    model, data = run.config["model"], run.config["data"]
-    several = [label for label, entry in run.documents["tokens"].get("labels", {}).items() if entry["multi_token"]]
-    measured = [experiment for experiment in run.others if experiment.records is not None]
-    versions = dict.fromkeys(
-        ", ".join(f"{name} {version}" for name, version in one.settings["versions"].items()) for one in run.experiments
-    )
-    sentences = [
-        f"We {'used activation patching in' if run.mains else 'studied'} {model['name']} ({model['n_layers']} decoder "
-        f"layers, hidden size {model['hidden_size']}, weights sha256 {model['sha256'][:12]}) on {data['name']} "
-        f"({data['n_clips']} clips, sha256 {data['sha256'][:12]}).",
-        f"Each clip was followed by the prompt “{run.config['prompt']['user']}”",
-        f"The answer was the label with the largest logit ({', '.join(run.labels)}) at the last position of the "
-        "prompt, each label read from its first token"
-        f"{f' ({list_of(several)} consist of several)' if several else ''}; nothing was generated.",
-        *_patching(run),
-        _engines(run),
-        hand_over_means(run),
-        *(line for experiment in run.mains for line in _of_main(run, experiment)),
-        *_areas(run),
-        *headline,
-        *intervals(run),
-        *_maps(run),
-        *(line for experiment in measured for line in run.own(experiment, "sentences")),
-        *(f"{what_it_did(run, one)}: {_outcome(one)}." for one in measured if not one.settings["reads_only"]),
-        *_self_patch(run),
-        f"Software: {'; '.join(versions)}.",
-    ]
-    return " ".join(filter(None, sentences))
+    text, found = "", headline(run.results, midpoints=False)
+    for others in _others(run):
+        text = " ".join([*_set_up(run), *_pairs(run), *found, *_inference(run), *others, _computed(run)])
+        if len(text.split()) <= MOST_WORDS:
+            break
+    return text
 
 
-def _areas(run: Run) -> list[str]:
-    """What a difference of curves is, where the run has one, and how many pairs are left out of it."""
-    found = run.results.cached(contrast_of)
-    left_out = [f"{main.congruence_note}." for main in run.mains if main.records is not None and main.congruence_note]
-    return [found.statistics["definition"], *left_out] if isinstance(found, Contrast) else left_out
-
-
-def _maps(run: Run) -> list[str]:
-    """How the cells of maps were tested, and how many have an effect."""
-    maps = {one.name: run.results.cached(cell_map, one.name) for one in run.experiments}
-    tested = {name: found.table for name, found in maps.items() if found is not None and not found.reason}
-    if not tested:
-        return []
-    counts = [f"{table['marked'].sum()} of {len(table)} in {name}" for name, table in tested.items()]
+def _set_up(run: Run) -> list[str]:
+    model, data, prompt = run.config["model"], run.config["data"], run.config["prompt"]["user"]
+    how = "used activation patching in" if run.mains else "studied"
+    asked = f"the question of the task {run.results.task.name}" if len(prompt.split()) > LONG else f"“{prompt}”"
+    read, n_orders = "whose first token had the largest logit", run.results.task.n_orders
+    if n_orders > 1:
+        read = f"with the largest log-probability among the labels, averaged over {n_orders} orders of the options"
     return [
-        f"The cells of a map were tested together: each text was left out with its pairs, its deviations got random "
-        f"signs ({DRAWS:,} draws), and studentised means were compared with the largest of all cells, stepping down. "
-        f"Cells count whose p_max is below .05 and whose effect is at least 5 % of the whole span's, or else of the "
-        f"map's largest: {list_of(counts)}."
+        f"We {how} {model['name']} ({model['n_layers']} decoder layers) on {data['name']} ({data['n_clips']} clips).",
+        f"The model's answer to {asked} was the label {read}.",
     ]
 
 
-def _engines(run: Run) -> str:
-    """How the forward passes were run, with the experiments' names where they differ."""
-    ways: dict[str, list[str]] = {}
-    for one in run.experiments:
-        engine = "as written, one trace a layer" if run.as_written(one) else f"engine {one.settings['engine']}"
-        way = f"{engine}, {one.settings['dtype']} on {one.settings['device']}"
-        ways.setdefault(way, []).append(one.name)
-    named = [f"{way} ({list_of(names)})" for way, names in ways.items()] if len(ways) > 1 else list(ways)
-    return f"Forward passes: {'; '.join(named)}."
-
-
-def _patching(run: Run) -> list[str]:
+def _pairs(run: Run) -> list[str]:
+    """What the main experiments wrote where, and in which pairs; nothing without one."""
     if not run.mains:
         return []
-    alphas = sorted({dose for experiment in run.mains for dose in experiment.doses})
-    sites = list(dict.fromkeys(experiment.site for experiment in run.mains if experiment.site))
-    cut = "A's first min(len A, len B) audio positions"
-    whole = "A's audio positions, B's values interpolated linearly along time to their number,"
-    where = {whole if is_resampled(experiment) else cut: experiment.kind for experiment in run.mains}
-    places = list(where) if len(where) == 1 else [f"{place} ({kind} pairs)" for place, kind in where.items()]
+    first = run.mains[0]
+    did = list_of(dict.fromkeys(main.what.rstrip(".") for main in run.mains))
+    aligned = "B's span interpolated to A's length" if is_resampled(first) else "unequal spans cut to the shorter"
+    alphas = sorted({dose for main in run.mains for dose in main.doses})
+    dose = "" if alphas == [1] else f"; B's share of the written value was {doses_of(alphas)}"
+    drawn = [f"{counted(main.n_measured, f'{main.kind} pair')} ({differs(run, main.kind)})" for main in run.mains]
+    speaker = ", one speaker a pair" if first.settings["same_speaker"] else ""
+    selected = f", only {', '.join(map(escape, first.settings['where']))}" if first.settings["where"] else ""
+    if first.settings["only"] == "answered":
+        selected += ", only pairs whose clips the unpatched model answers with their own label"
     return [
-        f"For a recipient A and a donor B, the {list_of(sites) or 'residual stream'} of decoder layer l at "
-        f"{list_of(places)} was set to (1 − α)·A + α·B with α = {doses_of(alphas)}."
+        f"{did}, one layer at a time ({layers_of(run)}; {aligned}{dose}).",
+        f"We drew {list_of(drawn)} of a recipient A and a donor B (seed {first.seed}{speaker}{selected}).",
     ]
 
 
-def _of_main(run: Run, experiment: ExperimentResults) -> list[str]:
-    """How the pairs were sampled, and what came out."""
-    settings, kind = experiment.settings, experiment.kind
-    construction = run.documents["construction"].get(kind)
-    of = f" of {construction['pairs_possible']} possible" if construction else ""
-    speaker = "A and B by the same speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
-    direction = "both directions run" if settings["both_directions"] else "direction drawn"
-    failed = f" Of these, {len(experiment.failed)} gave no record and are left out." if experiment.failed else ""
-    sampled = (
-        f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "
-        f"{speaker}, {direction}), {differs(run, kind)}.{failed}"
+def _inference(run: Run) -> list[str]:
+    """How the intervals and p of the headline were made."""
+    found, need = run.results.cached(contrast_of), run.results.cached(need_of)
+    has_areas = isinstance(found, Contrast) and found.statistics[ALL]["difference"] is not None
+    has_areas |= bool(need and need.statistics["difference"])
+    has_layer = not isinstance(found, Contrast) and any(run.hand_over(main).get("layer") for main in run.mains)
+    unit = "text"
+    if run.mains and sample_of(*(main.pairs for main in run.mains)).n_speakers:
+        unit = "text and speaker"
+    return [*([HAND_OVER.format(unit=unit)] if has_layer else []), *([AREAS.format(unit=unit)] if has_areas else [])]
+
+
+def _others(run: Run) -> Iterator[list[str]]:
+    """Sentences on the other experiments, from the longest to none."""
+    measured = [one for one in run.others if one.records is not None]
+    beside = [one for one in measured if one.settings["beside_main"]]  # the headline has their numbers
+    further = [one for one in measured if one not in beside]
+    explained = [f"For {one.name}: {_did(one)}." for one in beside]
+    in_full = [
+        f"{one.name}: {_did(one)}" + ("." if one.settings["reads_only"] else f"; {outcome(one)}.") for one in further
+    ]
+    yield [*explained, *in_full]
+    yield [*explained, *(f"{one.name}: {_did(one)}." for one in further)]
+    yield [*explained, f"Further experiments: {list_of(map(_name, further))}."]
+    yield [f"Further experiments: {list_of(map(_name, measured))}."]
+    yield explained
+    yield []
+
+
+def _did(experiment: ExperimentResults) -> str:
+    what = experiment.what.rstrip(".")
+    return f"{what} (its logits are estimates)" if experiment.is_estimate else what
+
+
+def _name(experiment: ExperimentResults) -> str:
+    return f"{experiment.name} (estimates)" if experiment.is_estimate else experiment.name
+
+
+def _computed(run: Run) -> str:
+    """Number type, device and versions; those of the libraries that compute the results."""
+    settings = [one.settings for one in run.experiments]
+    where = list_of(dict.fromkeys(f"{of['dtype']} on {of['device']}" for of in settings))
+    named = ("voicepatch", "torch", "transformers", "nnsight")
+    versions = dict.fromkeys(
+        ", ".join(f"{name} {of['versions'][name]}" for name in named if name in of["versions"]) for of in settings
     )
-    why = [] if experiment.records is None else [f"{line[0].upper()}{line[1:]}." for line in no_interval(experiment)]
-    if experiment.records is None or not is_one_curve(experiment.swept):
-        return [sampled, *why]
-    start, end = experiment.curve.iloc[0], experiment.curve.iloc[-1]
-    eligible = int(start["eligible_count"])
-    sentences = [
-        sampled,
-        f"Unpatched, A gave the target in {start['base_is_target_rate']:.0%} of the {int(start['n_pairs'])} pairs "
-        f"measured (A's own rate) and B in {start['donor_is_target_rate']:.0%} (B's own rate); {eligible} pairs were "
-        "eligible, A's answer not being the target.",
-    ]
-    if eligible:
-        rates = [
-            f"{row['flip_to_target_rate_eligible']:.0%}{_interval(row)} when patched at layer {int(row['layer'])}"
-            for row in ([start, end] if len(experiment.curve) > 1 else [start])
-        ]
-        sentences.append(f"The flip-to-target rate among eligible pairs was {list_of(rates)}.")
-    return [*sentences, *([hand_over(found)] if (found := run.hand_over(experiment)) else []), *why]
-
-
-def _interval(row: pd.Series) -> str:
-    low, high = (row.get(f"flip_to_target_rate_eligible_{side}") for side in ("low", "high"))
-    return f" (95 % interval {low:.0%} to {high:.0%})" if pd.notna(low) else ""
-
-
-def hand_over(found: dict[str, Any]) -> str:
-    """The hand-over layer with its interval, as a sentence."""
-    if found.get("layer") is None:
-        return f"There is no hand-over layer: {found['reason']}."
-    sentence, suffix = f"The hand-over layer is {_layer(found)}", found.get("suffix")
-    if suffix and suffix.get("layer") is not None:
-        sentence += f"; the rate of the suffix rises above the same middle at layer {_layer(suffix)}"
-    return f"{sentence}."
-
-
-def hand_over_means(run: Run) -> str:
-    """The definition of the hand-over layer, where an experiment has one."""
-    return next((found["definition"] for e in run.mains if (found := run.hand_over(e))), "")
-
-
-def _layer(found: dict[str, float | None]) -> str:
-    layer, interval = with_interval(found["layer"], found["low"], found["high"])
-    remark = interval or (f"no interval: {found['reason']}" if found.get("reason") else BOTH_OPEN)
-    return f"{layer} ({remark})"
-
-
-def _outcome(experiment: ExperimentResults) -> str:
-    """How often A's answer became the target among eligible pairs, and how often it changed at all."""
-    metrics = experiment.curve
-    top = metrics.loc[metrics[FROM_BASE].idxmax()]
-    rate, of = top[FROM_BASE], f"of {int(top['n_pairs'])} {experiment.unit}s"
-    would = "by the estimates, " if experiment.is_estimate else ""
-    changed = f"A's answer changed in {f'at most {rate:.0%} {of} ({experiment.cell(top)})' if rate else f'none {of}'}"
-    changed = f"{would}{changed}"
-    eligible = metrics["flip_to_target_rate_eligible"]
-    if experiment.rate == FROM_BASE:
-        return changed
-    if eligible.isna().all():
-        return f"no pair was eligible; {changed}"
-    top = metrics.loc[eligible.idxmax()]
-    rate, of = top["flip_to_target_rate_eligible"], f"of the {int(top['eligible_count'])} eligible pairs"
-    if rate:
-        return f"{of} at most {rate:.0%} flipped to the target ({experiment.cell(top)}); {changed}"
-    return (
-        f"none {of} flipped to the target at any layer, so its flip-to-target rate counts only answers that were the "
-        f"target before (A's own rate, {top['base_is_target_rate']:.0%}); {changed}"
-    )
-
-
-def _self_patch(run: Run) -> list[str]:
-    found = run.documents["self_patch"]
-    if not found:
-        return []
-    return [
-        f"Before measuring, patching {len(found['clips'])} clips with themselves left "
-        f"{found['prediction_agreement']:.0%} of {found['n_predictions']} answers unchanged (largest |Δlogit| "
-        f"{found['max_abs_delta_logit']:.2g}), patching the last layer changed the logits by "
-        f"{found['last_layer_max_abs_delta_logit']:.2g}, and replacing the span at the embeddings reproduced B's "
-        f"logits to {found['embeddings_max_abs_difference_from_donor']:.2g}."
-    ]
+    return f"Software: {'; '.join(versions)}; {where}."

@@ -1,39 +1,36 @@
-"""What ran and what came out, in tables: results at a glance, settings, versions and the commands to repeat it.
+"""What ran and what came out, in tables: results at a glance, settings and versions.
 
-glance(run), settings(run), commands(run)
+glance(run), settings(run)
 """
 
 import json
-import shlex
 
 import pandas as pd
 
-from voicepatch.analysis.cells import is_one_curve, ranges, value_text
-from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
-from voicepatch.analysis.rounding import with_interval
+from voicepatch.analysis.cells import is_one_curve, ranges
+from voicepatch.analysis.experiment_results import FROM_BASE, TO_TARGET_ELIGIBLE, ExperimentResults
+from voicepatch.analysis.rounding import rate_text, with_interval
 from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
-from voicepatch.types.settings import DECLARED, stored_name
 
+FLIPS, CHANGED = ("flips, first layer", "flips, most", "flips, last layer"), "changed answers, most"
 # Settings that the page shows elsewhere.
-APART = ("versions", "finished", "control", "main", "doc", "describes")
+APART = ("versions", "finished", "control", "main", "doc", "describes", "places")
 
 
 def glance(run: Run) -> Table:
-    """A row for each experiment: flip rates among eligible pairs at its first and last layer, and the highest.
+    """A row for each experiment: flips among eligible pairs at its first and last layer, and the most.
 
     Over all pairs, the rate of an experiment without any effect is A's own rate.
     """
     lines = pd.DataFrame([_line(run, experiment) for experiment in run.experiments]).dropna(axis="columns", how="all")
-    if "written" in lines and lines["written"].nunique() == 1:
-        lines = lines.drop(columns="written")  # the results name it
-    return table_of("Every experiment of this run", lines)
+    flips = "; flips are eligible pairs whose answer becomes the target" if FLIPS[1] in lines else ""
+    return table_of(f"Every experiment of this run{flips}", lines)
 
 
 def _line(run: Run, experiment: ExperimentResults) -> dict[str, object]:
     what = f"{experiment.what} (estimates)" if experiment.is_estimate else experiment.what
     line = {"experiment": experiment.name, "what it does": what}
-    line["written"] = experiment.site or None
     n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
     counted = str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}"
     counted += "" if experiment.has_donor else " clips"
@@ -42,23 +39,28 @@ def _line(run: Run, experiment: ExperimentResults) -> dict[str, object]:
     if experiment.settings["reads_only"]:  # it patches nothing, so nothing flips
         return {**line, "pairs": counted}
     metrics = experiment.curve
-    changed = f"{metrics['flip_from_base_rate'].max():.0%}"
+    changed = rate_in(metrics.loc[metrics[FROM_BASE].idxmax()], FROM_BASE)
     if experiment.rate != TO_TARGET_ELIGIBLE:  # flips to a target are none of its effects
-        return {**line, "pairs": counted, "flip_from_base_rate, highest": changed}
+        return {**line, "pairs": counted, CHANGED: changed}
     by_layer = is_one_curve(experiment.swept) and experiment.settings["by_layer"]
     rates = metrics[TO_TARGET_ELIGIBLE]
     best = metrics.loc[rates.idxmax()] if rates.max() > 0 else None
+    most = "0%" if best is None and rates.notna().any() else _rate(experiment, best)
+    ends = [_rate(experiment, metrics.iloc[at]) if by_layer else None for at in (0, -1)]
     return {
         **line,
         "pairs": counted,
         "eligible": str(metrics["eligible_count"].max()),
         "A's own rate": f"{metrics['base_is_target_rate'].max():.0%}",
-        f"{TO_TARGET_ELIGIBLE}, first layer": _rate(experiment, metrics.iloc[0]) if by_layer else None,
-        "highest": "0%" if best is None and rates.notna().any() else _rate(experiment, best),
-        "last layer": _rate(experiment, metrics.iloc[-1]) if by_layer else None,
-        "flip_from_base_rate, highest": changed,
+        **dict(zip(FLIPS, (ends[0], most, ends[1]), strict=True)),
+        CHANGED: changed,
         "hand-over layer": _hand_over(run.hand_over(experiment)),
     }
+
+
+def rate_in(row: pd.Series, column: str) -> str:
+    """A rate of a row of metrics in percent, with the digits that its limits allow."""
+    return rate_text(row[column], row.get(f"{column}_low"), row.get(f"{column}_high"))
 
 
 def _rate(experiment: ExperimentResults, row: pd.Series | None) -> str | None:
@@ -66,7 +68,7 @@ def _rate(experiment: ExperimentResults, row: pd.Series | None) -> str | None:
     if row is None or pd.isna(row[TO_TARGET_ELIGIBLE]):
         return None
     cell = experiment.cell(row).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
-    return f"{row[TO_TARGET_ELIGIBLE]:.0%} ({cell})"
+    return f"{rate_in(row, TO_TARGET_ELIGIBLE)} ({cell})"
 
 
 def _hand_over(found: dict[str, float | None]) -> str | None:
@@ -127,41 +129,3 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-def commands(run: Run) -> list[str]:
-    """The command lines that make these experiments again, in the order in which they were begun."""
-    begun = list(run.config["experiments"])
-    kinds = {main.kind for main in run.mains}  # whose commands run the experiments beside them too
-    shown = [one for one in run.experiments if not (one.settings["beside_main"] and one.kind in kinds)]
-    in_order = sorted(shown, key=lambda experiment: begun.index(experiment.name))
-    return [shlex.join(_command(run, experiment)) for experiment in in_order]
-
-
-def _command(run: Run, experiment: ExperimentResults) -> list[str]:
-    of, kind = experiment.settings, experiment.settings["kind"]
-    if experiment.is_main:
-        words = [of["intervention"], "--kind", kind]
-    elif of["options"]:
-        words = [of["intervention"], "--pairs", kind]
-        for name, value in of["options"].items():
-            values = ",".join(map(value_text, value)) if isinstance(value, list) else value_text(value)
-            words += [f"--{name.replace('_', '-')}", values]
-    else:
-        words = ["control", "--kind", of["intervention"], "--pairs", kind]
-    words += ["--plugin", of["plugin"]] if "plugin" in of else []
-    words += ["--random-weights"] if "random_weights" in run.config["model"] else []
-    words += ["--model", "MODEL", "--data", run.config["data"]["source"]]
-    words += ["--texts", run.config["data"]["texts"]] if "texts" in run.config["data"] else []
-    if not of["patch_all_layers"]:
-        words += ["--layers", ranges(of["layers_to_patch"])]
-    alpha = of["patch_alpha"]
-    if alpha != of.get("default_alpha", 1):  # an experiment without this option records 1
-        words += ["--alpha", ",".join(value_text(value) for value in (alpha if isinstance(alpha, list) else [alpha]))]
-    for name, setting in DECLARED.items():
-        value = of.get(stored_name(name, kind))
-        if not setting.recorded or name in ("kind", "layers") or value in (None, setting.default):
-            continue
-        words += [setting.flag if value else setting.off_flag]
-        words += [] if isinstance(value, bool) else [value_text(value)]
-    return ["python", "cli.py", *words]

@@ -1,6 +1,6 @@
 """The sentences of the report, with the numbers of this run.
 
-question(run), terms(run), limits(run), simplifications(run)
+question(run), what_was_done(run), terms(run), limits(run), simplifications(run)
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from voicepatch.analysis.samples import ENOUGH_SPEAKERS, speakers_note
 from voicepatch.analysis.tables import lengths_apart
 from voicepatch.analysis.words_and_voice import n_named
 from voicepatch.figures.curves import NO_UPPER_BOUND
+from voicepatch.figures.headings import selection
 from voicepatch.report.experiments import Run
 
 LIMITS = (
@@ -35,6 +36,10 @@ OFF_DISTRIBUTION = (
 RANDOM_WEIGHTS = (
     "The weights are random, so no part of this run shows anything about the trained model. It shows what the method "
     "finds where there is nothing to find."
+)
+ANSWERED = (
+    "The results hold for {kind} pairs that the model answers, not for all: in {passed} of {tried} pairs tried, A and "
+    "B, unpatched, each answer with their own label."
 )
 OF_A_CHANGE = (
     "Where {names} changes A's answer, the changed place has a causal effect on the answer. That does not show what "
@@ -83,6 +88,11 @@ def limits(run: Run) -> list[str]:
         if not is_donor and not experiment.settings["must_change_nothing"]
     ]
     lines = [RANDOM_WEIGHTS] if "random_weights" in run.config["model"] else []
+    lines += [
+        ANSWERED.format(kind=kind, **report["answered"])
+        for kind, report in run.documents["construction"].items()
+        if "answered" in report
+    ]
     lines += LIMITS if any(donors) else []
     lines += [OF_A_CHANGE.format(names=list_of(others, "or"))] if others else []
     lines += [OFF_DISTRIBUTION] if changing else []
@@ -91,37 +101,55 @@ def limits(run: Run) -> list[str]:
 
 
 def question(run: Run) -> str:
-    """What was studied, in one paragraph."""
-    model, prompt, data = run.config["model"], run.config["prompt"]["user"], run.config["data"]["name"]
-    by_layer = [one.settings for one in run.mains or run.experiments if one.settings["by_layer"]]
-    counts = sorted({len(settings["layers_to_patch"]) for settings in by_layer}) or [model["n_layers"]]
-    where = "all" if counts == [model["n_layers"]] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
-    layers = f"{where} {model['n_layers']} layers"
+    """What was asked, in one sentence."""
+    model, kinds = run.config["model"]["name"], [main.kind for main in run.mains]
+    if not kinds:
+        return f"What do the experiments of this run show of the answers of {model}?"
+    causes = [{"prosody": "another voice", "semantic": "other words"}[kind] for kind in kinds]
+    asked = ", and until which can ".join(causes)
+    return f"Until which decoder layer of {model} can {asked} change its answer to a question about a clip?"
+
+
+def what_was_done(run: Run) -> str:
+    """The model's question, what was written where, and in which pairs; in two sentences."""
+    model, data, prompt = run.config["model"]["name"], run.config["data"]["name"], run.config["prompt"]["user"]
+    asked = f"{model} heard a clip of {data} and was asked: “{prompt}”"
     if not run.mains:
-        return (
-            f"{model['name']} receives a clip of {data} and the question “{prompt}” The run has no main experiment. At "
-            f"{layers} it has: {'; '.join(what_it_did(run, one) for one in run.others)}."
-        )
-    pairs = [f"{counted(len(main.pairs), f'{main.kind} pair')} ({differs(run, main.kind)})" for main in run.mains]
-    sentences = [
-        f"{model['name']} receives clip A (the recipient) and the question “{prompt}” B's (the donor's) residual "
-        "stream over the audio span is written into A's run at one decoder layer: does A's answer become the target, "
-        "B's label?",
-        "Where it does, the states in the span at that layer have a causal effect on the answer: this is an "
-        "intervention, do(activation = B), not a correlation.",
-        f"This was done at {layers}, with {list_of(pairs)} from {data}.",
+        did = "; ".join(what_it_did(run, one) for one in run.others)
+        return f"{asked} The run has no main experiment. At {layers_of(run)} it has: {did}."
+    did = list_of(dict.fromkeys(main.what.rstrip(".") for main in run.mains))
+    pairs = [
+        f"{counted(len(main.pairs), f'{main.kind} pair')} ({differs(run, main.kind)}{_selected(run, main)})"
+        for main in run.mains
     ]
-    if run.others:
-        sentences.append(f"Further experiments: {list_of([experiment.name for experiment in run.others])}.")
-    return " ".join(sentences)
+    return (
+        f"{asked} {did}, at one layer at a time ({layers_of(run)}), in {list_of(pairs)}: where the answer of A, the "
+        "recipient, becomes the target, the states of B, the donor, have a causal effect on it at that layer."
+    )
+
+
+def _selected(run: Run, main: ExperimentResults) -> str:
+    """Which clips and pairs count, and how many pairs were tried for those that the model answers."""
+    tried = run.documents["construction"].get(main.kind, {}).get("answered", {}).get("tried")
+    words = selection([main.settings])
+    return "".join(f"; {part}" for part in words) + (f", of {tried} tried" if tried else "")
+
+
+def layers_of(run: Run) -> str:
+    """How many layers were patched, as "all 36 layers"."""
+    n_layers = run.config["model"]["n_layers"]
+    by_layer = [one.settings for one in run.mains or run.experiments if one.settings["by_layer"]]
+    counts = sorted({len(settings["layers_to_patch"]) for settings in by_layer}) or [n_layers]
+    where = "all" if counts == [n_layers] else f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} of its"
+    return f"{where} {n_layers} layers"
 
 
 def differs(run: Run, kind: str) -> str:
     """What the clips of a pair have in common, and which label is the target."""
     voice, words = (column.replace("_", " ") for column in (run.results.task.voice, run.results.task.words or ""))
     if kind == "prosody":
-        return f"the same words in another voice; the target is B's {voice}"
-    return f"another text in a voice with the same {voice}; the target is B's {words}"
+        return f"same words, another voice; target: B's {voice}"
+    return f"another text, same {voice}; target: B's {words}"
 
 
 def what_it_did(run: Run, experiment: ExperimentResults) -> str:
@@ -143,6 +171,11 @@ def simplifications(run: Run) -> list[str]:
             f"Each label is read from one token. {list_of(several)} {'is' if len(several) == 1 else 'are'} several "
             "tokens, of which the first is read."
         )
+    if run.results.task.orders:
+        lines.append(
+            "Where this page says logit, it is a label's log-probability among the labels, averaged over "
+            f"{run.results.task.n_orders} orders of the options. Positions are those in the first order."
+        )
     for experiment in run.mains:
         if experiment.records is not None:
             lines.append(_alignment(experiment))
@@ -161,15 +194,17 @@ def simplifications(run: Run) -> list[str]:
 
 
 def intervals(run: Run) -> list[str]:
-    """How the 95 % intervals were made, where there are any."""
+    """How the 95 % intervals of rates were made, where there are any, and for which speakers they hold."""
     metrics = [experiment.curve for experiment in run.experiments if experiment.records is not None]
     if not any(table["flip_to_target_rate_low"].notna().any() for table in metrics):
         return []
     pairs = [experiment.pairs for experiment in run.experiments]
     n, note = n_named(pd.concat(pairs), "speaker"), speakers_note(*pairs)
     speakers = f" and whole speakers ({n})" if n >= ENOUGH_SPEAKERS else ""
-    line = f"95 % intervals come from resampling whole texts{speakers}"
-    return [f"{line}; {note.replace('95 % intervals and tests', 'they')}." if note else f"{line}."]
+    return [
+        f"The bands in figures come from resampling whole texts{speakers}.",
+        *([f"{note[0].upper()}{note[1:]}."] if note else []),
+    ]
 
 
 def is_resampled(experiment: ExperimentResults) -> bool:

@@ -7,18 +7,22 @@ Called at the end of every experiment and by `python cli.py report`.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from voicepatch.analysis import words_and_voice
-from voicepatch.analysis.cells import DOSE, with_all_digits
+from voicepatch.analysis.behaviour import behaviour
+from voicepatch.analysis.breakdown import breakdown, breakdown_columns, breakdown_file, largest_difference
+from voicepatch.analysis.cells import DOSE, at_highest_dose, with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.csv_file import write_table
 from voicepatch.analysis.experiment_results import ENOUGH_MASS, ExperimentResults
 from voicepatch.analysis.need import need_of
 from voicepatch.analysis.results import Results
+from voicepatch.analysis.rounding import with_digits
 from voicepatch.errors import UserError
 from voicepatch.figures import figure_style
 from voicepatch.figures.cell_map import CellMap, cell_map
@@ -27,7 +31,7 @@ from voicepatch.figures.curves import DELTA_LOGIT, FROM_BASE, TO_TARGET, TO_TARG
 from voicepatch.figures.headings import ESTIMATES
 from voicepatch.figures.own import own, replaces_common
 from voicepatch.files import cannot_be_written, open_regular, write_whole
-from voicepatch.report.methods import hand_over
+from voicepatch.report.details import hand_over
 from voicepatch.text import for_xml
 
 SHOWN = ["layer", "n_pairs", TO_TARGET, "eligible_count", TO_TARGET_ELIGIBLE, FROM_BASE, DELTA_LOGIT]
@@ -57,6 +61,9 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     if experiment.is_main and kind == "semantic":
         path = run / f"patching_metrics_{name}_by_congruence.csv"
         write_table(path, experiment.metrics_by_congruence, [DOSE, *experiment.swept])
+    by = {column: results.cached(breakdown, name, column) for column in breakdown_columns(results, experiment)}
+    for column, table in by.items():
+        write_table(run / f"patching_metrics_{breakdown_file(name, column)}.csv", table, [DOSE, *experiment.swept])
     main = results.main(kind)
     if main is not None:
         area = {key: results.area(kind)[key] for key in ("area", "low", "high", "reason")}
@@ -79,7 +86,11 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
         write_table(run / f"{stem}.csv", table)
     if tables and replaces_common(results, experiment):
         metrics = next(iter(tables.values()))
-    metrics.attrs |= {"gone": gone, "tested": tested, "notes": _notes(results, experiment)}
+    metrics.attrs |= {
+        "gone": gone,
+        "tested": tested,
+        "notes": [*_notes(results, experiment), *_differences(experiment, by)],
+    }
     figures = []
     for stem, chart in charts_of(results, name).items():
         figures += figure_style.save(chart, run / stem)
@@ -94,7 +105,7 @@ def as_text(metrics: pd.DataFrame) -> str:
     tested = metrics.attrs.get("tested")
     columns = metrics.attrs.get("shown", list(metrics))
     swept = [name for name in columns if name not in SHOWN] if TO_TARGET in metrics else []
-    parts = [] if tested and len(metrics) > MOST_SHOWN else [_rows(metrics[columns], swept)]
+    parts = [] if tested and len(metrics) > MOST_SHOWN else [_rows(metrics, swept, columns)]
     return "\n".join([*parts, *metrics.attrs.get("notes", []), *(_marked(tested) if tested else [])])
 
 
@@ -106,6 +117,8 @@ def _notes(results: Results, experiment: ExperimentResults) -> list[str]:
     lines += [experiment.congruence_note] if found and experiment.congruence_note else []
     if experiment.has_donor and own:
         lines.append(f"A's own rate: {own:.1%} of answers are the target before the change; {OWN}")
+    if experiment.is_main and (of_b := behaviour(results, experiment.kind)):
+        lines.append(of_b.line)
     mass = experiment.label_mass
     if mass.mean() < ENOUGH_MASS:
         lines.append(
@@ -115,17 +128,25 @@ def _notes(results: Results, experiment: ExperimentResults) -> list[str]:
     return lines
 
 
+def _differences(experiment: ExperimentResults, by: Mapping[str, pd.DataFrame]) -> list[str]:
+    """A line for each column by which a curve is broken down."""
+    if not experiment.is_curve or not experiment.settings["by_layer"] or experiment.settings["reads_only"]:
+        return []
+    lines = [largest_difference(at_highest_dose(table), column, experiment.rate) for column, table in by.items()]
+    return [line for line in lines if line]
+
+
 def _marked(tested: CellMap) -> list[str]:
     """What marks a cell of a map, and the marked cells, strongest first."""
     marked = tested.marked
     if marked.empty:
         return [tested.note]
     first = f"\nthe strongest {MARKED_SHOWN}:" if len(marked) > MARKED_SHOWN else ""
-    return [tested.note + first, _rows(marked[[*tested.cell, *MARKED]][:MARKED_SHOWN], tested.cell)]
+    return [tested.note + first, _rows(marked[:MARKED_SHOWN], tested.cell, [*tested.cell, *MARKED])]
 
 
-def _rows(table: pd.DataFrame, exact: list[str]) -> str:
-    table = with_all_digits(table, exact)
+def _rows(table: pd.DataFrame, exact: list[str], columns: list[str]) -> str:
+    table = with_digits(with_all_digits(table, exact))[columns]
     table = table.map(lambda value: for_xml(value) if isinstance(value, str) else value)
     return table.to_string(index=False, na_rep="–", float_format="{:.3f}".format)
 

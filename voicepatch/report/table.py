@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from voicepatch.analysis.rounding import with_digits
+
 
 @dataclass(frozen=True)
 class Table:
@@ -20,11 +22,14 @@ class Table:
 
 
 def table_of(caption: str, table: pd.DataFrame) -> Table:
-    """The frame with three decimals, an empty cell as a dash, and a named index as its first columns."""
+    """The frame with an empty cell as a dash, and a named index as its first columns.
+
+    Numbers with limits have the digits that these allow (`analysis.rounding`), others three decimals.
+    """
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
     numeric = [bool(pd.api.types.is_numeric_dtype(kind)) for kind in table.dtypes]
-    rows = [[_cell(value) for value in row] for row in table.astype(object).itertuples(index=False)]
+    rows = [[_cell(value) for value in row] for row in with_digits(table).astype(object).itertuples(index=False)]
     return Table(caption, [str(column) for column in table.columns], rows, numeric)
 
 

@@ -64,13 +64,24 @@ def close(name: str, difference: float, tolerance: float, why_not: str) -> Check
 
 def label_check(subject: Subject) -> dict[str, Any]:
     """How the labels are read, and which of them are several tokens; labels that collide are an error on loading."""
-    report = subject.labels.report()
+    report, task = subject.labels.report(), subject.task
     several = [label for label, entry in report["labels"].items() if entry["multi_token"]]
     text = "no two labels start with the same token"
     if several:
         verb = "is" if len(several) == 1 else "are"
         text += f"; {' and '.join(several)} {verb} several tokens, of which the first is read"
-    return report | as_stored([Check("Each label has a token of its own", True, text, note=bool(several))])
+    if task.answers:
+        text += f"; the answers are {', '.join(f'{answer} for {label}' for label, answer in task.answers.items())}"
+        text += (
+            f", shifted in {task.n_orders} orders of the options, over which log-probabilities are averaged"
+            if task.orders
+            else ", in one order of the options, so the model's preference for an answer such as A, whatever it stands "
+            "for, is part of every result; orders: cyclic averages over the orders"
+        )
+    if task.orders:
+        report["orders"] = [task.answers_in(order) for order in range(task.n_orders)]
+    noted = bool(several) or bool(task.answers and not task.orders)
+    return report | as_stored([Check("Each label has a token of its own", True, text, note=noted)])
 
 
 def span_check(subject: Subject, clips: Sequence[Clip]) -> dict[str, Any]:

@@ -5,6 +5,7 @@
     prepared = executor.prepare(load_intervention("patch"), settings, dataset, pairs)
     prepared.check(pairs, "prosody", run, print)                # the preflight checks
     for records in prepared.records(pairs, print, on_failure, stop_requested): ...
+    for row in executor.answers(dataset.clips, settings): ...   # the model's own answers
 
 `LocalExecutor` is this process; `workers.pool` has an executor with the same interface. Neither writes the records:
 the caller does.
@@ -24,8 +25,10 @@ from voicepatch.runs.log import Log
 from voicepatch.runs.pair_loop import run_job
 from voicepatch.runs.parts import check_parts
 from voicepatch.runs.preflight import CheckFiles, check_engine, check_sounds, run_checks
-from voicepatch.runs.recorded import dtype_of, layers_of, recorded_settings
+from voicepatch.runs.recorded import dtype_of, layers_of, recorded_settings, settings_of_answers
+from voicepatch.runs.unpatched import answer_rows
 from voicepatch.store.directory import Row
+from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset
 from voicepatch.types.pair import Pair, clips_of
 from voicepatch.types.settings import Settings
@@ -72,6 +75,12 @@ class Executor(Protocol):
     ) -> PreparedRun:
         """Prepare an experiment; `UserError` for layers or options that do not fit the model or one of `pairs`."""
 
+    def settings_of_answers(self, settings: Settings) -> Row:
+        """What a run records of how `answers` are computed."""
+
+    def answers(self, clips: Sequence[Clip], settings: Settings) -> Iterator[Row | PairFailed]:
+        """The unpatched answer to each clip in order (`runs.unpatched`), or why there is none."""
+
     def notes(self) -> Row:
         """What a run records about this executor when an experiment has finished."""
 
@@ -85,7 +94,8 @@ class LocalExecutor:
 
     def identity(self) -> dict[str, Any]:
         subject, prompt = self.subject, self.subject.model.prompt
-        optional = {"span": prompt.span, "date": prompt.date, "warnings": list(subject.warnings)}
+        orders = [asked.model.prompt.text for asked in subject.asked] if len(subject.asked) > 1 else None
+        optional = {"span": prompt.span, "date": prompt.date, "orders": orders, "warnings": list(subject.warnings)}
         more = {key: value for key, value in optional.items() if value}
         return {
             "model": {
@@ -100,7 +110,7 @@ class LocalExecutor:
             "task": subject.task.identity(),
             "prompt": {
                 "system": prompt.system,
-                "user": subject.task.question,
+                "user": subject.task.asked(),
                 "text": prompt.text,
                 "tokens_after": token_texts(subject.model.tokenizer, prompt.after),
             }
@@ -109,18 +119,25 @@ class LocalExecutor:
         }
 
     def expect(self, hashes: Mapping[Path, str | None]) -> None:
-        self.subject.clips.hashes = hashes
+        self.subject.clips.sounds.hashes = hashes
 
     def prepare(
         self, experiment: Intervention, settings: Settings, dataset: Dataset, pairs: Sequence[Pair] = ()
     ) -> "LocalRun":
-        self.subject.clips.max_seconds = settings.max_seconds
+        self.subject.clips.sounds.max_seconds = settings.max_seconds
         n_layers, chosen = self.subject.engine.n_layers, settings.layers
         layers = None if chosen is None else layers_of(n_layers, chosen)
         how = {"align_how": settings.align, "seed": settings.seed, "clips": dataset.clips}
         job = make_job(self.subject, experiment, layers, settings.options, **how)
         check_parts(job, pairs)
         return LocalRun(job, settings, dataset, recorded_settings(job, settings), len(job.combinations), self.passed)
+
+    def settings_of_answers(self, settings: Settings) -> Row:
+        return settings_of_answers(self.subject, settings)
+
+    def answers(self, clips: Sequence[Clip], settings: Settings) -> Iterator[Row | PairFailed]:
+        self.subject.clips.sounds.max_seconds = settings.max_seconds
+        return answer_rows(self.subject, clips)
 
     def notes(self) -> Row:
         return {}
@@ -139,6 +156,8 @@ class LocalRun:
 
     def check(self, pairs: Sequence[Pair], name: str, run: CheckFiles, log: Log) -> None:
         subject, settings, skip = self.job.subject, self.settings, self.settings.skip_bad_clips
+        if self.job.warning:
+            log(f"warning: {self.job.warning}")
         check_sounds(subject, clips_of(pairs), name, run, settings, log)
         layers = self.job.layers if self.job.experiment.by_layer else range(subject.engine.n_layers)
         checked = (run.path, self.dataset.source, settings.seed, tuple(layers), skip)

@@ -19,10 +19,9 @@ from voicepatch.runs.failures import Failures
 from voicepatch.runs.inherit import ran_with_other_settings
 from voicepatch.runs.interrupt import after_this_pair
 from voicepatch.runs.log import Log, deduplicated
-from voicepatch.runs.recorded import experiment_name, files_of_experiment, known_settings
+from voicepatch.runs.recorded import experiment_name, files_of_experiment, known_settings, places
 from voicepatch.store.directory import RunDir
 from voicepatch.text import escape
-from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset, dataset_identity
 from voicepatch.types.pair import Pair, PairSample, construction_report, pair_row
 from voicepatch.types.settings import Settings
@@ -50,7 +49,7 @@ def run_experiment(
     logged: set[str] = set()
     log = deduplicated(log, logged)
     name = experiment_name(experiment, settings.kind)
-    pairs = pairs_of(experiment, sample, dataset.clips) if pairs is None else pairs
+    pairs = pairs_of(experiment, sample) if pairs is None else pairs
     executor.expect(dataset.hashes)
     identity = run_identity(executor, dataset, settings.skip_bad_clips)
     run.check(identity)
@@ -58,8 +57,8 @@ def run_experiment(
         log(f"warning: {warning}")
     prepared = executor.prepare(experiment, settings, dataset, pairs)
     run.claim(identity)
-    recorded = {**prepared.recorded, **files_of_experiment(experiment, settings.options)}
-    done = run.begin(name, recorded, [pair_row(pair) for pair in pairs], settings.overwrite)
+    recorded = {**prepared.recorded, **files_of_experiment(experiment, settings.options), **places(settings)}
+    done = run.begin(name, recorded, [pair_row(pair, dataset.columns) for pair in pairs], settings.overwrite)
     if run.remark:
         log(f"warning: {run.remark}")
     experiments = run.config()["experiments"]
@@ -73,7 +72,7 @@ def run_experiment(
         _finish(run, name, done, {})  # again, where it was interrupted between its last pair and this mark
         log(f"{name}: all {done} {unit}s are done already; --overwrite runs them again")
         return name
-    log(cost(len(pairs) - done, prepared, unit))
+    log(cost(len(pairs) - done, prepared, dataset.task.n_orders, unit))
     prepared.check(pairs, name, run, log)
     failures = Failures(run, name, len(pairs), settings.max_failed, settings.skip_bad_clips)
     with after_this_pair() as stop_requested:
@@ -96,10 +95,10 @@ def refuse_other_settings(run: RunDir, experiment: Intervention, settings: Setti
         run.refuse_other_settings(experiment_name(experiment, settings.kind), known)
 
 
-def pairs_of(experiment: Intervention, sample: PairSample, clips: Sequence[Clip]) -> Sequence[Pair]:
+def pairs_of(experiment: Intervention, sample: PairSample) -> Sequence[Pair]:
     """The pairs that an experiment runs on; `UserError` where what it makes of the main ones is no list of pairs."""
     try:
-        pairs = list(experiment.pairs(sample, clips)) if experiment.pairs else list(sample.pairs)
+        pairs = list(experiment.pairs(sample, sample.clips)) if experiment.pairs else list(sample.pairs)
     except UserError:
         raise
     except Exception as error:  # code of whoever wrote the experiment
@@ -129,13 +128,17 @@ def run_identity(executor: Executor, dataset: Dataset, skip_bad_clips: bool = Fa
     return {"model": of_model.pop("model"), "data": dataset_identity(dataset, skip_bad_clips), **of_model}
 
 
-def cost(n_pairs: int, prepared: PreparedRun, unit: str = "pair") -> str:
+def cost(n_pairs: int, prepared: PreparedRun, n_orders: int = 1, unit: str = "pair") -> str:
     """What is ahead, in forward passes as the textbook procedure counts them, and what the engine makes of it."""
     n_layers, n_combinations = len(prepared.recorded["layers_to_patch"]), prepared.n_combinations
     engine = prepared.recorded["engine"]
     times = f" × {n_combinations}" if n_combinations > 1 else ""
-    n = n_layers * n_combinations + 2
-    line = f"{n_pairs} {unit}s × ({n_layers}{times} + 2) = {n_pairs * n:,} forward passes by the textbook procedure"
+    n = n_orders * (n_layers * n_combinations + 2)
+    orders = f"{n_orders} orders of the options × " if n_orders > 1 else ""
+    line = (
+        f"{n_pairs} {unit}s × {orders}({n_layers}{times} + 2) = {n_pairs * n:,} forward passes by the textbook "
+        "procedure"
+    )
     how = {
         "tail": f"does a {unit} in one growing forward, over the positions that the patch can change",
         "sweep": f"does a {unit} in one growing forward",

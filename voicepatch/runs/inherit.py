@@ -96,8 +96,7 @@ def inherited_names(*how: str) -> list[str]:
 def _inherited(main: Recorded, experiment: Experiment, kind: str) -> dict[str, Any]:
     names = inherited_names("by all", *(["by controls"] if experiment.control else []))
     values = {name: main[stored_name(name, kind)] for name in names}
-    if "layers" in values:
-        values["layers"] = tuple(values["layers"])
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     if experiment.control:
         own = {name: main.get(stored_option(name), main["options"].get(name)) for name in experiment.options}
         values |= {name: _several(value) for name, value in own.items() if value is not None}

@@ -65,6 +65,11 @@ def after_this_pair() -> AbstractContextManager[Callable[[], bool]]:
     return until_done(PROMISE)
 
 
+def after_this_clip() -> AbstractContextManager[Callable[[], bool]]:
+    """`until_done` for answers to clips."""
+    return until_done(PROMISE.replace(b"pair", b"clip"))
+
+
 @contextmanager
 def until_done(promise: bytes) -> Iterator[Callable[[], bool]]:
     """Gives a function that says whether a signal has come meanwhile; the first one is answered with `promise`.

@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from voicepatch.analysis.metrics import Metric, with_metrics
-from voicepatch.engine.clips import Answer, restrict
+from voicepatch.engine.clips import Answer, answer
 from voicepatch.engine.engine import Readouts
 from voicepatch.engine.failures import PairFailed
 from voicepatch.engine.memory import release_memory
@@ -60,7 +60,7 @@ def run_job(
     """
     subject, inputs, columns, log = job.subject, job.inputs(), swept(job.values), deduplicated(log, set())
     _check_targets(subject.task, pairs)
-    with subject.clips.for_pairs(pairs):
+    with job.for_pairs(pairs):
         for pair in pairs:
             try:
                 readouts = with_fewer_rows(subject, partial(_readouts, job, pair, inputs), log)
@@ -71,10 +71,10 @@ def run_job(
                 failed(pair, error)
                 records = []
             else:
-                if readouts.as_written:
-                    log(runs_as_written(job.experiment, readouts.as_written))
+                if readouts[0].as_written:
+                    log(runs_as_written(job.experiment, readouts[0].as_written))
             yield records
-            subject.clips.done(pair)
+            job.done(pair)
             release_memory(subject.engine.llm.device)
 
 
@@ -106,23 +106,29 @@ def run_table(
     return with_metrics(pd.DataFrame(records), metrics)
 
 
-def _readouts(job: Job, pair: Pair, inputs: Inputs) -> Readouts:
-    ready, subject = inputs.of(pair), job.subject
-    readouts = job.readouts(ready)
-    clips = [(pair.a, ready.a), (pair.b, ready.b)]
-    check_finite(subject.engine, readouts.logits, clips, readouts.notes)
-    check_finite(subject.engine, subject.clips.unpatched(pair.b).logits, clips[1:])
-    return readouts
+def _readouts(job: Job, pair: Pair, inputs: Inputs) -> list[Readouts]:
+    """The readouts in each of the task's prompts."""
+    engine, found = job.subject.engine, []
+    for order in range(len(job.subject.asked)):
+        ready = inputs.of(pair, order)
+        readouts = job.readouts(ready)
+        clips = [(pair.a, ready.a), (pair.b, ready.b)]
+        check_finite(engine, readouts.logits, clips, readouts.notes)
+        check_finite(engine, job.donor_answer(pair).logits, clips[1:])
+        found.append(readouts)
+    return found
 
 
-def _records(job: Job, pair: Pair, inputs: Inputs, readouts: Readouts, columns: Sequence[str]) -> list[dict[str, Any]]:
-    subject = job.subject
-    answer, ready = restrict(readouts.logits, subject.labels.token_ids), inputs.of(pair)
-    labels = subject.task.labels
-    by_row = _by_label(answer, labels)
-    base, donor = by_row[0], _by_label(subject.clips.unpatched(pair.b), labels)[0]
-    predictions = [labels[i] for i in answer.logits.argmax(1).tolist()]
-    mass = [min(1.0, round(x, 6)) for x in answer.mass.tolist()]  # the noise of float32 may put it above 1
+def _records(
+    job: Job, pair: Pair, inputs: Inputs, readouts: Sequence[Readouts], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The records of a pair; positions and changes are those in the first prompt."""
+    subject, ready = job.subject, inputs.of(pair)
+    found, labels = answer(subject.asked, [one.logits for one in readouts]), subject.task.labels
+    by_row = by_label(found, labels)
+    base, donor = by_row[0], by_label(job.donor_answer(pair), labels)[0]
+    predictions = [labels[i] for i in found.logits.argmax(1).tolist()]
+    mass = [min(1.0, round(x, 6)) for x in found.mass.tolist()]  # the noise of float32 may put it above 1
     return [
         {
             "pair_id": pair.pair_id,
@@ -153,10 +159,11 @@ def _records(job: Job, pair: Pair, inputs: Inputs, readouts: Readouts, columns: 
             **({APPROXIMATE: True} if job.experiment.approximate else {}),
             **{column: note.options[column] for column in columns if column != "patch_alpha"},
         }
-        for i, note in enumerate(readouts.notes, start=1)
+        for i, note in enumerate(readouts[0].notes, start=1)
     ]
 
 
-def _by_label(answer: Answer, labels: Sequence[str]) -> list[dict[str, float]]:
+def by_label(found: Answer, labels: Sequence[str]) -> list[dict[str, float]]:
+    """The logits of each row by label, in six decimals."""
     # float32 has fewer than six decimals at the size of a logit; differences are taken between the printed values.
-    return [dict(zip(labels, (round(x, 6) for x in row), strict=True)) for row in answer.logits.tolist()]
+    return [dict(zip(labels, (round(x, 6) for x in row), strict=True)) for row in found.logits.tolist()]

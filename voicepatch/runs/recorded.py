@@ -2,6 +2,7 @@
 
 known_settings(experiment, settings)     # before the model is loaded
 recorded_settings(job, settings)         # all of them
+settings_of_answers(subject, settings)   # of answers to single clips
 """
 
 import os
@@ -17,15 +18,17 @@ from voicepatch.engine.subject import Subject
 from voicepatch.errors import UserError
 from voicepatch.file_hashes import file_hash
 from voicepatch.models.folder import check_layers
+from voicepatch.paths import DEMO_MODEL
 from voicepatch.program import VERSION, program_hash
 from voicepatch.registry.catalogue import find, plugins
 from voicepatch.registry.intervention import Intervention
 from voicepatch.registry.options import ALL
 from voicepatch.runs.checks import NOISE
 from voicepatch.runs.failures import NEAR_TIE
-from voicepatch.runs.job import Job
+from voicepatch.runs.job import Job, donor_task
 from voicepatch.runs.sweep import swept, values_of
 from voicepatch.types.settings import Settings
+from voicepatch.types.task import DONOR_TASK, default_task
 
 LIBRARIES = ("torch", "nnsight", "transformers", "numpy", "pandas", "altair", "soundfile", "soxr")
 
@@ -88,17 +91,30 @@ def _stored(experiment: Intervention, settings: Settings, values: Mapping[str, A
         "patch_alpha": single.pop("alpha", 1.0),
         **({"default_alpha": default} if default != 1 else {}),
         "options": single,
-        "versions": {
-            "voicepatch": VERSION,
-            "python": platform.python_version(),
-            **{name: version(name) for name in LIBRARIES},
-        },
-        "program_sha256": program_hash(),
+        **_program(),
+    }
+
+
+def _program() -> dict[str, Any]:
+    """The versions of the program, Python and the libraries."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    versions = {"voicepatch": VERSION, "python": platform.python_version(), **libraries}
+    return {"versions": versions, "program_sha256": program_hash()}
+
+
+def settings_of_answers(subject: Subject, settings: Settings) -> dict[str, Any]:
+    """Everything that answers are computed with, beside the model and the data."""
+    return {
+        "device": subject.model.llm.device.type,
+        "dtype": dtype_of(subject),
+        "threads": torch.get_num_threads(),
+        "max_seconds": settings.max_seconds,
+        **_program(),
     }
 
 
 def files_of_experiment(experiment: Intervention, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The file of `--plugin` that it is in, and the sha256 of each file that one of its text options names.
+    """The file of `--plugin` that it is in, and the sha256 of each file or task that one of its text options names.
 
     Of this process, where the command was started. `UserError` for a file that cannot be read.
     """
@@ -108,13 +124,32 @@ def files_of_experiment(experiment: Intervention, given: Mapping[str, Any]) -> d
     if texts:
         found["option_files"] = {}
     for option in texts:
-        for value in values_of(option, given.get(option.name, option.default)):
+        chosen = values_of(option, given.get(option.name, option.default))
+        if option.name == DONOR_TASK:
+            found["option_files"][chosen[0]] = donor_task(chosen).sha256
+            continue
+        for value in chosen:
             if os.path.isfile(value):
                 try:
                     found["option_files"][value] = file_hash(Path(value))
                 except OSError as error:
                     raise UserError(f"{option.flag} {value}: cannot be read ({error.strerror})") from None
     return found
+
+
+def places(settings: Settings) -> dict[str, dict[str, str | list[str]]]:
+    """Where the model, the task and the plugins lie that are not the program's own defaults, as options name them.
+
+    Of this process, where the command was started.
+    """
+    found: dict[str, str | list[str]] = {}
+    if settings.model != str(DEMO_MODEL):
+        found["model"] = settings.model
+    if settings.task and settings.task != default_task():
+        found["task"] = settings.task.source
+    if files := plugins():
+        found["plugins"] = [str(file) for file in files]
+    return {"places": found}
 
 
 def _single(chosen: Any) -> Any:

@@ -14,10 +14,11 @@ N_CHANGES = 3  # of those between two runs that a message names
 # What may change between the experiments of a run, and between the parts of one that was interrupted: how the data are
 # called, where they lie and what was noticed of them (a hash says whether they and the model are the same), what draws
 # the figures, what an experiment says of itself, and threads, which change the last digit.
-PLACES = ("source", "texts")
+PLACES = ("source", "texts", "renamed")
 NOTED = {"data": (*PLACES, "name", "warnings", "corpus"), "model": ("family", "frames_per_second")}
 NO_MATTER: tuple[str, ...] = (
     *("versions.altair", "versions.pandas", "program_sha256", "doc", "describes", "figures", "threads", "plugin"),
+    *("places", "places.model", "places.task", "places.plugins"),
     *not_compared(),
 )
 

@@ -33,6 +33,7 @@ from voicepatch.store.experiment import (
     read_experiment,
     read_failures,
     read_pair_list,
+    row_type_of,
 )
 from voicepatch.store.lock import only_user
 from voicepatch.store.reading import has_line, offset_of_line, read_config, read_document
@@ -97,7 +98,8 @@ class RunDir:
     def claim(self, identity: Row) -> None:
         """Make the directory that of this model, data set and prompt, unless it is another's."""
         self.check(identity)
-        self.write_json(CONFIG, {**identity, "experiments": self.config().get("experiments", {})})
+        config = self.config()
+        self.write_json(CONFIG, {**config, **identity, "experiments": config.get("experiments", {})})
 
     def begin(self, name: str, settings: Row, pair_rows: Sequence[Row], overwrite: bool = False) -> int:
         """Start or resume an experiment; the number of its pairs that are done already.
@@ -141,11 +143,11 @@ class RunDir:
 
     def append(self, name: str, records: Sequence[Row]) -> None:
         """Add one pair's records, all of them or, when interrupted, a torn tail that `begin` cuts off."""
-        append(self.records_file(name), _lines(records, self._record_types[name]))
+        append(self.records_file(name), as_lines(records, self._record_types[name]))
 
     def append_failure(self, name: str, row: Row) -> None:
         """Add a pair that gave no record, with the reason."""
-        append(self.failures_file(name), _lines([row], FailedPair))
+        append(self.failures_file(name), as_lines([row], FailedPair))
 
     def failures(self, name: str) -> list[Row]:
         """The pairs of an experiment that are listed as failed."""
@@ -178,9 +180,9 @@ class RunDir:
         """Set one key of a JSON file and keep the others."""
         self.write_json(filename, read_document(self.path / filename) | {key: content})
 
-    def write_pairs(self, name: str, rows: Sequence[Row]) -> None:
-        """Write the pair list of an experiment as a whole or not at all."""
-        write_whole(self.pairs_file(name), _lines(rows, PairRow))
+    def write_pairs(self, name: str, rows: Sequence[Row], declared: Any = PairRow) -> None:
+        """Write the pair list of an experiment, of the `declared` type, as a whole or not at all."""
+        write_whole(self.pairs_file(name), as_lines(rows, declared))
 
     def read_pairs(self, name: str) -> list[Row]:
         """The rows of the pair list of an experiment that was begun."""
@@ -220,7 +222,7 @@ class RunDir:
         self.write_json(CONFIG, config)
         for path in [self.records_file(name), *self._files_of(name)]:
             self._remove(path)
-        self.write_pairs(name, pair_rows)
+        self.write_pairs(name, pair_rows, row_type_of(config))
         config["experiments"][name] = {**settings, "finished": False}
         self.write_json(CONFIG, config)
 
@@ -240,7 +242,7 @@ class RunDir:
         if records.exists():
             cut(records, offset_of_line(records, n_lines))
         done = {row["pair_id"] for row in self.read_pairs(name)[:n_done]}
-        lines = _lines([row for row in self.failures(name) if row["pair_id"] in done], FailedPair)
+        lines = as_lines([row for row in self.failures(name) if row["pair_id"] in done], FailedPair)
         if failed.exists():
             write_whole(failed, lines)
         return n_done
@@ -276,6 +278,7 @@ def _document(content: Row) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _lines(rows: Sequence[Row], declared: Any) -> str:
+def as_lines(rows: Sequence[Row], declared: Any) -> str:
+    """Rows as JSON lines; `ValueError` for one that is not as declared."""
     msgspec.convert(rows, list[declared])
     return "".join(f"{_encode(row)}\n" for row in rows)

@@ -5,7 +5,7 @@
 As in `types.record`, no other key may be there. A key of type `UnsetType` is there only where the run has such a thing.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType, defstruct
 
@@ -38,6 +38,8 @@ class Data(Keys):
     sha256: str
     n_clips: Count
     warnings: list[str]
+    columns: list[str] | UnsetType = UNSET
+    renamed: dict[str, str] | UnsetType = UNSET
     texts: str | UnsetType = UNSET
     corpus: Recognised | UnsetType = UNSET
 
@@ -49,6 +51,7 @@ class Prompt(Keys):
     tokens_after: list[str]
     span: str | UnsetType = UNSET
     date: str | UnsetType = UNSET
+    orders: list[str] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -108,9 +111,13 @@ class Experiment(RecordedSettings):  # type: ignore[misc,valid-type]
     ]
     default_alpha: Annotated[Dose | UnsetType, Meta(description="its default dose, if that is not 1")] = UNSET
     option_files: Annotated[
-        dict[str, str] | UnsetType, Meta(description="the sha256 of each file that a text option names")
+        dict[str, str] | UnsetType, Meta(description="the sha256 of each file or task that a text option names")
     ] = UNSET
     plugin: Annotated[str | UnsetType, Meta(description="its file, if that is a plugin")] = UNSET
+    places: Annotated[
+        dict[str, str | list[str]] | UnsetType,
+        Meta(description="where `model`, `task` and `plugins` lay, as far as they were not the program's own"),
+    ] = UNSET
     max_pairs_prosody: Annotated[
         AtLeastOne | UnsetType, Meta(description="the maximum number of prosody pairs, if it has those")
     ] = UNSET
@@ -126,6 +133,24 @@ class Experiment(RecordedSettings):  # type: ignore[misc,valid-type]
     ] = UNSET
 
 
+class BadClip(Keys):
+    clip_id: str
+    reason: str
+
+
+class Answers(Keys):
+    """What the answers of a run were computed with. `left_out` are the clips that gave none, once it is `finished`."""
+
+    device: str
+    dtype: str
+    threads: AtLeastOne
+    max_seconds: AtLeastOne
+    versions: dict[str, str]
+    program_sha256: str
+    finished: bool
+    left_out: list[BadClip]
+
+
 class Config(Keys):
     """`patching_config.json`."""
 
@@ -135,6 +160,7 @@ class Config(Keys):
     prompt: Prompt
     labels: LabelTokens
     experiments: dict[str, Experiment]
+    answers: Answers | UnsetType = UNSET
 
 
 class TokenEntry(Keys):
@@ -156,6 +182,7 @@ class Tokenization(Keys):
     note: str
     passed: bool
     checks: list[Check]
+    orders: list[dict[str, str]] | UnsetType = UNSET
 
 
 class GroupCount(Keys):
@@ -176,6 +203,22 @@ class Matching(Keys):
     without_a_value: Count
 
 
+class Selected(Keys):
+    condition: str
+    of: Literal["clips", "pairs"]
+    n_all: Count
+    n_left: Count
+
+
+class Tried(Keys):
+    tried: Count
+    passed: Count
+    a_did_not: Count
+    b_did_not: Count
+    neither_did: Count
+    no_answer: Count
+
+
 class Construction(Keys):
     kind: Kind
     seed: Seed
@@ -193,11 +236,8 @@ class Construction(Keys):
     label_spellings: dict[str, dict[str, dict[str, Count]]]
     data_warnings: list[str]
     matching: Matching | UnsetType = UNSET
-
-
-class BadClip(Keys):
-    clip_id: str
-    reason: str
+    selection: list[Selected] | UnsetType = UNSET
+    answered: Tried | UnsetType = UNSET
 
 
 class SpanRow(Keys):

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import to_builtins
+
 from voicepatch.errors import UserError
 from voicepatch.files import CONFIG
 from voicepatch.store.reading import COMPLETE, MOVE_AWAY, OVERWRITE, hash_of, line_error, read_rows
 from voicepatch.text import escape
-from voicepatch.types.pair import COLUMNS_OF_CLIP
 from voicepatch.types.record import DOSE, FailedPair, PairRow, Record, pair_row_type
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def read_pair_list(run: Path, config: Mapping[str, Any], name: str) -> list[Pair
     clips: dict[str, tuple[int, dict[str, str | None]]] = {}  # the first line of each, and what it gives of the clip
     found: set[tuple[str, str]] = set()  # A and B of each pair
     n_pairs, kind = settings.get("n_pairs"), settings["kind"]
-    for number, pair in read_rows(path, pair_row_type(_labels(config)), OVERWRITE):
+    for number, pair in read_rows(path, row_type_of(config), OVERWRITE):
         wrong = _wrong_clip(pair, number, clips) or _wrong_pair(pair, kind, settings["main"])
         if pair.pair_id in pairs:
             wrong = f"gives pair {escape(pair.pair_id)} a second time"
@@ -125,6 +126,11 @@ def count_done(run: Path, config: Mapping[str, Any], name: str) -> tuple[int, in
 def read_failures(path: Path, finished: bool) -> list[FailedPair]:
     """The rows of a list of failed pairs; none where there is no such file."""
     return [row for _, row in read_rows(path, FailedPair, MOVE_AWAY, complete=finished)]
+
+
+def row_type_of(config: Mapping[str, Any]) -> Any:
+    """The type of a line of a pair list of this run."""
+    return pair_row_type(_labels(config), tuple(config["data"].get("columns", ())))
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -165,9 +171,10 @@ def _wrong_pair(pair: PairRow, kind: str, is_main: bool) -> str:
 
 def _wrong_clip(pair: PairRow, number: int, clips: dict[str, tuple[int, dict[str, str | None]]]) -> str:
     """What contradicts an earlier line about a clip, and add the pair's clips to `clips`; "" where nothing does."""
+    row = to_builtins(pair)
     for side in "ab":
-        clip = getattr(pair, f"clip_{side}")
-        found = {column: getattr(pair, f"{column}_{side}") for column in COLUMNS_OF_CLIP}
+        clip = row[f"clip_{side}"]
+        found = {key.removesuffix(f"_{side}"): value for key, value in row.items() if key.endswith(f"_{side}")}
         line, before = clips.setdefault(clip, (number, found))
         for column, value in found.items():
             if value != before[column]:

@@ -9,11 +9,12 @@ No other module opens a file of a run to read it. Needs neither torch nor pandas
 
 import csv
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -24,6 +25,9 @@ from voicepatch.program import VERSION
 from voicepatch.store.documents import DOCUMENTS
 from voicepatch.text import escape
 from voicepatch.types.task import task_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPLETE = "run the same command again to complete it"
 OVERWRITE = "run that experiment again with --overwrite"
@@ -78,6 +82,21 @@ def read_config(run: Path) -> dict[str, Any]:
     return config
 
 
+def read_frame(path: Path) -> "pd.DataFrame":
+    """A table that the program wrote, as CSV; `UserError` where it cannot be read."""
+    import pandas as pd
+
+    again = "make it again with `python cli.py report`"
+    file = _opened(path, again)
+    if file is None:
+        raise UserError(f"{path}: is not there; {again}")
+    with file:
+        try:
+            return pd.read_csv(file)
+        except ValueError as error:
+            raise UserError(f"{path}: cannot be read as a table ({escape(str(error))}); {again}") from None
+
+
 def read_rows(path: Path, declared: Any, way_out: str, complete: bool = True) -> Iterator[tuple[int, Any]]:
     """The lines of a file as rows of a declaration, each with its number from 1; none where there is no file.
 
@@ -118,6 +137,11 @@ def offset_of_line(path: Path, number: int) -> int:
         return sum(len(line) for line in islice(lines_of(file), number) if line.endswith(b"\n"))
 
 
+def whole_lines(path: Path) -> int:
+    """How many bytes of a file its complete lines take."""
+    return offset_of_line(path, sys.maxsize)
+
+
 def hash_of(paths: Iterable[Path]) -> str:
     """sha256 over several files, of those that are there."""
     total = hashlib.sha256()
@@ -149,11 +173,13 @@ def _opened(path: Path, way_out: str) -> BinaryIO | None:
 def _refuse_other_version(path: Path, config: Any) -> None:
     """`UserError` for a run of another version of the program, whatever else this version has against it."""
     with suppress(TypeError, KeyError, AttributeError):  # then it is damaged
-        for name, settings in config["experiments"].items():
+        ran = {f"experiment {name}": settings for name, settings in config["experiments"].items()}
+        ran |= {"command answers": config["answers"]} if "answers" in config else {}
+        for name, settings in ran.items():
             version = settings["versions"].get("voicepatch", "an earlier one")
             if version != VERSION:
                 raise UserError(
-                    f"{path}: experiment {escape(name)} was run with another version of the program ({version}; "
+                    f"{path}: {escape(name)} was run with another version of the program ({version}; "
                     f"this is {VERSION}); use that version, or pass another --out"
                 )
 

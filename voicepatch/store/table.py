@@ -21,6 +21,7 @@ from voicepatch.errors import UserError
 from voicepatch.store.reading import COMPLETE, line_error, read_rows
 from voicepatch.text import escape, short_repr, value_text
 from voicepatch.types.record import APPROXIMATE, DOSE, LOGITS, OF_PAIR, PairRow, Record, record_type
+from voicepatch.types.task import DONOR_TASK
 
 Columns = dict[str, np.ndarray]
 
@@ -89,6 +90,8 @@ def _first_fault(
     elsewhere = np.any([columns[name] != expected[name] for name in ("pair_id", "layer", DOSE, *swept)], axis=0)
     faults = [(elsewhere, "")]
     faults += [(columns[name] != expected[name], f"{name} is not that of the pair list") for name in OF_PAIR]
+    if DONOR_TASK in settings["options"]:  # B is asked another question, so its logits are not those of the clip as A
+        expected = expected | {"clip_b": np.array([f"\0{name}" for name in expected["clip_b"]], object)}
     faults += _facts(columns, expected, 2 * settings["engine_tolerance"], n_cells)
     faults += [(~holds, f"{name} contradicts the logits") for name, holds in _follows(columns, labels).items()]
     if APPROXIMATE in columns:

@@ -63,7 +63,7 @@ class Dataset:
     `name` is the folder's or the manifest's, of `[A-Za-z0-9._-]` only, so that it can name a run directory;
     `source` is the manifest or folder read; `warnings` says what was left out, a line each. `corpus` is there where the
     folder is that of a corpus known by its file names, `texts` where labels of texts were read from a file beside it.
-    The clips' labels are those of `task`.
+    The clips' labels are those of `task`. `renamed` has the data's name of each column that is called otherwise there.
     """
 
     name: str
@@ -73,6 +73,13 @@ class Dataset:
     corpus: Recognised | None = None
     texts: Path | None = None
     task: Task = field(default_factory=default_task)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a pair list has beside its own: the further ones of the clips, and the language."""
+        further = {column for clip in self.clips for column in clip.columns}
+        return tuple(sorted(further | {"language" for clip in self.clips if clip.language}))
 
     @property
     def hashes(self) -> Mapping[Path, str | None]:
@@ -102,11 +109,11 @@ class Dataset:
 
 
 def dataset_hash(dataset: Dataset) -> str:
-    """sha256, in hex, over every clip's labels, ids, text, file name and audio bytes (null if they cannot be read).
+    """sha256, in hex, over every clip's labels, ids, text, further columns, file name and audio bytes.
 
-    The order of rows and the place of the data do not matter: a file counts by its path from the data set's own folder,
-    or by its bare name where it lies elsewhere, and in a known corpus, whose names are all different and whose folders
-    vary with the copy.
+    The bytes of a file that cannot be read are null. The order of rows and the place of the data do not matter: a file
+    counts by its path from the data set's own folder, or by its bare name where it lies elsewhere, and in a known
+    corpus, whose names are all different and whose folders vary with the copy.
     """
     root = dataset.source if dataset.source.is_dir() else dataset.source.parent
     total = hashlib.sha256()
@@ -121,7 +128,8 @@ def dataset_hash(dataset: Dataset) -> str:
             clip.text_type,
         )
         name = clip.path.name if dataset.corpus else _file_name(clip.path, root)
-        row = json.dumps([clip.clip_id, name, *labels, dataset.hashes[clip.path]])
+        further = [dict(sorted(clip.columns.items()))] if clip.columns else []
+        row = json.dumps([clip.clip_id, name, *labels, dataset.hashes[clip.path], *further])
         total.update(f"{row}\n".encode())
     return total.hexdigest()
 
@@ -145,6 +153,10 @@ def dataset_identity(dataset: Dataset, skip_bad_clips: bool = False) -> dict[str
         "n_clips": len(dataset.clips),
         "warnings": list(dataset.warnings),
     }
+    if dataset.columns:
+        identity["columns"] = list(dataset.columns)
+    if dataset.renamed:
+        identity["renamed"] = dict(dataset.renamed)
     if dataset.texts:
         identity["texts"] = str(dataset.texts)
     if dataset.corpus:

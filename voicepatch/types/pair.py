@@ -1,14 +1,18 @@
 """A pair of clips, the sample that an experiment runs on, and the rows of its pair list."""
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset
+from voicepatch.types.record import column_key
+from voicepatch.types.selection import Condition
 
 KINDS = ("prosody", "semantic")
+# Gives the model's own answer to each clip, by clip_id; a clip without one is missing.
+Answers = Callable[[Sequence[Clip]], dict[str, str]]
 COLUMNS_OF_CLIP = ("text_id", "semantic_label", "prosody_label", "speaker", "text_type")
 
 
@@ -38,10 +42,17 @@ def is_congruent(kind: Any, shared_voice: Any, target: Any) -> Any:
 
 @dataclass(frozen=True)
 class PairSample:
-    """The pairs in the order they are run, and one kind's part of pair_construction_report.json."""
+    """The pairs in the order they are run, and one kind's part of pair_construction_report.json.
+
+    `clips` are those that the conditions `where` select; controls draw their donors from them. `answers` are the
+    model's own answers, where only pairs that it answers count.
+    """
 
     pairs: tuple[Pair, ...]
     report: dict[str, Any]
+    clips: tuple[Clip, ...]
+    where: tuple[Condition, ...] = ()
+    answers: Answers | None = None
 
 
 def half_of(texts: Collection[str], seed: int) -> set[str]:
@@ -54,8 +65,11 @@ def construction_report(sample: PairSample, dataset: Dataset) -> dict[str, Any]:
     return {**sample.report, "data_warnings": list(dataset.warnings)}
 
 
-def pair_row(pair: Pair) -> dict[str, str | None]:
-    """One row of `pair_list_NAME.jsonl`: the pair, and the labels of both clips as `text_id_a`, `text_id_b`, …"""
+def pair_row(pair: Pair, columns: Sequence[str] = ()) -> dict[str, str | None]:
+    """One row of `pair_list_NAME.jsonl`: the pair, and what the data say of both clips as `text_id_a`, `text_id_b`, …
+
+    `columns` are the further ones of the data set (`Dataset.columns`).
+    """
     row: dict[str, str | None] = {
         "pair_id": pair.pair_id,
         "kind": pair.kind,
@@ -65,4 +79,7 @@ def pair_row(pair: Pair) -> dict[str, str | None]:
     }
     for side, clip in (("a", pair.a), ("b", pair.b)):
         row |= {f"{column}_{side}": getattr(clip, column) for column in COLUMNS_OF_CLIP}
+    for column in columns:
+        for side, clip in (("a", pair.a), ("b", pair.b)):
+            row[column_key(column, side)] = clip.language if column == "language" else clip.columns.get(column)
     return row

@@ -1,7 +1,8 @@
-"""The rows of a run's files: a pair, a record and a failed pair, each declared once.
+"""The rows of a run's files: a pair, a record, a failed pair and an answer, each declared once.
 
     record_type(task.labels, ("head",))       # a line of patching_records_NAME.jsonl, with a column for option `head`
     record_type(task.labels, approximate=True)       # of an experiment whose logits are estimates
+    answer_type(task.labels)                         # a line of answers.jsonl
 
 Writer, reader, documentation and metrics share these declarations. Every key must be there and no other key may be;
 numbers are finite and within the declared range. The descriptions are those of results/README.md.
@@ -101,10 +102,39 @@ class FailedPair(Keys):
     skipped: Annotated[bool, Meta(description="whether `--on-bad-clip skip` left it out, which is not a failure")]
 
 
+class AnswerRow(Keys, Generic[Label, Logits]):
+    """One line of `answers.jsonl`: a clip, and the model's answer to it when nothing is patched."""
+
+    clip_id: Annotated[str, Meta(description="the clip")]
+    text_id: Annotated[str, Meta(description="its text")]
+    text_type: Annotated[str | None, Meta(description="the type of its text, if the data name one")]
+    speaker: Annotated[str | None, Meta(description="its speaker, if the data name one")]
+    semantic_label: Annotated[Label | None, Meta(description="the label of its words; null if the task has none")]
+    prosody_label: Annotated[Label, Meta(description="the label of its voice")]
+    answer: Annotated[Label, Meta(description="the model's answer: the largest of `logits`")]
+    label_mass: Annotated[Mass, Meta(description="probability of all labels together")]
+    logits: Annotated[Logits, Meta(description="label → logit")]
+
+
+def column_key(column: str, side: str) -> str:
+    """The key in a pair list of a further column of the data, for A or B: `gender_a`.
+
+    `data_prosody_label_a` where the pair list has a key of that name already.
+    """
+    key = f"{column}_{side}"
+    return f"data_{key}" if key in PairRow.__struct_fields__ else key
+
+
 @cache
-def pair_row_type(labels: tuple[str, ...]) -> Any:
-    """The type of a line of a pair list, for a task with these labels."""
-    return PairRow[Literal[labels]]  # type: ignore[valid-type]
+def pair_row_type(labels: tuple[str, ...], columns: tuple[str, ...] = ()) -> Any:
+    """The type of a line of a pair list, for a task with these labels and data with these further columns."""
+    of_task = PairRow[Literal[labels]]  # type: ignore[valid-type]
+    keys = {
+        f"column_{number}_{side}": column_key(column, side) for number, column in enumerate(columns) for side in "ab"
+    }
+    options = {"rename": keys}  # a column may have any name
+    body = {"__annotations__": dict.fromkeys(keys, str | None)}
+    return types.new_class("PairRow", (of_task,), options, lambda made: made.update(body)) if keys else of_task
 
 
 @cache
@@ -113,9 +143,19 @@ def record_type(labels: tuple[str, ...], swept: Sequence[str] = (), approximate:
 
     That of an `approximate` experiment has the key `APPROXIMATE` as well.
     """
-    fields = {f"label_{number}": label for number, label in enumerate(labels)}  # a label may be any text
-    declared = [(field, Number) for field in fields]
-    logits = defstruct("Logits", declared, bases=(Keys,), rename=fields, kw_only=True, gc=False)
     options = {name: Any for name in swept if name != DOSE} | ({APPROXIMATE: bool} if approximate else {})
-    of_task = Record[Literal[labels], logits]  # type: ignore[valid-type]
+    of_task = Record[Literal[labels], _logits_type(labels)]  # type: ignore[valid-type,misc]
     return types.new_class("Record", (of_task,), exec_body=lambda body: body.update(__annotations__=options))
+
+
+@cache
+def answer_type(labels: tuple[str, ...]) -> Any:
+    """The type of a line of the answers, for a task with these labels."""
+    return AnswerRow[Literal[labels], _logits_type(labels)]  # type: ignore[valid-type,misc]
+
+
+def _logits_type(labels: Sequence[str]) -> Any:
+    """An object label → logit; a label may be any text."""
+    fields = {f"label_{number}": label for number, label in enumerate(labels)}
+    declared = [(field, Number) for field in fields]
+    return defstruct("Logits", declared, bases=(Keys,), rename=fields, kw_only=True, gc=False)

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from voicepatch.errors import can_be_written
-from voicepatch.text import short_repr
+from voicepatch.text import nfc, short_repr
 from voicepatch.types.task import load_task
 
 LARGEST_NUMBER = 2**63 - 1
@@ -39,6 +39,7 @@ class ValueType:
     metavar: str
     read: Callable[[Any], Any]
     range: str = ""
+    repeatable: bool = False  # on the command line; the settings file has a list
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,49 @@ def _read_layers(value: Any) -> tuple[int, ...] | None:
 
 
 LAYERS = ValueType("LAYERS", _read_layers)
+
+
+def _read_texts(value: Any, is_right: Callable[[str], bool], expected: str) -> tuple[str, ...]:
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    for part in parts:
+        if not isinstance(part, str) or not part.isprintable() or not is_right(part):
+            raise ValueError(f"{short_repr(part)} is not {expected}")
+    return tuple(dict.fromkeys(nfc(part.strip()) for part in parts))
+
+
+def _read_conditions(value: Any) -> tuple[str, ...]:
+    def is_condition(part: str) -> bool:
+        column, _, values = part.partition("=")
+        return bool(column.strip() and values.strip())
+
+    found = _read_texts(value, is_condition, "COLUMN=VALUE; write for example text_type=explicit")
+    return tuple(sorted(found))
+
+
+WHERE = ValueType("[a.|b.]COLUMN=VALUE[,VALUE]", _read_conditions, repeatable=True)
+BY = ValueType(
+    "COLUMN", lambda value: _read_texts(value, lambda part: bool(part.strip()), "the name of a column"), repeatable=True
+)
+
+
+def _read_columns(value: Any) -> tuple[tuple[str, str], ...]:
+    pairs = (
+        list(value.items()) if isinstance(value, dict) else [part.split("=", 1) for part in TEXT.read(value).split(",")]
+    )
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, column = [str(part).strip() for part in pair] if len(pair) == 2 else ("", "")
+        if not name or not column:
+            raise ValueError(
+                f"{short_repr('='.join(map(str, pair)))} is not NAME=COLUMN, for example text=transcription"
+            )
+        if name in found or column in found.values():
+            raise ValueError(f"{name}={column} names a column twice; keep one")
+        found[name] = column
+    return tuple(found.items())
+
+
+COLUMNS = ValueType("NAME=COLUMN,...", _read_columns)
 
 
 def _checked_path(value: Any) -> str:

@@ -19,9 +19,12 @@ from voicepatch.audio.limits import MAX_SECONDS
 from voicepatch.paths import DEMO_DATA, DEMO_MODEL
 from voicepatch.types.record import Kind
 from voicepatch.types.setting import (
+    BY,
+    COLUMNS,
     LAYERS,
     MODEL,
     TASK,
+    WHERE,
     Device,
     Distance,
     Natural,
@@ -53,11 +56,19 @@ class Settings(Struct, frozen=True):
     data: Annotated[
         Path,
         Setting(
-            "Manifest (.csv, .jsonl), folder of clips, or a corpus that `corpora` lists.",
+            "Manifest (.csv, .jsonl), folder of clips, Hugging Face data set, or a corpus that `corpora` lists.",
             path(),
             default_text="the demo's",
         ),
     ] = DEMO_DATA
+    columns: Annotated[
+        tuple[tuple[str, str], ...],
+        Setting(
+            "What the data call a column of a manifest, for example text=transcription,prosody_label=emotion.",
+            COLUMNS,
+            default_text="as in a manifest",
+        ),
+    ] = ()
     task: Annotated[
         Task | None,
         Setting("The question and its labels: a task of the program, or a .yaml file.", TASK, default_text="emotion"),
@@ -73,6 +84,26 @@ class Settings(Struct, frozen=True):
     out: Annotated[
         Path | None, Setting("Run directory.", path(may_be_file=False), default_text="results/MODEL--DATA, and --TASK")
     ] = None
+    where: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Keep only clips with one of these values in a column of the data; with a. or b., only pairs whose A or B "
+            "has one. Repeatable: all conditions must hold.",
+            WHERE,
+            inherited="by all",
+            default_text="all",
+            **IDENTITY,
+        ),
+    ] = ()
+    only: Annotated[
+        Literal["all", "answered"],
+        Setting(
+            "answered: only pairs in which A and B, unpatched, each answer with their own label of the factor that "
+            "differs. It is another run, in a folder of its own.",
+            inherited="by all",
+            **IDENTITY,
+        ),
+    ] = "all"
     max_pairs: Annotated[
         Positive,
         Setting("Maximum number of pairs.", stored="max_pairs_{kind}", inherited="by all", **IDENTITY),
@@ -194,6 +225,16 @@ class Settings(Struct, frozen=True):
             off_flag="--no-need",
         ),
     ] = True
+    by: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Also show the metrics by a column of the data, such as speaker; with a. or b., by its value for A or B. "
+            "Repeatable.",
+            BY,
+            recorded=True,
+            default_text="text_type, if the data have it",
+        ),
+    ] = ()
     figures: Annotated[
         bool,
         Setting(
@@ -218,7 +259,8 @@ class Settings(Struct, frozen=True):
     def recorded(self) -> dict[str, Any]:
         """The values that a run stores, by their stored names, as far as they are known before the model is loaded."""
         values = {stored_name(name, self.kind): getattr(self, name) for name, one in DECLARED.items() if one.recorded}
-        return {name: value for name, value in values.items() if value not in (None, "auto")}
+        known = {name: value for name, value in values.items() if value not in (None, "auto")}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
 
 def _declared() -> dict[str, Setting]:

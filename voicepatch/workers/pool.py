@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from voicepatch.engine.failures import PairFailed
 from voicepatch.errors import UserError
 from voicepatch.registry.intervention import Intervention
 from voicepatch.registry.plugins import plugins
@@ -27,6 +28,7 @@ from voicepatch.runs.log import Log
 from voicepatch.runs.preflight import CheckFiles
 from voicepatch.store.directory import Row
 from voicepatch.text import listing
+from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset
 from voicepatch.types.pair import Pair
 from voicepatch.types.settings import Settings
@@ -37,6 +39,7 @@ from voicepatch.workers.worker import Job, PairResult, Worker, WorkerInfo, namin
 RESTARTS = 3  # of each worker
 REPEATS = 1  # of each call whose worker has died
 CHUNKS_AHEAD = 2  # for each worker: chunks that are computed, or that wait for an earlier one
+ANSWERS_AT_ONCE = 8  # clips of one worker, which are computed again if the command is killed
 MAX_CHUNK = 64  # pairs; chunks and their results are held in memory
 POLL_SECONDS = 0.2  # between two looks for a signal
 PATIENCE_SECONDS = 10  # without an answer, before the state of the cluster is looked at
@@ -152,6 +155,24 @@ class WorkerPool:
         job = self.ray.put(Job(self.n_jobs, experiment.name, sources, settings, dataset, self.hashes))
         answer = self.result(self.handles[0].prepare.remote(job, list(pairs)), f"preparing {experiment.name}")
         return PoolRun(self, job, *answer)
+
+    def settings_of_answers(self, settings: Settings) -> Row:
+        row: Row = self.result(self.handles[0].settings_of_answers.remote(settings), "preparing the answers")
+        return row
+
+    def answers(self, clips: Sequence[Clip], settings: Settings) -> Iterator[Row | PairFailed]:
+        """Each worker answers to a part of the next clips; they are given in order."""
+        at_once = ANSWERS_AT_ONCE * len(self.handles)
+        for start in range(0, len(clips), at_once):
+            next_clips = clips[start : start + at_once]
+            size = -(-len(next_clips) // len(self.handles))
+            parts = [next_clips[first : first + size] for first in range(0, len(next_clips), size)]
+            calls = [
+                handle.answers.remote(part, settings, {clip.path: self.hashes[clip.path] for clip in part})
+                for handle, part in zip(self.handles, parts, strict=False)
+            ]
+            for call in calls:
+                yield from self.result(call, "answering to clips")
 
     def result(self, reference: Any, doing: str) -> Any:
         """What a call gives; `UserError` when its worker has died for good."""

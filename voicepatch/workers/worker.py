@@ -21,6 +21,7 @@ from voicepatch.registry.intervention import Intervention
 from voicepatch.runs.executor import LocalExecutor, PreparedRun
 from voicepatch.runs.recorded import LIBRARIES, files_of_experiment
 from voicepatch.store.directory import Row
+from voicepatch.types.clip import Clip
 from voicepatch.types.dataset import Dataset
 from voicepatch.types.pair import Pair
 from voicepatch.types.settings import Settings
@@ -152,6 +153,18 @@ class Worker:
                 failure = failures.pop() if failures else None
                 yield PairResult(records, failure, list(messages), platform.node(), os.getpid())
                 messages.clear()
+
+    def settings_of_answers(self, settings: Settings) -> Row:
+        """What the answers of this worker are computed with."""
+        return self._executor.settings_of_answers(settings)
+
+    def answers(
+        self, clips: Sequence[Clip], settings: Settings, hashes: Mapping[Path, str | None]
+    ) -> list[Row | PairFailed]:
+        """The answer to each clip, whose file must have its hash, or why there is none."""
+        with naming(platform.node()):
+            self._executor.expect(hashes)
+            return list(self._executor.answers(clips, settings))
 
     def _run_of(self, job: Job) -> PreparedRun:
         if self._prepared is None or self._prepared[0] != job.number:

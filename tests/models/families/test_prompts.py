@@ -8,7 +8,8 @@ import pytest
 from tests.models.families.builders import BUILDERS
 from tests.models.families.conftest import load
 from tests.models.families.tiny import write_tokenizer
-from voicepatch.types.task import default_task
+from voicepatch.models.speech_lm import load_speech_lm
+from voicepatch.types.task import default_task, load_task
 
 QUESTION = default_task().question
 
@@ -23,6 +24,15 @@ def test_the_question_is_asked_verbatim_around_one_sound(made, name):
     assert len(starts) == 1
     for token, there in zip(prompt.borders, (prompt.before[-1:], prompt.after[:1]), strict=True):
         assert token is None or decode(there) == [token]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_loaded_model_is_asked_another_question_as_if_it_had_been_loaded_with_it(made, name):
+    case, task = made(name), load_task("gender")
+    asked = case.speech.ask(task.asked(), task.texts)
+    loaded = load_speech_lm(case.tiny.folder, "cpu", "float32", task)
+    assert (asked.prompt, asked.tokenizer, asked.llm) == (loaded.prompt, loaded.tokenizer, case.speech.llm)
+    assert QUESTION in case.speech.prompt.text and task.question in asked.prompt.text
 
 
 QWEN = (

@@ -52,7 +52,7 @@ def test_tables_that_were_written_before_are_made_again_whatever_they_hold(tmp_p
     assert report(run)[0] == 0
     written = [path for path in run.iterdir() if path.suffix == ".csv" or path.name.startswith("statistics")]
     before = {path: path.read_bytes() for path in written}
-    assert len(before) == 4
+    assert len(before) == 6
     for path in written:
         path.write_bytes(b"\0\xff, no table\r\n")
     assert report(run)[0] == 0

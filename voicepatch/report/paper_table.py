@@ -1,0 +1,257 @@
+"""A table of a run for a paper: estimates with their intervals, digits by the intervals' width, and a caption.
+
+    table = paper_table(read_table(Path("results/RUN"), "patching_metrics_prosody"), "Prosody pairs.")
+    latex(table, "patching_metrics_prosody")         # or markdown(table), csv_text(table)
+
+The tables are the CSV files of a run, or of a folder of `compare`.
+"""
+
+import csv
+import difflib
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from voicepatch.analysis.experiment_results import what_it_does
+from voicepatch.analysis.rounding import decimals, number
+from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.figures.captions import sentence
+from voicepatch.figures.headings import model_and_data
+from voicepatch.figures.wording import HEADINGS, heading
+from voicepatch.files import CONFIG
+from voicepatch.store.experiment import read_experiment
+from voicepatch.store.reading import read_config, read_frame
+from voicepatch.text import escape, for_xml, listing, short_repr
+
+METRICS, CELLS = "patching_metrics_", "map_cells_"
+# Columns of the metrics that a paper shows; each other one has to be named.
+SHOWN = (
+    "flip_to_target_rate_eligible",
+    "flip_to_target_rate",
+    "flip_from_base_rate",
+    "delta_logit_target_mean",
+    "normalised_recovery_mean",
+)
+COUNTS = {"n_pairs": "pairs", "eligible_count": "eligible pairs", "n_clips": "clips", "n_texts": "texts"}
+LIMITS = (("{}_low", "{}_high"), ("low", "high"), ("limit_low", "limit_high"))  # of a column, or of the only estimate
+ESTIMATES = ("difference", "effect", "hand_over_layer")  # that the limits without a name belong to
+P_VALUES = ("p", "p_max", "q")
+DETAILS = (*LIMITS[1], *LIMITS[2], "se", "reason", "site", "marked")
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+    **{
+        "−": "$-$",
+        "–": "--",
+        "Δ": r"$\Delta$",
+        "×": r"$\times$",
+        "→": r"$\rightarrow$",
+        "…": r"\ldots{}",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "<": "$<$",
+        ">": "$>$",
+        "|": r"\textbar{}",
+    },
+}
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Headings and cells as text; `numeric` says which columns are aligned to the right."""
+
+    caption: str
+    headings: list[str]
+    rows: list[list[str]]
+    numeric: list[bool]
+
+
+def tables_in(folder: Path) -> list[str]:
+    """The names of the tables of a run."""
+    return sorted(file.stem for file in folder.glob("*.csv"))
+
+
+def read_table(folder: Path, name: str) -> tuple[str, pd.DataFrame]:
+    """The name and the content of a table; an experiment's name stands for its metrics.
+
+    `UserError` with the nearest name for one that is not there.
+    """
+    known = tables_in(folder)
+    found = next((stem for stem in (name, f"{METRICS}{name}") if stem in known), None)
+    if found is None:
+        if not known:
+            raise UserError(f"{folder}: has no tables; make them with `python cli.py report {folder}`", BAD_USAGE)
+        names = [*known, *(stem.removeprefix(METRICS) for stem in known if stem.startswith(METRICS))]
+        close = difflib.get_close_matches(name[:80], names, n=1)
+        hint = f"did you mean {escape(close[0])}?" if close else f"it has {listing(known, most=30)}"
+        raise UserError(f"{folder}: has no table {short_repr(name)}; {hint}", BAD_USAGE)
+    _require_whole(folder, found)
+    return found, read_frame(folder / f"{found}.csv")
+
+
+def _require_whole(folder: Path, stem: str) -> None:
+    """`UserError` where the experiment of a table is one of a run, and its files do not hold together."""
+    config = read_config(folder) if (folder / CONFIG).exists() else {}
+    of_file = [name for name in config.get("experiments", {}) if re.search(rf"_{re.escape(name)}(_|$)", stem)]
+    for name in of_file:
+        read_experiment(folder, config, name)
+
+
+def paper_table(table: pd.DataFrame, caption: str, columns: Sequence[str] = ()) -> PaperTable:
+    """The table with `columns`, or those that a paper shows; a count that is the same in all rows is in the caption."""
+    table = table.dropna(axis="columns", how="all")
+    if columns:
+        _require(columns, list(table))
+        shown, notes = list(columns), []
+    else:
+        shown = _usual(table)
+        same = [name for name in COUNTS if name in shown and table[name].nunique() == 1]
+        notes = [f"n = {', '.join(f'{table[name].iloc[0]} {COUNTS[name]}' for name in same)}"] if same else []
+        shown = [name for name in shown if name not in same]
+    cells = {name: _cells(table, name) for name in shown}
+    limits = [_limits_of(table, name) for name in shown]
+    intervals = ["in brackets: 95 % intervals"] if any(limits) else []
+    text = " ".join(sentence(part) for part in [caption, *notes, *intervals])
+    rows = [list(row) for row in zip(*cells.values(), strict=True)]
+    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in shown]
+    return PaperTable(text, [heading(name) for name in shown], rows, numeric)
+
+
+def caption_of(folder: Path, name: str) -> str:
+    """What the table of a run shows, with the model and the data."""
+    if not (folder / CONFIG).exists():
+        return _title(name)
+    config = read_config(folder)
+    mine = name.removeprefix(METRICS).removeprefix(CELLS)
+    what = [what_it_does(config["experiments"][mine])] if mine in config["experiments"] else []
+    return " ".join(map(sentence, [_title(name), *what, model_and_data(config)]))
+
+
+def _title(name: str) -> str:
+    if name.startswith(METRICS):
+        return f"{name.removeprefix(METRICS)}: metrics by layer"
+    if name.startswith(CELLS):
+        return f"{name.removeprefix(CELLS)}: effects of the cells of the map, with simultaneous intervals"
+    contrast = re.fullmatch(r"contrast_(.+)_vs_(.+)", name)
+    if contrast:
+        return f"{contrast[1]} less {contrast[2]}, by layer; p (all layers) is corrected for the number of layers"
+    return name.replace("_", " ")
+
+
+def latex(table: PaperTable, name: str) -> str:
+    """A table environment for the package booktabs."""
+    aligned = "".join("r" if numeric else "l" for numeric in table.numeric)
+    lines = [_latex_row(row) for row in table.rows]
+    head = [
+        "% \\usepackage{booktabs}",
+        "\\begin{table}[t]",
+        "  \\centering",
+        f"  \\caption{{{_in_latex(table.caption)}}}",
+        f"  \\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', name)}}}",
+        f"  \\begin{{tabular}}{{{aligned}}}",
+        "    \\toprule",
+        _latex_row(table.headings),
+        "    \\midrule",
+    ]
+    return "\n".join([*head, *lines, "    \\bottomrule", "  \\end{tabular}", "\\end{table}", ""])
+
+
+def markdown(table: PaperTable) -> str:
+    """The caption and a table of Markdown."""
+    rule = ["---:" if numeric else "---" for numeric in table.numeric]
+    lines = [_markdown_row(table.headings), f"| {' | '.join(rule)} |", *map(_markdown_row, table.rows)]
+    return "\n".join([_in_markdown(table.caption), "", *lines, ""])
+
+
+def csv_text(table: PaperTable) -> str:
+    """Headings and cells as CSV, without the caption."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.headings, *table.rows])
+    return text.getvalue()
+
+
+FORMATS: dict[str, Callable[[PaperTable, str], str]] = {
+    "latex": latex,
+    "csv": lambda table, name: csv_text(table),
+    "markdown": lambda table, name: markdown(table),
+}
+
+
+def _require(columns: Sequence[str], known: list[str]) -> None:
+    for column in columns:
+        if column not in known:
+            close = difflib.get_close_matches(column[:80], known, n=1)
+            hint = f"did you mean {escape(close[0])}?" if close else f"it has {listing(known, most=40)}"
+            raise UserError(f"--columns: the table has no column {short_repr(column)}; {hint}", BAD_USAGE)
+
+
+def _usual(table: pd.DataFrame) -> list[str]:
+    """The columns that a paper shows: of metrics the main ones; limits stand beside their estimate."""
+    limits = {limit for name in table for limit in _limits_of(table, name)}
+    names = [name for name in table if name not in limits and name not in DETAILS]
+    if not {"flip_to_target_rate", "label_mass_patch_mean"} <= set(names):
+        return names
+    first = names[: names.index("flip_to_target_rate")]
+    swept = [name for name in names[names.index("site") + 1 :] if table[name].nunique() > 1] if "site" in names else []
+    return [*first, *swept, *(name for name in SHOWN if name in names)]
+
+
+def _limits_of(table: pd.DataFrame, name: str) -> tuple[str, ...]:
+    own, *shared = [tuple(limit.format(name) for limit in pair) for pair in LIMITS]
+    for pair in [own, *(shared if name in ESTIMATES else [])]:
+        if set(pair) <= set(table):
+            return pair
+    return ()
+
+
+def _cells(table: pd.DataFrame, name: str) -> list[str]:
+    limits = _limits_of(table, name)
+    if limits:
+        return [_estimate(*values) for values in table[[name, *limits]].itertuples(index=False)]
+    values = table[name]
+    if name in P_VALUES:
+        return ["" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.{3 if p < 0.1 else 2}f}" for p in values]
+    if pd.api.types.is_float_dtype(values) and not (values.dropna() % 1 == 0).all():
+        return ["" if pd.isna(value) else number(value, ".2f") for value in values]
+    return ["" if pd.isna(value) else _whole(value) for value in values]
+
+
+def _whole(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value, ".0f")
+    if value in HEADINGS:
+        return HEADINGS[value]
+    return for_xml(str(value)).removeprefix("'") if isinstance(value, str) else str(value).replace("-", "−")
+
+
+def _estimate(value: float, low: float, high: float) -> str:
+    if pd.isna(value):
+        return ""
+    if pd.isna(low) or pd.isna(high):
+        return number(value, ".2f")
+    form = f".{decimals(value, low, high)}f"
+    return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    first, *others = map(_in_latex, cells)
+    # After the end of a row, LaTeX takes a star or a bracket for an argument.
+    first = f"{{}}{first}" if first.startswith(("*", "[")) else first
+    return f"    {' & '.join([first, *others])} \\\\"
+
+
+def _in_latex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_in_markdown, cells))} |"
+
+
+def _in_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_|<\[\]$])", r"\\\1", " ".join(text.split()))
