@@ -62,7 +62,11 @@ def select_clips(clips: Sequence[Clip], where: Sequence[str], task: Task) -> lis
     selection = Selection(clips, read_conditions(where, clips, task), "prosody", same_speaker=False)
     of_pairs = [one.text for one in selection.conditions if one.side]
     if of_pairs:
-        raise UserError(f"--where {listing(of_pairs)}: is a condition on pairs, and here are only clips", BAD_USAGE)
+        raise UserError(
+            f"--where {listing(of_pairs)}: a condition on pairs is of no use where there are only clips; leave out "
+            "the a. or b. to select clips",
+            BAD_USAGE,
+        )
     if not selection.clips:
         raise UserError(f"no clip is left by --where: {listing(map(selection_line, selection.report()))}")
     return selection.clips

@@ -18,6 +18,7 @@ from voicepatch.figures.figure_style import GREY, SOLID, WIDTH, styled
 from voicepatch.figures.headings import congruence_note, dose_note, model_and_data
 
 REPLACES_COMMON = True
+FEWEST_CLIPS = 3  # behind a line that is drawn
 STYLES = {VOICE: KIND_STYLES["prosody"], WORDS: KIND_STYLES["semantic"], ANY: (GREY, SOLID)}
 PANEL = {"width": WIDTH, "height": 190}
 LIMIT = (
@@ -39,9 +40,12 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
         )
         for main in mains
     }
+    groups = {str(group): mine for group, mine in found.table.groupby("follows", sort=False)}
+    few = {group: n for group, mine in groups.items() if (n := mine["n_clips"].max()) < FEWEST_CLIPS}
     of_knock_out = {
-        f"{FOLLOW[group]} ({mine['n_clips'].max()} clips)": (series(mine, LOST, "", "n_clips"), STYLES[group])
-        for group, mine in found.table.groupby("follows", sort=False)
+        f"{FOLLOW[group]} ({mine['n_clips'].max()} clips)": (series(mine, LOST, "", "n_clips"), STYLES[group])
+        for group, mine in groups.items()
+        if group not in few
     }
     flips = "share of eligible pairs that answer with B's label"
     panels = [
@@ -57,6 +61,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
     notes = dict.fromkeys(note for main in mains for note in (*dose_note(main), *congruence_note(main)))
     n_of = [f"{name}: n = {len(main.pairs)} pairs" for main in mains for name in [OF_B[main.kind]]]
     n_of += [f"{name.partition(' (')[0]}: n = {table['n'].max()} clips" for name, (table, _) in of_knock_out.items()]
+    n_of += [f"not drawn, because there are few: {FOLLOW[group]}, n = {n}" for group, n in few.items()]
     speakers = [note for note in [speakers_note(*(main.pairs for main in mains), found.pairs)] if note]
     about = ["bands: 95 % intervals", *speakers, model_and_data(results.config)]
     lines = [*headline(results), *n_of, *notes, *about]

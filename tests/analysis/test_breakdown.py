@@ -185,3 +185,12 @@ def test_hostile_values_are_escaped_everywhere(run):
     assert "\n'=cmd" in text and "\x07" not in text and "\x00" not in text
     write_report(Results(run, by=["note\u202e"]))
     assert "<script>alert(1)" not in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_no_two_columns_share_a_file():
+    columns = ["x y", "x-y", "Größe", "Grüße", "X Y", "Site", "site", "a" * 240, "a" * 239 + "b", "text_type"]
+    files = [breakdown_file("prosody", column, columns) for column in columns]
+    assert len({file.lower() for file in files}) == len(columns)
+    assert max(map(len, files)) < 100
+    for column in ("x-y", "text_type", "a.prosody_label"):
+        assert breakdown_file("prosody", column, columns) == f"prosody_by_{column}"

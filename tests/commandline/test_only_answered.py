@@ -1,5 +1,6 @@
 """`--only answered`, from the command to the report."""
 
+import html
 import json
 
 import pandas as pd
@@ -44,14 +45,11 @@ def test_both_clips_of_every_pair_answer_with_their_voice(run):
 
 def test_bs_own_rate_is_said_to_be_chosen_and_the_clips_that_were_tried_are_shown(run):
     out, said = run
-    assert (
-        "only pairs that the model answers were taken (--only answered), so B&#39;s own rate is 100%".replace(
-            "&#39;", "'"
-        )
-        in said
-    )
+    found = "only prosody pairs that the model answers were taken (--only answered): B's own rate is 100%"
+    page = html.unescape((out / "report.html").read_text(encoding="utf-8"))
+    assert found in said and page.index(f"O{found[1:]}") < page.index('id="question-title"')
     n = len(rows(out / "answers.jsonl"))
-    assert f"the {n} clips of the pairs that were tried" in (out / "report.html").read_text(encoding="utf-8")
+    assert f"the {n} clips of the pairs that were tried" in page
 
 
 def test_what_was_answered_is_not_computed_again_by_a_control_or_by_a_second_call(run):

@@ -106,6 +106,13 @@ def test_lines_panels_and_axes_have_the_names_that_are_asked_for(run, tmp_path):
     assert "'control': is the beginning of several names" in line
 
 
+def test_a_name_keeps_its_count_when_it_is_changed(run, tmp_path):
+    file = tmp_path / "figure.svg"
+    call("figure", run, "controls_prosody", "--label", "random=Chance", "--out", file)
+    panels = [text.replace("\u00a0", " ") for text in re.findall(r">([^<>]*n = \d+[^<>]*)<", file.read_text())]
+    assert any(re.fullmatch(r"Chance, n = \d+.*", panel) for panel in panels), panels
+
+
 WRONG = {
     "an unknown figure": (("controls_prosdy",), "has no figure 'controls_prosdy'; did you mean controls_prosody?"),
     "a font that is missing": (
@@ -157,9 +164,12 @@ def test_every_character_that_latex_takes_for_a_command_is_escaped():
 
 
 def test_a_first_cell_is_no_argument_of_the_row_before_it():
-    table = paper_table.PaperTable("c", ["[a]", "b"], [["*x", "*y"], ["f1 → m1", "−"]], [False, False])
+    table = paper_table.PaperTable(
+        "c", ["[a]", "b"], [["*x", "*y"], ["f1 → m1", "−"], ["\u2401", "\ufffd"]], [False, False]
+    )
     text = paper_table.latex(table, "name")
     assert "    {}[a] & b " in text and "    {}*x & *y " in text and r"f1 $\rightarrow$ m1 & $-$" in text
+    assert r"\texttt{01} & ?" in text
     assert text.isascii()
 
 

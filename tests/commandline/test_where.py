@@ -115,7 +115,9 @@ def test_only_the_selected_clips_are_answered(tmp_path):
     call("answers", "--where", "text_id=happy_explicit_1", "--out", tmp_path / "run", *MODEL)
     answered = (tmp_path / "run" / "answers.csv").read_text().splitlines()[1:]
     assert len(answered) == 5 and all("happy_explicit_1" in line for line in answered)
-    assert "is a condition on pairs" in fails("answers", "--where", "a.speaker=f1", *MODEL, status=BAD_USAGE)
+    assert "leave out the a. or b. to select clips" in fails(
+        "answers", "--where", "a.speaker=f1", *MODEL, status=BAD_USAGE
+    )
     why = fails("answers", "--where", "speaker=f1", "--where", "speaker=m1", *MODEL, status=BAD_INPUT)
     assert "no clip is left by --where: speaker=f1 leaves 75 of 150 clips, speaker=m1 leaves 75" in why
 

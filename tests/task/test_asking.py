@@ -187,7 +187,7 @@ def test_what_reads_logits_as_sums_is_refused_with_cyclic_orders(small, clips):
         ({"question": "question: 'Which? {Options}'"}, "question has '{Options}'; write {options}"),
         ({"orders": "orders: cyclic"}, "which needs answers"),
         ({"answers": "answers: {female: A, male: B}", "orders": "orders: cyclic"}, "{options} in the question"),
-        ({"orders": "orders: random"}, "random"),
+        ({"orders": "orders: random"}, "leave orders out, or write cyclic"),
     ],
 )  # fmt: skip
 def test_wrong_answers_are_one_line_that_names_the_file(task_file, lines, words):

@@ -50,8 +50,11 @@ class Behaviour:
         """The rate in one sentence; a note where it is not above chance."""
         name = f"B's own rate is above chance in {self.kind} pairs"
         if self.selected:
-            text = f"only pairs that the model answers were taken (--only answered), so B's own rate is {self.rate:.0%}"
-            return Check(name, True, text)
+            text = (
+                f"only {self.kind} pairs that the model answers were taken (--only answered): B's own rate is "
+                f"{self.rate:.0%} by this selection, and the results hold for such pairs alone"
+            )
+            return Check(name, True, text, note=True)
         low, high = (None if np.isnan(limit) else 100 * limit for limit in (self.low, self.high))
         value, interval = with_interval(100 * self.rate, low, high)
         text = f"B, unpatched, answers with the target in {value} % of the {self.n_pairs} {self.kind} pairs"
@@ -69,7 +72,7 @@ class Behaviour:
     @property
     def line(self) -> str:
         """The check on the terminal."""
-        return f"{'warning: ' if self.check.note else ''}{self.check.text}"
+        return f"{'' if self.is_above_chance else 'warning: '}{self.check.text}"
 
 
 def behaviour(results: Results, kind: str) -> Behaviour | None:
@@ -102,8 +105,14 @@ def checks(results: Results) -> list[Check]:
 
 
 def warnings(results: Results) -> list[str]:
-    """The sentences to read before any curve: in which kinds of pair the model is not shown to do the task."""
-    return [check.text for check in checks(results) if check.note]
+    """The sentences to read before any curve.
+
+    They say in which kinds of pair the model is not shown to do the task, or the pairs were selected by its answers,
+    and where the labels hold little of its probability.
+    """
+    mains = [one for one in results.valid if one.is_main and one.records is not None]
+    little = [f"{one.kind.capitalize()} pairs: {one.little_mass}" for one in mains if one.little_mass]
+    return [*(check.text for check in checks(results) if check.note), *little]
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,12 @@ def _side_and_name(column: str, known: Collection[str]) -> tuple[str, str]:
     return (side, name) if dot and side in ("a", "b") and column not in known else ("", column)
 
 
-def breakdown_file(name: str, column: str) -> str:
-    """How the files of a breakdown end: `prosody_by_text_type`."""
+def breakdown_file(name: str, column: str, columns: Sequence[str] = ()) -> str:
+    """How the files of a breakdown end: `prosody_by_text_type`; `columns` are all that the run is broken down by."""
     part = file_name_part(column)
-    if part != column or len(part) > LONGEST_NAME:  # another column may have the same name
+    # Some file systems do not tell capitals from small letters.
+    same = any(other != column and other.lower() == column.lower() for other in columns)
+    if part != column or len(part) > LONGEST_NAME or same:  # another column may have the same name
         part = f"{part[:LONGEST_NAME]}-{hashlib.sha256(column.encode()).hexdigest()[:8]}"
     return f"{name}_by_{part}"
 

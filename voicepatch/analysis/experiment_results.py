@@ -190,6 +190,17 @@ class ExperimentResults:
         """Of each clip whose run is changed, the probability that the unpatched model gives to the labels together."""
         return self.records.groupby("clip_a")["label_mass_base"].first()
 
+    @property
+    def little_mass(self) -> str:
+        """What to know where the labels hold little of the model's probability; "" where they hold enough."""
+        mass = self.label_mass.mean()
+        if mass >= ENOUGH_MASS:
+            return ""
+        return (
+            f"before the change the labels hold {mass:.1%} of the model's probability on average, so the answers among "
+            "them mean little (docs/tasks.md)"
+        )
+
     def writes_suffix_of(self, main: "ExperimentResults", n_suffix: int) -> bool:
         """Whether B's streams were written at all `n_suffix` positions after A's span, in the pairs of `main`."""
         clips = ["clip_a", "clip_b"]

@@ -27,10 +27,11 @@ def charts(
 ) -> dict[str, alt.FacetChart]:
     """File stem → figure, for each column with several values, where the rate has a value."""
     found = {}
-    for column in breakdown_columns(results, experiment):
+    columns = breakdown_columns(results, experiment)
+    for column in columns:
         table = at_highest_dose(results.cached(breakdown, experiment.name, column))
         if table[column].nunique() > 1 and table[experiment.rate].notna().any():
-            stem = f"flip_rate_curve_{breakdown_file(experiment.name, column)}"
+            stem = f"flip_rate_curve_{breakdown_file(experiment.name, column, columns)}"
             found[stem] = panels(table, column, experiment.curve, experiment.rate, title, notes, target)
     return found
 

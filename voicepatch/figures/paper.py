@@ -106,10 +106,14 @@ def names_in(spec: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for name in _names(parts, spec.get("datasets", {})) if name))
 
 
+COUNT = re.compile(r"(, n = .+|\s\(\d[^()]*\))$")  # at the end of a name, whatever the name is
+
+
 def renamed(spec: dict[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
     """The declaration with other names; a key of `labels` is a name, or its first words where one name begins so."""
     known = {name.replace("\u00a0", " "): name for name in names_in(spec)}
-    new = {_named(known, old): text for old, text in labels.items()}
+    named = {_named(known, old): text for old, text in labels.items()}
+    new = {name: text + (found[0] if (found := COUNT.search(name)) else "") for name, text in named.items()}
     return _replaced(spec, new) if new else spec
 
 

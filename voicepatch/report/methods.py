@@ -32,7 +32,8 @@ def methods(run: Run) -> str:
 
     The other experiments are described, each in its own words and with its outcome, as far as there is room.
     """
-    text, found = "", headline(run.results, midpoints=False)
+    # A sentence on what is open, without a number, is no result.
+    text, found = "", [line for line in headline(run.results, midpoints=False) if " is open: " not in line]
     for others in _others(run):
         text = " ".join([*_set_up(run), *_pairs(run), *found, *_inference(run), *others, _computed(run)])
         if len(text.split()) <= MOST_WORDS:
@@ -90,7 +91,7 @@ def _others(run: Run) -> Iterator[list[str]]:
     measured = [one for one in run.others if one.records is not None]
     beside = [one for one in measured if one.settings["beside_main"]]  # the headline has their numbers
     further = [one for one in measured if one not in beside]
-    explained = [f"For {one.name}: {_did(one)}." for one in beside]
+    explained = [f"In a further experiment ({one.name}), {_did(one)[0].lower()}{_did(one)[1:]}." for one in beside]
     in_full = [
         f"{one.name}: {_did(one)}" + ("." if one.settings["reads_only"] else f"; {outcome(one)}.") for one in further
     ]

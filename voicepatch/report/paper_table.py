@@ -57,7 +57,10 @@ LATEX = {
         "<": "$<$",
         ">": "$>$",
         "|": r"\textbar{}",
+        "�": "?",
     },
+    # The pictures of control characters, as `for_xml` writes them.
+    **{chr(0x2400 + code): rf"\texttt{{{code:02x}}}" for code in range(32)},
 }
 
 

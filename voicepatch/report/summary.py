@@ -19,7 +19,7 @@ from voicepatch.analysis.breakdown import breakdown, breakdown_columns, breakdow
 from voicepatch.analysis.cells import DOSE, at_highest_dose, with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.csv_file import write_table
-from voicepatch.analysis.experiment_results import ENOUGH_MASS, ExperimentResults
+from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.need import need_of
 from voicepatch.analysis.results import Results
 from voicepatch.analysis.rounding import with_digits
@@ -63,7 +63,9 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
         write_table(path, experiment.metrics_by_congruence, [DOSE, *experiment.swept])
     by = {column: results.cached(breakdown, name, column) for column in breakdown_columns(results, experiment)}
     for column, table in by.items():
-        write_table(run / f"patching_metrics_{breakdown_file(name, column)}.csv", table, [DOSE, *experiment.swept])
+        write_table(
+            run / f"patching_metrics_{breakdown_file(name, column, list(by))}.csv", table, [DOSE, *experiment.swept]
+        )
     main = results.main(kind)
     if main is not None:
         area = {key: results.area(kind)[key] for key in ("area", "low", "high", "reason")}
@@ -119,13 +121,7 @@ def _notes(results: Results, experiment: ExperimentResults) -> list[str]:
         lines.append(f"A's own rate: {own:.1%} of answers are the target before the change; {OWN}")
     if experiment.is_main and (of_b := behaviour(results, experiment.kind)):
         lines.append(of_b.line)
-    mass = experiment.label_mass
-    if mass.mean() < ENOUGH_MASS:
-        lines.append(
-            f"warning: before the change the labels hold {mass.mean():.1%} of the model's probability on average, so "
-            "the answers among them mean little (docs/tasks.md)"
-        )
-    return lines
+    return lines + ([f"warning: {experiment.little_mass}"] if experiment.little_mass else [])
 
 
 def _differences(experiment: ExperimentResults, by: Mapping[str, pd.DataFrame]) -> list[str]:

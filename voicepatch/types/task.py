@@ -164,6 +164,7 @@ def load_task(name_or_file: str | Path, flag: str = "--task") -> Task:
     except msgspec.ValidationError as error:
         # YAML reads yes, no, on, off and bare numbers as other types than text.
         hint = "; put text in quotes" if "got `bool`" in str(error) or "got `int`" in str(error) else ""
+        hint += "; leave orders out, or write cyclic" if "$.orders" in str(error) else ""
         raise UserError(f"{flag} {path}: {error}{hint}; see {EXAMPLE}", BAD_USAGE) from None
     wrong = _wrong(task) or _wrong_answers(task)
     if wrong:
