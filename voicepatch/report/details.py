@@ -15,11 +15,10 @@ from voicepatch.analysis.rounding import BOTH_OPEN, rate_text, with_interval
 from voicepatch.analysis.words_and_voice import contrast_of, headline
 from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.curves import FROM_BASE
-from voicepatch.figures.headings import no_interval
+from voicepatch.figures.headings import no_interval, selection
 from voicepatch.report.experiments import Run
 from voicepatch.report.overview import rate_in
 from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, list_of, what_it_did
-from voicepatch.text import escape
 
 
 def details(run: Run) -> list[str]:
@@ -101,7 +100,7 @@ def _of_main(run: Run, experiment: ExperimentResults) -> list[str]:
     of = f" of {construction['pairs_possible']} possible" if construction else ""
     speaker = "A and B by the same speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
     direction = "both directions run" if settings["both_directions"] else "direction drawn"
-    selected = f", only {', '.join(map(escape, settings['where']))}" if settings["where"] else ""
+    selected = "".join(f", {words}" for words in selection([settings]))
     failed = f" Of these, {len(experiment.failed)} gave no record and are left out." if experiment.failed else ""
     sampled = (
         f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "

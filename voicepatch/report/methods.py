@@ -10,10 +10,10 @@ from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.need import need_of
 from voicepatch.analysis.samples import sample_of
 from voicepatch.analysis.words_and_voice import contrast_of, headline
+from voicepatch.figures.headings import selection
 from voicepatch.report.details import outcome
 from voicepatch.report.experiments import Run
 from voicepatch.report.prose import counted, differs, doses_of, is_resampled, layers_of, list_of
-from voicepatch.text import escape
 
 MOST_WORDS = 250
 LONG = 45  # words of a question that is not quoted
@@ -65,9 +65,7 @@ def _pairs(run: Run) -> list[str]:
     dose = "" if alphas == [1] else f"; B's share of the written value was {doses_of(alphas)}"
     drawn = [f"{counted(main.n_measured, f'{main.kind} pair')} ({differs(run, main.kind)})" for main in run.mains]
     speaker = ", one speaker a pair" if first.settings["same_speaker"] else ""
-    selected = f", only {', '.join(map(escape, first.settings['where']))}" if first.settings["where"] else ""
-    if first.settings["only"] == "answered":
-        selected += ", only pairs whose clips the unpatched model answers with their own label"
+    selected = "".join(f", {words}" for words in selection([first.settings]))
     return [
         f"{did}, one layer at a time ({layers_of(run)}; {aligned}{dose}).",
         f"We drew {list_of(drawn)} of a recipient A and a donor B (seed {first.seed}{speaker}{selected}).",
