@@ -4,6 +4,8 @@
 # make ray-test: experiments on two real workers, which Ray starts
 # make tutorial-test: docs/tutorial.ipynb is executed and compared with the outputs in it; make tutorial writes them again
 # make datasets-test: Hugging Face data sets, read with the package datasets
+# make peft-test: adapters of every kind, merged with the package peft
+# make gpu-test: on a CUDA device, the tests of engines, experiments and families, the benchmark at the real size, and 20 pairs
 # make browser-test: the report in headless Chromium, which must be there with its driver (Debian: chromium-driver)
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test tutorial tutorial-test ray-test datasets-test browser-test format clean
+.PHONY: demo test tutorial tutorial-test ray-test datasets-test peft-test browser-test gpu-test format clean
 demo: $(VENV)/run.done
 	$(BIN)/python cli.py patch --kind prosody
 	$(BIN)/python cli.py patch --kind semantic
@@ -35,8 +37,14 @@ ray-test: $(VENV)/ray.done
 datasets-test: $(VENV)/datasets.done
 	$(BIN)/python -m pytest -m datasets tests/pairs
 
+peft-test: $(VENV)/peft.done
+	$(BIN)/python -m pytest -m peft tests/models
+
 browser-test: $(VENV)/dev.done
 	$(BIN)/python -m pytest -m browser tests/browser
+
+gpu-test: $(VENV)/dev.done
+	$(BIN)/python -m tests.gpu
 
 format: $(VENV)/dev.done
 	$(BIN)/ruff check --fix .
@@ -57,6 +65,10 @@ $(VENV)/ray.done: requirements-ray.txt $(VENV)/dev.done
 
 $(VENV)/datasets.done: requirements-datasets.txt $(VENV)/dev.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-datasets.txt
+	touch $@
+
+$(VENV)/peft.done: requirements-peft.txt $(VENV)/dev.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-peft.txt
 	touch $@
 
 clean:

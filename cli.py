@@ -17,7 +17,6 @@ if __name__ == "__main__":  # before the imports below, which take a moment
     open_standard_streams()
     quiet_from_the_start()
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +24,18 @@ from typing import Any
 
 import click
 
-from pairs.corpora import corpus_list
-from voicepatch.commandline import answering, confirming, loading, paper, running, showing
+from voicepatch.commandline import (
+    answering,
+    comparing,
+    confirming,
+    listings,
+    loading,
+    measuring,
+    paper,
+    running,
+    showing,
+)
+from voicepatch.commandline.dry_run import show as show_memory
 from voicepatch.commandline.options import (
     answer_options,
     beside_option,
@@ -41,28 +50,20 @@ from voicepatch.commandline.options import (
     pair_options,
     plugin_option,
     report_options,
-    setting_option,
 )
-from voicepatch.commandline.param_types import InterventionName, ParamType, controls
+from voicepatch.commandline.param_types import ControlCommand, InterventionName, ParamType, controls
 from voicepatch.commandline.program import Program, debug_option, starting
 from voicepatch.errors import BAD_USAGE, UserError
-from voicepatch.files import check_writable, write_whole
-from voicepatch.models.families import family_of
-from voicepatch.models.family import declared_families
-from voicepatch.models.folder import checkpoint_folder, read_config
-from voicepatch.paths import RESULTS
-from voicepatch.registry.catalogue import catalogue
 from voicepatch.registry.intervention import command_name
 from voicepatch.registry.syntax import Entry
 from voicepatch.registry.template import write_template
 from voicepatch.store.directory import RunDir
 from voicepatch.store.experiment import read_pair_list
-from voicepatch.store.lock import only_user
+from voicepatch.store.reading import COMPLETE
 from voicepatch.types.dataset import dataset_identity
 from voicepatch.types.pair import clips_of, construction_report, pair_row
 from voicepatch.types.record import pair_row_type
-from voicepatch.types.setting import TEXT, path
-from voicepatch.types.task import load_task, task_names
+from voicepatch.types.setting import path
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -81,7 +82,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(cls=ControlCommand)
 @click.option("--kind", "name", type=InterventionName(), required=True, help="Control to run; all runs each of them.")
 @pair_kind_option
 @main_options
@@ -120,7 +121,7 @@ cli.make_command, cli.check = intervention_command, check_plugin
 
 
 @cli.command()
-@click.argument("run_dir", type=ParamType(path(may_be_file=False, must_exist=True)))
+@click.argument("run_dir", metavar="RUN_DIR", type=ParamType(path(may_be_file=False, must_exist=True)))
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of ranked parts.")
 @click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, help="Random sets of each size.")
 @own_pair_kind_option
@@ -133,39 +134,6 @@ def confirm(run_dir: Path, top: int, draws: int, **options: Any) -> None:
     effect, and whether others stand in for them.
     """
     confirming.confirm(run_dir, top, draws, options)
-
-
-@cli.command(name="list")
-@plugin_option
-def list_interventions() -> None:
-    """Show all interventions, one line each."""
-    for name, entry in catalogue().items():
-        kind = "main" if entry.main else "control" if entry.control else "variant"
-        click.echo(f"{name:<14}{kind:<9}{entry.summary}")
-
-
-@cli.command()
-@debug_option
-def tasks() -> None:
-    """Show the tasks that --task takes by name, with their questions."""
-    for name in task_names():
-        click.echo(f"{name:<18}{load_task(name).asked()}")
-
-
-@cli.command()
-@plugin_option
-@debug_option
-def corpora() -> None:
-    """Show the corpora that --data recognises, their sources, and the contents of a full download."""
-    click.echo(corpus_list())
-
-
-@cli.command()
-@plugin_option
-@debug_option
-def models() -> None:
-    """Show the model families; the family of a checkpoint is recognised from its config.json."""
-    click.echo(showing.family_list(declared_families()))
 
 
 @cli.command()
@@ -189,10 +157,18 @@ def new(name: str, folder: Path | None) -> None:
     "layers and eight pairs of its own; --layers and --max-pairs do not change them.",
 )
 @click.option("--natural", is_flag=True, help="Also measure how far patched states are from those of unpatched clips.")
+@click.option("--dry-run", is_flag=True, help="Only show how much memory a run takes; reads config.json, no weights.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, help="Length of a clip for --dry-run."
+)
 @check_options
-def check(planted: bool, natural: bool, **options: Any) -> None:
+def check(planted: bool, natural: bool, dry_run: bool, seconds: float, **options: Any) -> None:
     """Run only the checks: the model, the position of the audio span, and that self-patching changes nothing."""
     settings = running.settings_of(options)
+    if dry_run:
+        loading.check_model(settings)
+        show_memory(settings, len(running.load_data(settings).clips), seconds)
+        return
     if natural:
         running.refuse_answered(settings, "check --natural")
     dataset = running.load_data(settings)
@@ -218,10 +194,19 @@ def check(planted: bool, natural: bool, **options: Any) -> None:
     run.claim(run_identity(executor, dataset, skip))
     subject.clips.sounds.max_seconds = settings.max_seconds
     run_checks(subject, dataset, run, settings.seed, layers, click.echo, skip)
-    if planted:
-        check_planted(subject, dataset, run, settings.seed, click.echo, skip)
-    if natural:
-        showing.natural(run.path, run.config(), check_natural(subject, pairs_of, run, settings.seed, click.echo, skip))
+    failed = None
+    try:
+        if planted:
+            check_planted(subject, dataset, run, settings.seed, click.echo, skip)
+        if natural:
+            table = check_natural(subject, pairs_of, run, settings.seed, click.echo, skip)
+            showing.natural(run.path, run.config(), table)
+    except UserError as error:
+        failed = error
+    if planted or natural:
+        running.renew_report(run)
+    if failed:  # after the report, which shows a check that failed
+        raise failed
     click.echo(f"all checks passed: {run.path}")
 
 
@@ -231,7 +216,8 @@ def answers(**options: Any) -> None:
     """Ask about each clip of the data once, unpatched: does the model do the task?
 
     The answers are in answers.csv. The summary says how many follow the voice, the words, both or neither, with 95 %
-    intervals by text, beside the share of random answers. Interrupted, the same command goes on where it stopped.
+    intervals by text, beside the share of random answers. It is by text_type wherever the data have that column.
+    Interrupted, the same command goes on where it stopped.
     """
     answering.answer_all(running.settings_of(options))
 
@@ -279,12 +265,17 @@ def report(run_dir: Path, pairs_in_report: int | str | None, by: Sequence[str]) 
     """Make the tables and figures of a run again from its records and its answers, without a model."""
     config, results = RunDir(run_dir).config(), None
     has_answers = config.get("answers", {}).get("finished", False)
-    if has_answers and not config["experiments"]:
+    if "answers" in config and not config["experiments"]:
+        if by:
+            raise UserError(f"--by: {run_dir} has answers and no experiment; leave --by out", BAD_USAGE)
+        if not has_answers:
+            raise UserError(f"{run_dir}: the command `answers` is not finished; {COMPLETE}")
         showing.answers(run_dir)
         return
     # A run that goes on may have finished meanwhile, with other records.
     while results is None or results.config != RunDir(run_dir).config():
         results = running.results_of(run_dir, by=by)
+        showing.check_by(results)
         for one in results.valid:
             n_pairs = len(one.pairs)
             if not one.finished:
@@ -298,71 +289,8 @@ def report(run_dir: Path, pairs_in_report: int | str | None, by: Sequence[str]) 
     showing.exit_if_invalid(results)
 
 
-@cli.command()
-@click.argument("run_dirs", nargs=-1, required=True, type=ParamType(path(may_be_file=False, must_exist=True)))
-@click.option(
-    "--by", type=ParamType(TEXT), help="Column of the data, such as text_type: a curve for each of its values."
-)
-@click.option(
-    "--experiment", type=ParamType(TEXT), help="NAME of an experiment in the files.  [default: the main ones]"
-)
-@click.option("--out", type=ParamType(path(may_be_file=False)), default=RESULTS / "comparison", help="Result folder.")
-@debug_option
-def compare(run_dirs: tuple[Path, ...], by: str | None, experiment: str | None, out: Path) -> None:
-    """Draw curves of several runs, or of parts of one, on relative depth, with a table of their hand-over layers."""
-    from voicepatch.report.compare import as_text, differing
-    from voicepatch.report.compare import compare as compare_runs
-
-    with only_user(out):
-        table, figures = compare_runs(list(run_dirs), out, by, experiment)
-    click.echo(as_text(table))
-    for line in table.attrs["contrasts"]:
-        click.echo(line)
-    for name, mine in table.groupby("experiment"):
-        for line in differing(mine):
-            click.echo(f"warning: {name}: {line}")
-    showing.figures(figures)
-
-
-cli.add_command(paper.figure)
-cli.add_command(paper.table)
-
-
-@cli.command()
-@setting_option(
-    "model",
-    help="Checkpoint folder, or OWNER/NAME of a Hugging Face repository.  [default: random weights, narrow enough for "
-    "two cores]",
-)
-@click.option("--full-size", is_flag=True, help="Random weights in OpenS2S's real shape; needs a CUDA device.")
-@setting_option("device", help="cpu, cuda or cuda:N.  [default: cpu; cuda, if available, for the larger models]")
-@setting_option("dtype")
-@click.option(
-    "--rounds", type=click.IntRange(1), default=2, show_default=True, help="Number of rounds; medians are reported."
-)
-@setting_option("seed", help="Seed of the weights and the sounds.  [default: 0]")
-@click.option("--json", "json_file", type=ParamType(path(may_be_folder=False)), help="Write the numbers here too.")
-@debug_option
-def bench(json_file: Path | None, rounds: int, **options: Any) -> None:
-    """Measure the cost of a pair: with the textbook procedure, with experiments as written, and with sweep and tail.
-
-    In one process and in turn, so the ratios are right on a busy machine too. Without options it takes a few minutes.
-    """
-    if json_file and not json_file.resolve().parent.is_dir():
-        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first", BAD_USAGE)
-    if json_file:
-        check_writable(json_file)
-    if options["model"]:
-        family_of(read_config(checkpoint_folder(options["model"])))
-    from voicepatch.engine.bench import bench_table, run_bench
-    from voicepatch.engine.bench_case import make_case
-
-    options["seed"] = options["seed"] or 0
-    result = run_bench(make_case(**options), rounds)
-    click.echo(bench_table(result))
-    if json_file:
-        write_whole(json_file, json.dumps(result, indent=2) + "\n")
-        click.echo(f"written: {json_file}")
+for command in (comparing.compare, paper.figure, paper.table, measuring.bench, *listings.commands):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ def all_but(lm, pair, layer, head):
 
     Later parts are B's too, so none stands in for it: what is lost is what the part writes directly for the answer.
     The stream after the last layer is the sum of all parts, so one write there has the same result as a write of each.
-    That holds for the built-in families, and not where a block normalises a part before it adds it.
+    A model whose blocks normalise a part before they add it, as Gemma 4 does, has no such sum and is refused.
 
     head: heads that keep A's output, from 0, and mlp
     """
+    lm.check_sums()
     theirs, own = added(lm, pair.b, layer, head), added(lm, pair.a, layer, head)
     with lm.trace(pair.b):
         stream = lm.layers_output[lm.n_layers - 1][:, -1:].save()

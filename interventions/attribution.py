@@ -9,7 +9,7 @@ def part(lm, layer, head):
     """What a head adds to what attention mixes, or what the MLP adds to the stream: `[1, T, width]`."""
     if head == "mlp":
         return lm.mlps_output[layer]
-    return lm.layers[layer].self_attn.o_proj.input[..., head * lm.head_dim : (head + 1) * lm.head_dim]
+    return lm.layers[layer].self_attn.o_proj.input[..., lm.head_columns(layer, head)]
 
 
 @intervention(range_of={"head": ("n_heads", "mlp")}, approximate=True, may_be_noop=True, figures="heads")

@@ -28,7 +28,7 @@ def place(lm, layer, part):
     """What a part writes: the value, and its columns."""
     if part == "mlp":
         return lm.mlps_output[layer], slice(None)
-    return lm.layers[layer].self_attn.o_proj.input, slice(part * lm.head_dim, (part + 1) * lm.head_dim)
+    return lm.layers[layer].self_attn.o_proj.input, lm.head_columns(layer, part)
 
 
 @intervention(by_layer=False)

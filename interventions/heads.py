@@ -15,7 +15,7 @@ def heads(lm, pair, layer, head, alpha=1.0, at: Literal["span", "after", "questi
     at: positions that are written: the audio span, all after it, the question, or the last
     """
     a_at, b_at = pair.positions(at)
-    columns = slice(head * lm.head_dim, (head + 1) * lm.head_dim)
+    columns = lm.head_columns(layer, head)
     with lm.trace(pair.b):
         donor = pair.resampled(lm.layers[layer].self_attn.o_proj.input[:, b_at, columns], at).save()
     with lm.trace(pair.a):

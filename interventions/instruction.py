@@ -24,7 +24,8 @@ def instruction(
 ):
     """The stream of a clip that is asked the question of another task is written into the run of the same clip.
 
-    The clips are those whose words and voice have different labels. Positions are aligned from the end.
+    The clips are those of the main experiment's pairs whose words and voice have different labels, each clip once, so
+    20 pairs may have 29 such clips. Positions are aligned from the end.
 
     at: positions that are written: the tokens that both prompts end with, those before them, all, or the last
     donor_task: the task whose question the donor is asked, by name or as a file; it has the same labels

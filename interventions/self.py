@@ -12,6 +12,7 @@ from pairs.controls import with_itself
     must_change_nothing=True,
     may_be_noop=True,
     named_by_kind=False,
+    expected="no answer changes at any layer",
 )
 def self(lm, pair, layer, alpha=1.0):
     """A's own residual stream is written back into A: no answer may change."""

@@ -4,7 +4,7 @@ from interventions import intervention
 from interventions.patch import patch
 
 
-@intervention(control=True)
+@intervention(control=True, expected="a rate that rises with depth, to exactly B's own rate at the last layer")
 def suffix(lm, pair, layer, alpha=1.0):
     """B's residual stream after the audio span, up to the readout, is written into A's, aligned from the end."""
     return patch(lm, pair, layer, alpha, at="after")

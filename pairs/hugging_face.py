@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -62,11 +61,21 @@ def unpack(source: Path, sound: str | None = None) -> Unpacked:
         missing = [path for path in about["sounds"] if not (folder / path).is_file()]
         if len(records) != about["n_rows"] or missing:
             raise ValueError(f"{missing[0]} is not there" if missing else f"{len(records)} of {about['n_rows']} rows")
+    except PermissionError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); pass another HF_HOME") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: what was unpacked of {source} is damaged ({error}); delete this folder") from None
     if not records:
         raise UserError(f"{source}: has no rows")
     return Unpacked(records, about["warnings"])
+
+
+def unpacked_before(source: Path, sound: str | None = None) -> Unpacked:
+    """The first row alone, and the warnings, of what `unpack` has read."""
+    folder = _folder(source, sound)
+    with (folder / ROWS).open(encoding="utf-8") as file:
+        first = json.loads(file.readline())
+    return Unpacked([first], json.loads((folder / ABOUT).read_text(encoding="utf-8"))["warnings"])
 
 
 def _folder(source: Path, sound: str | None) -> Path:
@@ -81,18 +90,17 @@ def _folder(source: Path, sound: str | None) -> Path:
 
 def _write(source: Path, sound: str | None, folder: Path) -> None:
     """Write rows and sounds under another name, and give them theirs when all are there."""
-    made = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-        _write_into(made, folder, source, sound)
-        made.rename(folder)
+        private = tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True)
+        with private as inside:
+            made = Path(inside) / folder.name
+            made.mkdir()  # others may read it, if the umask lets them
+            _write_into(made, folder, source, sound)
+            made.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # else another process was faster
             raise cannot_be_written(folder, error, "HF_HOME") from None
-    finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
 
 
 def _write_into(made: Path, folder: Path, source: Path, sound: str | None) -> None:

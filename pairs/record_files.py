@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pairs.hugging_face import is_hugging_face, original, unpack
+from pairs.hugging_face import is_hugging_face, original, unpack, unpacked_before
 from voicepatch.errors import UserError
 from voicepatch.files import lines_of
 from voicepatch.json_text import parse_json
@@ -115,8 +115,8 @@ def _of_data_set(path: Path, sound: str | None, names: Mapping[str, str], check:
 
 
 def warnings_of_data_set(path: Path, names: Mapping[str, str]) -> list[str]:
-    """What a reader must know of how a data set is read."""
-    unpacked = unpack(path, names.get("path"))
+    """What a reader must know of how a data set was read."""
+    unpacked = unpacked_before(path, names.get("path"))
     columns = {**unpacked.records[0], **names}
     made = {"clip_id": "the number of its row", "text_id": "its text"}
     return [

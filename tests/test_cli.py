@@ -340,7 +340,8 @@ def test_what_needs_no_model_does_not_wait_for_torch(run, tmp_path, command):
 def test_a_failed_check_stops_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("voicepatch.models.opens2s_io.audio_length", lambda *args: 1)
     line = fails("patch", "--no-need", "--kind", "prosody", "--out", tmp_path / "run", *FEW, status=3)
-    assert line.startswith("error: check failed") and "sanity_check_audio_span.json" in line
+    assert line.startswith("error: check failed") and "n_audio gives the number of audio frames" in line
+    assert "sanity_check_model.json" in line
     assert not list((tmp_path / "run").glob("patching_records*"))
 
 

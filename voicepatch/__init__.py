@@ -16,16 +16,23 @@ _WHERE = {
     "Pair": "voicepatch.types.pair",
     "Prompt": "voicepatch.models.speech_lm",
     "Task": "voicepatch.types.task",
+    "Turn": "voicepatch.models.tokens",
     "answers_of": "voicepatch.runs.unpatched",
     "build_pairs": "pairs",
     "corpus": "pairs.corpora.corpus",
     "family": "voicepatch.models.family",
     "intervention": "voicepatch.registry.intervention",
     "load_dataset": "pairs",
+    "load_module": "voicepatch.models.building_blocks",
     "load_subject": "voicepatch.engine.subject",
     "load_task": "voicepatch.types.task",
+    "log_mel": "voicepatch.models.mel",
+    "merge_adapter": "voicepatch.models.adapters",
     "metric": "voicepatch.registry.metrics",
+    "read_extractor": "voicepatch.models.mel",
+    "read_prompt": "voicepatch.models.tokens",
     "run_table": "voicepatch.runs.pair_loop",
+    "whisper_states": "voicepatch.models.building_blocks",
 }
 __all__ = list(_WHERE)
 

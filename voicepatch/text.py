@@ -43,6 +43,11 @@ def listing(names: Iterable[str], most: int = 20) -> str:
     return ", ".join(map(escape, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def counted(n: int, what: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def nfc(text: str) -> str:
     """The text with composed letters (Unicode NFC): file systems and editors disagree on how they write "é"."""
     return unicodedata.normalize("NFC", text)

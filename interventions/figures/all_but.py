@@ -12,6 +12,7 @@ from interventions.figures.direct import part_name
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.results import Results
+from voicepatch.analysis.rounding import estimate_text
 from voicepatch.analysis.sites import NOTHING
 from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.headings import heading
@@ -59,9 +60,8 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     share = f", {best['effect'] / found.scale:.1%} of the effect of all parts" if found.scale else ""
     tested = "not tested" if found.reason else "marked" if best["marked"] else "not marked"
     part = part_name(best["layer"], best[HEAD])
-    return [
-        f"The largest loss of the target's logit is {best['effect']:.2f}{share}, where {part} stays A's ({tested})."
-    ]
+    loss = estimate_text(best, "effect")
+    return [f"The largest loss of the target's logit is {loss}{share}, where {part} stays A's ({tested})."]
 
 
 def limits() -> list[str]:

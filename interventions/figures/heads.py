@@ -7,7 +7,7 @@ import altair as alt
 
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.rounding import number
+from voicepatch.analysis.rounding import estimate_text
 from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.curves import DELTA_LOGIT, metric_declaration
 from voicepatch.figures.headings import heading
@@ -28,7 +28,7 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     best = cells.loc[cells["effect"].abs().idxmax()]
     part = "The MLP" if best[HEAD] == "mlp" else f"Head {best[HEAD]}"
     which, untested = ("", ", not tested") if found.reason else ("marked ", "")
-    effect = f"{number(best['effect'], '+.2f')} on average over {best['n_pairs']} pairs{untested}"
+    effect = f"{estimate_text(best, 'effect', '+')} on average over {best['n_pairs']} pairs{untested}"
     return [f"{part} of layer {best['layer']} has the largest {which}effect on the target's logit{would}: {effect}."]
 
 

@@ -14,7 +14,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from voicepatch.analysis.cells import by_cell, first_from
+from voicepatch.analysis.cells import by_cell, ranges
 from voicepatch.analysis.clusters import RESAMPLES, mean_of
 from voicepatch.analysis.clusters import limits as interval
 from voicepatch.analysis.experiment_results import ExperimentResults
@@ -24,7 +24,7 @@ from voicepatch.analysis.samples import sample_of, speakers_note
 from voicepatch.analysis.sharing import Draws
 from voicepatch.figures.curves import KIND_COLOURS, layer_curves, number, series, zero_line
 from voicepatch.figures.figure_style import GREY, SOLID, figure
-from voicepatch.figures.headings import heading, layers_of_band, model_and_data
+from voicepatch.figures.headings import band_notes, cut_band, heading, layers_of_band, model_and_data
 
 ALL, WORDS, VOICE = "all clips", "clips that answer with the words' label", "clips that answer with the voice's label"
 COLOURS = {ALL: GREY, WORDS: KIND_COLOURS["semantic"], VOICE: KIND_COLOURS["prosody"]}
@@ -48,17 +48,18 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.Lay
     )
     styles = {name: (COLOURS[group], SOLID) for group, name in names.items()}
     y = number("change of the answer's probability, %")
-    x_title = f"layer at which the attention is blocked{_band(experiment.settings['options'])}"
+    options, n_layers = experiment.settings["options"], int(results.config["model"]["n_layers"])
+    x_title = f"layer at which the attention is blocked{_band(options, n_layers)}"
     chart = layer_curves(tidy, styles, y, list(styles), 1, form=".1f", x_title=x_title, below=[zero_line(y)])
     title, _ = heading(results, experiment)
     notes = ["bands: 95 % intervals; the two groups are of clips whose labels differ", model_and_data(results.config)]
-    notes += filter(None, [speakers_note(experiment.pairs)])
+    notes += filter(None, [cut_band(options, n_layers), speakers_note(experiment.pairs)])
     return {f"knockout_{experiment.name}": figure(chart, title, notes, "Knock-out of the audio span by layer")}
 
 
-def _band(options: dict[str, Any]) -> str:
+def _band(options: dict[str, Any], n_layers: int) -> str:
     k, band = options["k"], options["band"]
-    return "" if k == 1 else f" ({k} layers {band} it)"
+    return "" if k == 1 else f" ({min(k, n_layers)} layers {band} it, fewer at the ends)"
 
 
 def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.DataFrame]:
@@ -67,7 +68,7 @@ def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.Data
 
 
 def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
-    """From which layer on at least half of the answers by the voice, and of those by the words, are kept."""
+    """At which layers fewer than half of the answers by the voice, and of those by the words, are kept."""
     if experiment.swept:
         return []
     options, records = experiment.settings["options"], experiment.records
@@ -82,15 +83,25 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     groups = {name: group for name, group in groups.items() if len(group)} or {"of all clips": kept}
     found = [f"of the {len(group)} answers {name}, {_kept(group.mean())}" for name, group in groups.items()]
     what = "audio span" if options["source"] == "span" else "question"
-    return [f"With attention to the {what} blocked at {layers_of_band(options)}, {'; '.join(found)}."]
+    lines = [f"With attention to the {what} blocked at {layers_of_band(options)}, {'; '.join(found)}."]
+    n_layers = int(results.config["model"]["n_layers"])
+    first, shares = int(kept.columns[0]), kept.mean()
+    if options["band"] == "from" and first + options["k"] < n_layers and shares.iloc[0] > shares.min():
+        lines.append(
+            f"At l = {first} more are kept than at l = {shares.idxmin()}: the window that begins there leaves the "
+            f"layers from {first + options['k']} on free."
+        )
+    return [*lines, *band_notes(options, n_layers)]
 
 
 def _kept(shares: pd.Series) -> str:
-    """From which layer on at least half are kept, of the shares of answers by layer; the fewest where there is none."""
-    layer = first_from(shares >= 0.5)
-    if layer is not None and layer > shares.index[0]:
-        return f"at least half are kept from l = {layer} on"
-    return f"the fewest are kept at l = {shares.idxmin()} ({shares.min():.0%})"
+    """At which layers fewer than half are kept, of the shares of answers by layer, and where the fewest are."""
+    few = [int(layer) for layer in shares.index[shares < 0.5]]
+    fewest = f"the fewest at l = {shares.idxmin()}: {shares.min():.0%}"
+    if not few:
+        return f"at least half are kept at every layer ({fewest})"
+    where = "every layer" if len(few) == len(shares) else f"l = {ranges(few)}"
+    return f"fewer than half are kept at {where} ({fewest})"
 
 
 def limits() -> list[str]:

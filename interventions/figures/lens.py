@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from voicepatch.analysis.cells import by_cell, first_from
-from voicepatch.analysis.clusters import RESAMPLES, design_effect, mean_of
+from voicepatch.analysis.clusters import RESAMPLES, correlation, mean_of
 from voicepatch.analysis.clusters import limits as interval
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.logits import logits_of
@@ -143,7 +143,7 @@ def _leads_in(frame: pd.DataFrame, group: str, members: pd.DataFrame, seed: int,
     table: dict[str, Any] = {"clips": group, "n_clips": len(members), "layer": layers}
     for number, column in enumerate(NAMES):
         mean = means.cells(slice(number * len(layers), (number + 1) * len(layers)))
-        low, high = interval(mean, True, design_effect(mean))
+        low, high = interval(mean, True, correlation(mean))
         table |= {column: mean.value, f"{column}_low": low, f"{column}_high": high}
     mine = frame[frame["pair_id"].isin(set(members["pair_id"]))]
     return pd.DataFrame(table | {column: mine[column].mean() for column in FINAL})

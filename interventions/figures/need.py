@@ -8,18 +8,21 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
+from voicepatch.analysis.breakdown import breakdown_columns, breakdown_file
 from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.need import ANY, FOLLOW, LOST, VOICE, WORDS, need_of
+from voicepatch.analysis.need import ANY, FOLLOW, LOST, VOICE, WORDS, need_by, need_of
 from voicepatch.analysis.results import KINDS, Results
 from voicepatch.analysis.samples import speakers_note
-from voicepatch.analysis.words_and_voice import OF_B, headline
+from voicepatch.analysis.words_and_voice import OF_B, headline, midpoints
 from voicepatch.figures.curves import KIND_STYLES, TO_TARGET_ELIGIBLE, Style, layer_curves, rate, series
 from voicepatch.figures.figure_style import GREY, SOLID, WIDTH, styled
 from voicepatch.figures.headings import congruence_note, dose_note, model_and_data
+from voicepatch.text import escape
 
 REPLACES_COMMON = True
 FEWEST_CLIPS = 3  # behind a line that is drawn
 STYLES = {VOICE: KIND_STYLES["prosody"], WORDS: KIND_STYLES["semantic"], ANY: (GREY, SOLID)}
+CAPTION = "Share of answers that change when the span is not attended to from layer l on"
 PANEL = {"width": WIDTH, "height": 190}
 LIMIT = (
     "A knock-out takes the words and the voice of the span away together, and the attention goes to other positions. "
@@ -59,12 +62,12 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
         return {}
     chart = alt.vconcat(*drawn).resolve_scale(color="independent", strokeDash="independent")
     notes = dict.fromkeys(note for main in mains for note in (*dose_note(main), *congruence_note(main)))
-    n_of = [f"{name}: n = {len(main.pairs)} pairs" for main in mains for name in [OF_B[main.kind]]]
+    n_of = [f"{OF_B[main.kind]}: n = {main.compared_counts}" for main in mains]
     n_of += [f"{name.partition(' (')[0]}: n = {table['n'].max()} clips" for name, (table, _) in of_knock_out.items()]
     n_of += [f"not drawn, because there are few: {FOLLOW[group]}, n = {n}" for group, n in few.items()]
     speakers = [note for note in [speakers_note(*(main.pairs for main in mains), found.pairs)] if note]
     about = ["bands: 95 % intervals", *speakers, model_and_data(results.config)]
-    lines = [*headline(results), *n_of, *notes, *about]
+    lines = [*headline(results), *filter(None, [midpoints(results)]), *n_of, *notes, *about]
     title = "Until which layer B overrides A's answer, and until which A's span is needed"
     return {"override_and_need": styled(chart, title, lines, "Overriding and need by layer")}
 
@@ -84,8 +87,12 @@ def tables(results: Results, experiment: ExperimentResults) -> dict[str, pd.Data
     found = results.cached(need_of)
     if found is None or experiment.name not in found.names:
         return {}
-    found.table.attrs["caption"] = "Share of answers that change when the span is not attended to from layer l on"
-    return {"need": found.table}
+    found.table.attrs["caption"] = CAPTION
+    tables = {"need": found.table}
+    for column in breakdown_columns(results, experiment):
+        by = tables[breakdown_file("need", column)] = results.cached(need_by, column)
+        by.attrs["caption"] = f"{CAPTION}, by {escape(column)}"
+    return tables
 
 
 def sentences(results: Results, experiment: ExperimentResults) -> list[str]:

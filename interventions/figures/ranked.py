@@ -21,6 +21,7 @@ from voicepatch.analysis.ranking import (
     too_few,
 )
 from voicepatch.analysis.results import Results
+from voicepatch.analysis.rounding import estimate_text
 from voicepatch.figures.figure_style import BLUE, GREEN, GREY, ORANGE, SOLID, WIDTH, figure
 from voicepatch.figures.headings import heading
 from voicepatch.types.check import Check
@@ -106,13 +107,14 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     if table is None or table[RECOVERY].isna().any():
         return []
     top = table["number"].max()
-    of = {role: mine[RECOVERY] for role, mine in table[table["number"].isin([top, 0])].groupby("role")}
-    best, every = table["components"][table["role"] == JOINT].iloc[-1], of[ALL].iloc[0]
+    of = {role: mine for role, mine in table[table["number"].isin([top, 0])].groupby("role")}
+    joint, without, all_parts = (estimate_text(of[role].iloc[0], RECOVERY) for role in (JOINT, WITHOUT, ALL))
+    best = table["components"][table["role"] == JOINT].iloc[-1]
     n = int(experiment.metrics["recovery_n"].max())
     doubt = " These are too few pairs to conclude from." if warnings(results, experiment) else ""
     return [
-        f"The best {top} parts ({best}) together recover {of[JOINT].iloc[0]:.2f} of the way from A to B, random sets "
-        f"of {top} {of[RANDOM].mean():.2f}, all parts but the best {of[WITHOUT].iloc[0]:.2f}, all parts {every:.2f}; "
+        f"The best {top} parts ({best}) together recover {joint} of the way from A to B, random sets "
+        f"of {top} {of[RANDOM][RECOVERY].mean():.2f}, all parts but the best {without}, all parts {all_parts}; "
         f"means over {n} eligible pair{'s' if n > 1 else ''}.{doubt}"
     ]
 

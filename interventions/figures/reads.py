@@ -6,7 +6,8 @@ sentences(results, experiment)               # ["With B's keys and values read a
 from voicepatch.analysis.cells import first_from
 from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
 from voicepatch.analysis.results import Results
-from voicepatch.figures.headings import layers_of_band
+from voicepatch.analysis.rounding import estimate_text
+from voicepatch.figures.headings import band_notes, layers_of_band
 
 READERS = {"after": "all later positions", "question": "the question", "last": "the last position"}
 SOURCES = {"span": "the audio span", "question": "the question"}
@@ -25,5 +26,6 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
         return [f"With {what}, none of the {n} eligible pairs answers with B's label."]
     falls = first_from(rates < best / 2)
     then = f"; from l = {falls} on it is less than half of that" if falls is not None else ""
-    found = f"at most {best:.0%} of the {n} eligible pairs answer with B's label (l = {rates.idxmax()}){then}"
-    return [f"With {what}, {found}."]
+    most = estimate_text(curve.loc[rates.idxmax()], TO_TARGET_ELIGIBLE)
+    found = f"at most {most} of the {n} eligible pairs answer with B's label (l = {rates.idxmax()}){then}"
+    return [f"With {what}, {found}.", *band_notes(options, int(results.config["model"]["n_layers"]))]

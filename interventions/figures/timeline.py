@@ -20,7 +20,7 @@ from voicepatch.audio.cache import read_sound
 from voicepatch.audio.decode import SAMPLE_RATE
 from voicepatch.errors import UserError
 from voicepatch.figures.cell_map import cell_map
-from voicepatch.figures.figure_style import BLUE, ORANGE, SOLID, WIDTH, styled
+from voicepatch.figures.figure_style import BLUE, FROM_THE_START, ORANGE, SOLID, WIDTH, styled
 from voicepatch.figures.headings import heading
 from voicepatch.figures.maps import colour_of, heat_map, with_marks
 
@@ -152,7 +152,8 @@ def _sound(sounds: dict[str, np.ndarray | None], clips: Mapping[str, Any], clip_
 def _map(tidy: pd.DataFrame, column: str, form: str, reach: float = 0) -> alt.LayerChart:
     layers = sorted(tidy["layer"].unique(), key=int, reverse=True)
     height = min(320, max(90, 14 * len(layers)))
-    y = alt.Y("layer:N", title="patched layer", sort=layers).axis(values=layers[:: max(1, len(layers) // 12)])
+    y = alt.Y("layer:N", title="patched layer", sort=layers).scale(align=FROM_THE_START)
+    y = y.axis(values=layers[:: max(1, len(layers) // 12)])
     colour = colour_of(column, tidy, form=form, length=height, most=max(tidy[FLIPS].max(), 0.01), reach=reach)
     tooltip = ["layer", PART, alt.Tooltip(f"{column}:Q", format=".3f"), "eligible_count", "n_pairs"]
     title = "time in the aligned span" if column == FLIPS else None

@@ -8,6 +8,7 @@ import pandas as pd
 
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.results import Results
+from voicepatch.analysis.rounding import estimate_text
 from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.figure_style import WIDTH, layer_columns, styled
 from voicepatch.figures.headings import heading
@@ -48,9 +49,10 @@ def sentences(results: Results, experiment: ExperimentResults) -> list[str]:
     which = "the last, which is the readout" if number == len(texts) - 1 else f"counted from 0, of {len(texts)}"
     place = f"token {number} after the span ({text!r}, {which}), layer {int(best['layer'])}"
     if flips:
-        what = f"at most {best[FLIPS]:.0%} of the {int(best['eligible_count'])} eligible pairs answer with B's label"
+        most, n = estimate_text(best, FLIPS), int(best["eligible_count"])
+        what = f"at most {most} of the {n} eligible pairs answer with B's label"
     else:
-        what = f"no eligible pair answers with B's label; its logit rises by {best[LOGIT]:.2f} at most"
+        what = f"no eligible pair answers with B's label; its logit rises by {estimate_text(best, LOGIT)} at most"
     return [f"With B's stream at one position after the span, {what}: {place}."]
 
 

@@ -1,11 +1,14 @@
 """What unpatched answers follow: shares, chance and intervals of tables made by hand."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from voicepatch.analysis.answers import what_answers_follow
+from voicepatch.report.answers import verdict
 from voicepatch.types.task import default_task
 
 LABELS = default_task().labels
@@ -87,3 +90,17 @@ def test_clips_of_one_text_that_have_the_same_answer_count_as_one():
     assert four[["share_low", "share_high"]].tolist() == pytest.approx(
         one[["share_low", "share_high"]].tolist(), abs=0.005
     )
+
+
+def test_the_verdict_names_what_is_above_chance_with_its_interval_and_what_is_not():
+    of_words = [(str(text), "sad", "happy", "sad") for text in range(20)]
+    said = verdict(what_answers_follow(clips(*of_words, text_type="explicit"), LABELS))
+    assert re.match(
+        r"Above chance \(20%\), the unpatched model gives the words' label in 100\.0% of 20 clips whose words and "
+        r"voice differ \(95 % interval 8\d\.\d% to 100\.0%\)\. Not above chance \(20%\): the voice's label in 0\.0% of "
+        r"20 clips",
+        said,
+    )
+    assert said.endswith("these labels are above chance: in explicit texts the words' label.")
+    one = verdict(what_answers_follow(clips(("a", "sad", "sad", "sad")), LABELS))
+    assert one.startswith("The model is not shown to do the task.") and "100% of 1 clip whose" in one

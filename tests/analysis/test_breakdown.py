@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from voicepatch.analysis.breakdown import (
 from voicepatch.analysis.results import Results
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.figures.breakdown import panels
+from voicepatch.figures.figure_style import spec_of, svg_of
 from voicepatch.report import write_report
 from voicepatch.report.summary import summarise
 from voicepatch.types.task import default_task
@@ -151,7 +153,6 @@ def test_of_many_values_the_figure_shows_those_with_the_most_pairs(made):
 
 def test_each_column_has_a_file_of_its_own():
     assert breakdown_file("prosody", "a.prosody_label") == "prosody_by_a.prosody_label"
-    assert breakdown_file("prosody", "Age") == "prosody_by_Age"
     names = [breakdown_file("prosody", column) for column in ("x y", "x-y", "x/y", "Größe", "Grüße", "word " * 50)]
     assert len({*names}) == len(names) and max(map(len, names)) < 100
 
@@ -189,8 +190,54 @@ def test_hostile_values_are_escaped_everywhere(run):
 
 def test_no_two_columns_share_a_file():
     columns = ["x y", "x-y", "Größe", "Grüße", "X Y", "Site", "site", "a" * 240, "a" * 239 + "b", "text_type"]
-    files = [breakdown_file("prosody", column, columns) for column in columns]
+    files = [breakdown_file("prosody", column) for column in columns]
     assert len({file.lower() for file in files}) == len(columns)
     assert max(map(len, files)) < 100
     for column in ("x-y", "text_type", "a.prosody_label"):
-        assert breakdown_file("prosody", column, columns) == f"prosody_by_{column}"
+        assert breakdown_file("prosody", column) == f"prosody_by_{column}"
+
+
+def test_the_titles_of_the_panels_of_a_row_have_one_height():
+    whole = pd.DataFrame({"layer": [0, 1], "n_pairs": 4, "flip_from_base_rate": [0.5, 0.25]})
+    parts = [whole.assign(text_type="low"), whole.assign(text_type="to the top", flip_from_base_rate=[1.0, 1.0])]
+    chart = panels(pd.concat(parts), "text_type", whole, "flip_from_base_rate", "title", [])
+    svg = svg_of(spec_of(chart))
+    heights = {
+        re.findall(r"translate\(([^)]*)\)", svg[: at.start()])[-2] for at in re.finditer(r">(low|to the top), n", svg)
+    }
+    assert len({place.split(",")[1] for place in heights}) == 1
+
+
+def test_a_column_with_one_value_is_named_on_the_terminal_and_in_the_report(run):
+    for file in ("pair_list_prosody.jsonl", "patching_records_prosody.jsonl"):
+        rows = [json.loads(line) for line in (run / file).read_text().splitlines()]
+        write_lines(
+            run / file,
+            [row | {f"text_type_{side}": "implicit" for side in "ab" if "text_type_a" in row} for row in rows],
+        )
+    line = "all 40 prosody pairs have text_type implicit"
+    assert line not in summarise(Results(run), "prosody")[0].attrs["notes"]  # nobody asked for it
+    results = Results(run, by=["text_type"])
+    assert line in summarise(results, "prosody")[0].attrs["notes"]
+    assert line in Page(write_report(results)).text
+
+
+def test_a_value_without_an_eligible_pair_has_no_panel_and_is_named(made):
+    results = Results(made)
+    parts, whole = results.cached(breakdown, "prosody", "text_type"), results.experiment("prosody").curve
+    first, *others = parts["text_type"].unique()
+    parts.loc[parts["text_type"] == first, ["eligible_count", "flip_to_target_rate_eligible"]] = [0, float("nan")]
+    chart = spec_of(panels(parts, "text_type", whole, "flip_to_target_rate_eligible", "title", []))
+    names = {row["panel"].partition(",")[0] for rows in chart["datasets"].values() for row in rows if "panel" in row}
+    assert names == {*others}
+    assert any(
+        note.startswith(f"without an eligible pair, so without a panel: {first} (n = ")
+        for note in chart["usermeta"]["notes"]
+    )
+
+
+def test_panels_of_clips_count_clips(made):
+    parts = Results(made).cached(breakdown, "prosody", "text_type")
+    whole = Results(made).experiment("prosody").curve
+    text = json.dumps(spec_of(panels(parts, "text_type", whole, "flip_from_base_rate", "title", [], unit="clips")))
+    assert "share of clips" in text and "all clips" in text and "pairs" not in text

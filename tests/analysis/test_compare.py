@@ -2,14 +2,16 @@
 
 import json
 
+import pandas as pd
 import pytest
 
-from tests.analysis.made_run import make_run
+from tests.analysis.made_run import change, make_run
 from voicepatch.analysis.breakdown import breakdown
 from voicepatch.analysis.results import Results
 from voicepatch.errors import UserError
 from voicepatch.figures import figure_style
-from voicepatch.report.compare import as_text, compare
+from voicepatch.report.compare import as_text, compare, differing
+from voicepatch.report.paper_table import paper_table
 
 EXPERIMENTS = ("prosody", "random-prosody")
 
@@ -81,6 +83,27 @@ def test_the_terminal_shows_what_differs(run, tmp_path, drawn):
     assert "n layers 4" in same and "seed" not in same
     assert header.split()[:3] == ["curve", "pairs", "seed"] and "hand over layer" in header
     assert [row.split()[0] for row in rows] == ["run", "other"] and " to " in rows[0]
+
+
+def test_selections_that_differ_stand_in_the_table_on_the_terminal_and_under_the_figure(run, tmp_path, drawn):
+    other = make_run(tmp_path / "other", EXPERIMENTS)
+    of_prosody = {"only": "answered", "where": ["text_type=implicit"]}
+    change(other, "patching_config.json", lambda config: config["experiments"]["prosody"].update(of_prosody))
+    table, _ = compare([run, other], tmp_path / "out")
+    written = pd.read_csv(tmp_path / "out" / "hand_over.csv")
+    assert written["only"].tolist() == ["all", "answered"] and written["where"].tolist()[1] == "text_type=implicit"
+    line = "the selections differ: run: all pairs; other: --only answered --where text_type=implicit"
+    assert line in differing(table) and line in drawn["compare_prosody"]["usermeta"]["notes"]
+    assert {"only", "where"} <= {*as_text(table).splitlines()[1].split()}
+    shown = paper_table(written, "").headings
+    assert {"Only", "Where"} <= {*shown}
+
+
+def test_a_selection_that_all_curves_share_stands_under_the_figure(run, tmp_path, drawn):
+    other = make_run(tmp_path / "other", EXPERIMENTS)
+    change(other, "patching_config.json", lambda config: config["experiments"]["prosody"].update(only="answered"))
+    table, _ = compare([other], tmp_path / "out", by="text_type")
+    assert "all curves: --only answered" in drawn["compare_prosody"]["usermeta"]["notes"] and not differing(table)
 
 
 def test_what_an_earlier_comparison_wrote_is_removed(run, tmp_path, drawn):

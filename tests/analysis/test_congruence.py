@@ -1,6 +1,7 @@
 """Semantic pairs whose shared voice is the target are in the metrics, and in no comparison."""
 
 import json
+import re
 import shutil
 from collections import Counter
 
@@ -16,7 +17,11 @@ from voicepatch.analysis.results import Results
 from voicepatch.analysis.words_and_voice import contrast_of, headline
 from voicepatch.figures.charts import charts_of
 from voicepatch.figures.curves import KIND_LINES
+from voicepatch.report import overview
 from voicepatch.report.compare import compare
+from voicepatch.report.details import details
+from voicepatch.report.experiments import read_run
+from voicepatch.report.methods import methods
 from voicepatch.report.summary import summarise
 
 NAMES = ("prosody", "semantic", "random-semantic", "same-label-semantic")
@@ -91,6 +96,33 @@ def test_comparisons_leave_congruent_pairs_out_and_give_both_counts(run):
     assert text[: text.index("Controls and variants", 2000)].count(counts) == 1
 
 
+def test_a_number_of_the_compared_pairs_names_them_where_its_row_has_others(run_of_two_kinds):
+    """The hand-over layer of 28 of 30 semantic pairs, in the table, on the terminal, in the statistics and in texts."""
+    pairs, records = (run_of_two_kinds / f"{stem}_semantic.jsonl" for stem in ("pair_list", "patching_records"))
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    congruent = {row["pair_id"] for row in rows[:2]}
+    for path in (pairs, records):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        voices = [{key: row["target"] for key in row if key.startswith("prosody_label")} for row in rows]
+        write_lines(
+            path, [row | (v if row["pair_id"] in congruent else {}) for row, v in zip(rows, voices, strict=True)]
+        )
+    results = Results(run_of_two_kinds)
+    run = read_run(results)
+    glance = overview.glance(run)
+    layers = dict(zip(("prosody", "semantic"), (row[-1] for row in glance.rows), strict=True))
+    assert layers["semantic"].endswith("), of 28 pairs") and "pairs" not in layers["prosody"]
+    for texts in (details(run), summarise(results, "semantic")[0].attrs["notes"]):
+        (line,) = [
+            part for text in texts for part in text.split(". ") if "hand-over layer is" in part and " of 28" in part
+        ]
+        assert re.search(r"\), of 28 pairs", line)
+    assert json.loads((run_of_two_kinds / "statistics_semantic.json").read_text())["n_pairs"] == 28
+    assert "28 of 30 semantic pairs were compared" in methods(run)
+    (main,) = [one for one in run.mains if one.kind == "semantic"]
+    assert main.compared_counts == "28 of 30 pairs" and results.main("prosody").compared_counts == "30 pairs"
+
+
 def test_a_control_is_compared_on_the_recipients_of_its_main_experiment(run):
     """Also where its own target is another label: that of A, in `same-label`."""
     path = run / "pair_list_same-label-semantic.jsonl"
@@ -126,7 +158,7 @@ def test_where_all_pairs_are_congruent_there_is_no_comparison_but_a_reason(run, 
     for name in NAMES:
         summarise(results, name)
     assert results.hand_over("semantic")["reason"] == NONE_LEFT
-    assert f"Words and voice are not contrasted: {NONE_LEFT}." in headline(results)
+    assert f"Words and voice are not contrasted. {NONE_LEFT[0].upper()}{NONE_LEFT[1:]}." in headline(results)
     assert not {"prosody_and_semantic", "controls_semantic"} & set(charts_of(results, "semantic"))
     assert NONE_LEFT in Page(write_report(run)).text
     table, _ = compare([run, shutil.copytree(run, tmp_path / "other")], tmp_path / "out")

@@ -222,3 +222,27 @@ def test_lines_have_a_contrast_of_3_to_1_with_a_white_page():
 
     for name in ("BLUE", "ORANGE", "GREEN", "PINK", "YELLOW", "SKY", "GREY", "LIGHT_GREY"):
         assert 1.05 / (luminance(getattr(figure_style, name)) + 0.05) >= 3, name
+
+
+def test_a_thin_line_leads_to_a_name_that_stands_away_from_its_line_and_to_no_other():
+    flat = METRICS.assign(flip_from_base_rate=0.0, donor_is_target_rate=0.95)
+    spec = spec_of(curves.flip_rate_curve(flat, "title", [], "B's label"))
+    rows = {row["series"]: row for rows in spec["datasets"].values() for row in rows if "place" in row}
+    away = {name for name, row in rows.items() if row["end"] is not None}
+    assert B_RATE not in away and "pairs whose answer changes" in away
+    for name in away:
+        assert rows[name]["end"] == rows[name]["value"] != rows[name]["middle"]
+
+
+def test_lines_that_coincide_are_named_in_the_caption():
+    flat = METRICS.assign(flip_from_base_rate=METRICS["flip_to_target_rate"])
+    notes = [spec_of(curves.flip_rate_curve(one, "title", []))["usermeta"]["notes"] for one in (flat, METRICS)]
+    same = "the same line: all pairs that answer with the target = pairs whose answer changes"
+    assert same in notes[0] and not any(note.startswith("the same line") for note in notes[1])
+
+
+def test_the_first_layer_of_a_map_cannot_fall_below_0_where_its_number_would_be_left_out():
+    table = pd.DataFrame({"layer": range(10), "head": 0, "n_pairs": 3, "delta_logit_target_mean": 0.1})
+    spec = spec_of(maps.swept_heat_map(table, ["head"], "delta_logit_target_mean", "title", []))
+    encodings = [layer["encoding"] for layer in spec.get("layer", [spec])]
+    assert [each["x"]["scale"]["align"] for each in encodings if each["x"]["field"] == "layer"] == [0] * len(encodings)

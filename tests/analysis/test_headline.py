@@ -6,12 +6,13 @@ import re
 import pandas as pd
 import pytest
 
-from tests.analysis.made_run import Page, change, write_lines
+from tests.analysis.made_run import Page, change, make_run, write_lines
 from tests.commands import call
 from voicepatch.analysis import words_and_voice
 from voicepatch.analysis.contrasts import ALL, ELIGIBLE
 from voicepatch.analysis.need import ANY, VOICE, WORDS
 from voicepatch.analysis.results import Results
+from voicepatch.report.answer import answer
 from voicepatch.report.summary import summarise
 
 STATISTICS = "statistics_prosody_vs_semantic.json"
@@ -69,27 +70,27 @@ def difference(value, low, high, p, reason=None):
         (
             (0.5, 0.1, 0.9, 0.017),
             "B's words stop overriding A's answer 0.50 layers (95 % interval 0.10 to 0.90, p = 0.02) earlier than B's "
-            f"voice does, {IN_TWO}.",
+            f"voice does, {IN_TWO}, by the areas under the two curves.",
         ),
         (
             (-0.52, -0.9, -0.1, 0.0171),
             "B's voice stops overriding A's answer 0.52 layers (95 % interval 0.10 to 0.90, p = 0.02) earlier than "
-            f"B's words do, {IN_TWO}.",
+            f"B's words do, {IN_TWO}, by the areas under the two curves.",
         ),
         (
             (-2.4, -3.4, 1.2, 0.3),
-            "It is open which of B's voice and B's words overrides A's answer for longer: voice − words is −2.4 layers "
-            f"(95 % interval −3.4 to 1.2, p = 0.30), {IN_TWO}.",
+            f"The data do not decide whether B's voice or B's words override A's answer for longer, {IN_TWO}: the "
+            "areas under the two curves differ by −2.4 layers (voice − words, 95 % interval −3.4 to 1.2, p = 0.30).",
         ),
         (
             (0.85, None, None, None, "an interval needs 6 texts, and there are 2 in the first curve"),
-            f"Which of B's words and B's voice stops overriding A's answer earlier, {IN_TWO}, is open: an interval "
-            "needs 6 texts, and there are 2 in the prosody curve.",
+            f"The data do not show which of B's words and B's voice overrides A's answer for longer, {IN_TWO}. An "
+            "interval needs 6 texts, and there are 2 in the prosody curve.",
         ),
         (
             (None, None, None, None, "the second curve starts no higher than its floor"),
-            f"Which of B's words and B's voice stops overriding A's answer earlier, {IN_TWO}, is open: the semantic "
-            "curve starts no higher than its floor.",
+            f"The data do not show which of B's words and B's voice overrides A's answer for longer, {IN_TWO}. The "
+            "semantic curve starts no higher than its floor.",
         ),
     ],
 )
@@ -117,14 +118,13 @@ MIDDLES = {VOICE: middle(2.0, 1.5, 2.5), WORDS: middle(4.4, 3.0, 5.8)}
         (
             MIDDLES | {"difference": difference(-2.4, -3.4, -1.1, 0.0004)},
             "Answers that follow A's voice stop needing A's span 2.4 layers (95 % interval 1.1 to 3.4, p < 0.001) "
-            f"earlier than answers that follow A's words do, {IN_TWO} (midpoints: voice layer 2.00 (95 % interval 1.50 "
-            "to 2.50); words layer 4.4 (95 % interval 3.0 to 5.8)).",
+            f"earlier than answers that follow A's words do, {IN_TWO}, by the areas under the two curves.",
         ),
         (
             MIDDLES | {"difference": difference(1.0, -1.0, 3.0, 0.3)},
-            "It is open which answers need A's span for longer: voice − words is 1.0 layers (95 % interval −1.0 to "
-            f"3.0, p = 0.30), {IN_TWO} (midpoints: voice layer 2.00 (95 % interval 1.50 to 2.50); words layer 4.4 (95 "
-            "% interval 3.0 to 5.8)).",
+            "The data do not decide whether answers that follow A's voice or answers that follow A's words need A's "
+            f"span for longer, {IN_TWO}: the areas under the two curves differ by 1.0 layers (voice − words, 95 % "
+            "interval −1.0 to 3.0, p = 0.30).",
         ),
         (
             {VOICE: MIDDLES[VOICE], "difference": None},
@@ -137,8 +137,8 @@ MIDDLES = {VOICE: middle(2.0, 1.5, 2.5), WORDS: middle(4.4, 3.0, 5.8)}
                 "difference": difference(None, None, None, None, "the second curve starts no higher than its floor"),
             },
             f"Answers that follow A's voice need A's span until layer 2.00 (95 % interval 1.50 to 2.50), {IN_TWO}. "
-            f"Until which layer answers that follow A's words need A's span, {IN_TWO}, is open: the rate does not fall "
-            "below 0.5.",
+            f"The data do not show until which layer answers that follow A's words need A's span, {IN_TWO}. The rate "
+            "does not fall below 0.5.",
         ),
         (
             {
@@ -146,13 +146,13 @@ MIDDLES = {VOICE: middle(2.0, 1.5, 2.5), WORDS: middle(4.4, 3.0, 5.8)}
                 WORDS: middle(1.5, None, None, "few texts"),
                 "difference": None,
             },
-            "Until which layer answers that follow A's voice and answers that follow A's words need A's span, "
-            f"{IN_TWO}, is open: few texts.",
+            "The data do not show until which layer answers that follow A's voice and answers that follow A's words "
+            f"need A's span, {IN_TWO}. Few texts.",
         ),
         (
             MIDDLES | {"difference": difference(1.4, None, None, None, "too few texts in the second curve")},
-            "Which answers need A's span for more layers, those that follow A's voice or those that follow A's words, "
-            f"{IN_TWO}, is open: too few texts in the answers that follow the words.",
+            "The data do not show which answers need A's span for longer, those that follow A's voice or those that "
+            f"follow A's words, {IN_TWO}. Too few texts in the answers that follow the words.",
         ),
         (
             {ANY: MIDDLES[VOICE], "difference": None},
@@ -160,7 +160,8 @@ MIDDLES = {VOICE: middle(2.0, 1.5, 2.5), WORDS: middle(4.4, 3.0, 5.8)}
         ),
         (
             {"difference": None},
-            "Until which layer A's span is needed is open: no clip answers with the label of its voice or its words.",
+            "The data do not show until which layer A's span is needed. No clip's answer is the label of its voice or "
+            "words.",
         ),
     ],
 )
@@ -191,14 +192,15 @@ def test_no_layer_until_which_it_overrides_has_its_reason():
     found = {"layer": None, "low": None, "high": None, "reason": "the rate does not fall below 0.4"}
     line = words_and_voice.of_kind("semantic", found, OF_TWO)
     assert line == (
-        f"Until which layer B's words override A's answer, {IN_TWO}, is open: the rate does not fall below 0.4."
+        f"The data do not show until which layer B's words override A's answer, {IN_TWO}. The rate does not fall below "
+        "0.4."
     )
 
 
 def test_a_layer_without_an_interval_is_no_answer():
     found = {"layer": 1.5, "low": None, "high": None, "reason": "an interval needs 6 texts, and there are 2"}
     line = words_and_voice.of_kind("prosody", found, OF_TWO)
-    assert line.endswith(f"{IN_TWO}, is open: an interval needs 6 texts, and there are 2.")
+    assert line.endswith(f"{IN_TWO}. An interval needs 6 texts, and there are 2.")
 
 
 def test_other_positions_than_the_span_are_named(run_of_two_kinds):
@@ -239,7 +241,7 @@ def test_other_settings_are_not_contrasted_and_the_report_gives_the_reason(
     summarise(results, "semantic")
     voice, words, reason = words_and_voice.headline(results)
     assert voice.startswith("B's voice overrides") and words.startswith("B's words override")
-    assert reason.startswith(f"Words and voice are not contrasted: {said}")
+    assert reason.startswith(f"Words and voice are not contrasted. {said[0].upper()}{said[1:]}")
     assert json.loads((run_of_two_kinds / STATISTICS).read_text())["contrast"] is None
     assert not (run_of_two_kinds / "contrast_prosody_vs_semantic.csv").exists()
 
@@ -250,5 +252,14 @@ def test_layers_that_differ_are_no_contrast_but_a_reason(run_of_two_kinds):
     write_lines(path, rows)
     layers = {"layers_to_patch": [0, 3], "patch_all_layers": False}
     change(run_of_two_kinds, "patching_config.json", lambda c: c["experiments"]["semantic"].update(layers))
-    said = "semantic pairs ran with layers 0,3, not 0-7, as prosody pairs did"
+    said = "Semantic pairs ran with layers 0,3, not 0-7, as prosody pairs did"
     assert said in words_and_voice.headline(Results(run_of_two_kinds))[-1]
+
+
+@pytest.mark.parametrize("name", ["instruction-prosody", "noise-prosody", "random-prosody"])
+def test_a_run_without_a_main_experiment_has_what_the_experiment_found(tmp_path, name):
+    results = Results(make_run(tmp_path / "run", (name,), n_pairs=12))
+    (line,) = answer(results)
+    assert results.experiment(name).what.rstrip(".") in line and "A's answer changed in " in line
+    first = "The model, unpatched, answers the two questions differently in" if name.startswith("instruction") else ""
+    assert line.startswith(first)

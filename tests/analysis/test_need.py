@@ -150,4 +150,4 @@ def test_a_damaged_knock_out_is_named():
 
 def test_the_reason_without_a_height_is_that_of_a_knock_out():
     statistics = found(experiment(clips([-1] * 7))).statistics
-    assert statistics[VOICE]["reason"].startswith("at the first layer the rate is no higher than 0, so that")
+    assert statistics[VOICE]["reason"].startswith("the rate starts no higher than 0")

@@ -47,7 +47,7 @@ def test_labels_with_less_than_half_of_the_probability_are_warned_of(run, mass, 
     path = run / "patching_records_prosody.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     write_lines(path, [row | {"label_mass_base": mass} for row in rows])
-    found = [line for line in shown(run) if line.startswith("warning: before the change the labels hold 49.0% ")]
+    found = [line for line in shown(run) if line.startswith("warning: the labels hold 49.0% ")]
     assert bool(found) == warned
 
 

@@ -262,7 +262,7 @@ def test_the_methods_text_holds_this_runs_numbers(tmp_path):
         f"{metrics['eligible_count'][0]} pairs were eligible",
         f"rate among eligible pairs was {metrics['flip_to_target_rate_eligible'][0]:.0%} (95 % interval",
         "when patched at layer 3",
-        "neither of its labels the target; written: output of the block (residual stream)): of the ",
+        "neither of its labels the target; written: output of the block (residual stream)): at most ",
         "Labels of several tokens: angry.",
         "nnsight 0.8.1",
     ):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from voicepatch.analysis.rounding import p_text, with_interval
+from voicepatch.analysis.rounding import p_text, rate_text, with_interval
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,8 @@ def test_signs_are_given_where_asked_for():
 )
 def test_a_p_value_has_as_many_decimals_as_its_side_of_a_limit_needs(p, said):
     assert p_text(p) == said
+
+
+def test_a_rate_of_0_has_the_decimals_of_its_limits():
+    assert [rate_text(one, 0.0, 0.18) for one in (0.0, 0.18)] == ["0.0%", "18.0%"]
+    assert rate_text(0.0) == "0%" and rate_text(0.0, 0.0, 0.6) == "0%"

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from tests.analysis.simulated import contrast, drawn_pairs, effects, flips_of, pair_list, records_of
-from voicepatch.analysis.clusters import RESAMPLES, student_t
-from voicepatch.analysis.hand_over import hand_over
+from voicepatch.analysis.areas import area_of
+from voicepatch.analysis.clusters import RESAMPLES, correlation, limits, mean_of, student_t
+from voicepatch.analysis.hand_over import curve_of, hand_over
 from voicepatch.analysis.layer_metrics import layer_intervals, layer_metrics
 from voicepatch.analysis.metrics import BUILT_IN
+from voicepatch.analysis.samples import sample_of
 from voicepatch.analysis.sharing import Draws, Sharing, codes_of, texts_of
 from voicepatch.errors import UserError
 
@@ -135,6 +137,23 @@ def test_an_obvious_effect_is_found_where_it_is_and_only_there(kind):
     assert ((table["low"] > 0) == (table["layer"] < 3)).all() and (table["p"] <= table["p_max"]).all()
 
 
+@pytest.mark.parametrize("kind", ["prosody", "semantic"])
+def test_p_is_below_5_percent_exactly_where_the_limits_exclude_0_and_is_never_above_the_corrected_p(kind):
+    """Rates near 1 against rates near 0 and near 1, in which random signs alone give p of less than the limits do."""
+    n_differ = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        a, b = drawn_pairs(rng, kind, n=24)
+        pairs = pair_list(a, b)
+        chances = [0.98, 0.9, 0.6, 0.5, 0.3, 0.1]
+        main, other = (rng.random((24, 6)) < np.array(chances) - by for by in (0, 0.3))
+        table = contrast(flips_of(pairs, main), flips_of(pairs, other), pairs, pairs)
+        excludes_0 = (table["low"] > 0) | (table["high"] < 0)
+        assert ((table["p"] < 0.05) == excludes_0).all() and (table["p"] <= table["p_max"]).all()
+        n_differ += excludes_0.sum()
+    assert 0 < n_differ < 36
+
+
 @pytest.mark.parametrize("other", [["t", "u", "v"], ["u", "v", "t"]])
 def test_three_texts_are_too_few_for_a_test_even_of_a_difference_of_1(other):
     pairs = pair_list(["t", "u", "v"], other)
@@ -173,6 +192,22 @@ def test_the_hand_over_is_halfway_between_the_first_layer_and_the_floor():
     assert hand_over(doses, pairs)["layer"] == found["layer"]
 
 
+def test_no_answer_of_a_sort_never_has_a_higher_limit_than_one_answer():
+    """Fifteen texts of four clips, beside cells in which the answers of a text are all equal."""
+    text = np.repeat(np.arange(15), 4)
+    few = [np.arange(60) < n for n in range(7)]
+    clumped = [text < n for n in (5, 8, 10)]
+    part = np.where(text < 5, few[0], np.nan)  # 0 of 20 clips, of five texts
+    sharing = Sharing.of(text[:, None])
+    mean = mean_of(np.column_stack([*few, *clumped, part]).astype(float), sharing, Draws(15, 400, 1))
+    low, high = limits(mean, True, correlation(mean))
+    assert (np.diff(high[:7]) > 0).all()
+    t = student_t(np.array([14]))[0]  # texts that agree count as one answer each
+    assert high[0] == pytest.approx(t**2 / (15 + t**2), abs=0.01)
+    opposite = mean_of(1 - np.column_stack([*few, *clumped, part]), sharing, Draws(15, 400, 1))
+    assert limits(opposite, True, correlation(opposite))[0] == pytest.approx(1 - high)
+
+
 def test_a_hand_over_layer_needs_a_height_whose_interval_is_above_0():
     """Random weights: 22 of 100 pairs give the target at the first layer, and 21 of them without a patch as well."""
     pairs = pair_list(np.arange(100) % 30)
@@ -180,9 +215,10 @@ def test_a_hand_over_layer_needs_a_height_whose_interval_is_above_0():
     flips = np.column_stack([np.arange(100) < 22, own, own])
     found = hand_over(flips_of(pairs, flips, ~own), pairs)
     assert (found["layer"], found["low"], found["high"]) == (None, None, None)
-    assert found["reason"].startswith(
-        "at the first layer the rate is above A's own rate by 1.0 percentage points (95 % interval −"
-    )
+    area = area_of(curve_of(flips_of(pairs, flips, ~own), pairs, sample_of(pairs), eligible=False))
+    height = "starts above A's own rate by 1.0 percentage points (95 % interval −1."
+    assert found["reason"].startswith(f"the rate {height}")
+    assert found["reason"].removeprefix("the rate") == area["reason"].removeprefix("the curve")
     many = np.column_stack([np.arange(100) < 45, own, own])
     assert hand_over(flips_of(pairs, many, ~own), pairs)["layer"] == pytest.approx(0.5)
     few = pair_list(np.arange(100) % 5)  # no interval around the height either

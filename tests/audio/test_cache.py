@@ -118,4 +118,4 @@ def test_all_controls_of_a_run_decode_and_hash_each_clip_once(decoded, monkeypat
     times = Counter(decoded)
     assert used <= set(times) and set(times.values()) == {1} and len(n_decoded) == len(times)
     assert _mp3.cache_info().misses > 6, "the report has no sounds: this test has lost its object"
-    assert len(hashed) == len(data) == len(set(hashed))
+    assert {sha256(path.open("rb")) for path in data.values()} <= set(hashed) and len(set(hashed)) == len(hashed)

@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.analysis.made_run import change
 from tests.commands import MODEL, NO_FIGURES, call, fails, rows
 from tests.few_clips import few_clips
 from voicepatch.types.task import default_task
@@ -57,11 +59,28 @@ def test_the_answers_are_the_unpatched_ones_of_the_records(run, tmp_path):
         np.testing.assert_allclose(base, list(record["logits_base"].values()), atol=1e-4)
 
 
+def test_at_the_width_of_a_column_what_is_followed_stands_in_one_row(run, tmp_path):
+    call("figure", run[0], "answers", "--width", "3.3in", "--out", tmp_path / "answers.svg")
+    heights = heights_of_texts(ElementTree.parse(tmp_path / "answers.svg").getroot())
+    assert len({heights[name] for name in ("the voice", "the words", "neither")}) == 1
+
+
+def heights_of_texts(element, above=0.0):
+    """How far below the top the first place of each text of an SVG is."""
+    move = re.search(r"translate\([^,]+,([^)]+)\)", element.get("transform", ""))
+    here = above + float(move[1]) if move else above
+    found = {element.text: here} if element.tag.endswith("text") else {}
+    for child in element:
+        found = heights_of_texts(child, here) | found
+    return found
+
+
 def test_the_summary_is_written_and_shown(run):
     out, _, said = run
     summary = pd.read_csv(out / "answers_summary.csv")
     conflict = summary[(summary["text_type"] == "all") & (summary["congruence"] == "conflict")]
     assert conflict["share"].sum() == pytest.approx(1) and conflict["follows"].tolist() == ["voice", "words", "neither"]
+    assert "chance (20%)" in said  # twelve clips of four texts show little
     assert "conflict" in said and "answers.csv" in said and "answers.png" in said
     assert (out / "answers.png").stat().st_size > 1000
 
@@ -76,7 +95,7 @@ def test_a_second_call_computes_nothing_and_gives_the_same_files(run, monkeypatc
 
 def test_labels_that_hold_little_of_the_probability_are_warned_of(task_file_of_no_answers, run, tmp_path):
     said = call("answers", "--task", task_file_of_no_answers, "--data", run[1], "--out", tmp_path / "run", *MODEL)
-    assert re.search(r"warning: the labels hold 0\.\d% of the model's probability on average", said)
+    assert re.search(r"warning: the labels hold 0\.\d% of the unpatched model's probability on average", said)
     assert "another label" in (tmp_path / "run" / "answers.svg").read_text(encoding="utf-8")
 
 
@@ -89,6 +108,25 @@ def test_report_makes_tables_and_figure_again_without_a_model(run, tmp_path, mon
     monkeypatch.setattr("voicepatch.commandline.loading.load_model", None)
     assert "answers.csv" in call("report", copy)
     assert len(made) == 5 and {path: path.read_bytes() for path in made} == before
+
+
+def test_a_report_of_answers_alone_says_what_it_lacks(run, tmp_path):
+    out, _, _ = run
+    line = fails("report", out, "--by", "speaker", status=2)
+    assert "has answers and no experiment; leave --by out" in line
+    copy = shutil.copytree(out, tmp_path / "copy")
+    change(copy, "patching_config.json", lambda config: config["answers"].update(finished=False))
+    assert "the command `answers` is not finished; run the same command again" in fails("report", copy, status=1)
+
+
+def test_answers_renew_the_report_of_the_experiments_in_their_run(run, tmp_path):
+    out, data, _ = run
+    copy = shutil.copytree(out, tmp_path / "copy")
+    chosen = ("--data", data, "--out", copy, *MODEL)
+    call("patch", "--kind", "prosody", "--max-pairs", "6", "--no-need", NO_FIGURES, *chosen)
+    assert not (copy / "report.html").exists()
+    call("answers", *chosen)
+    assert "Does the model do the task?" in (copy / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_of_answers_alone_has_a_figure_and_a_table_for_a_paper_and_nothing_to_compare(run, tmp_path):
@@ -128,6 +166,7 @@ def test_the_report_shows_the_answers_of_all_clips_and_damaged_ones_as_a_failed_
     call("patch", "--no-need", "--kind", "prosody", "--out", copy, *how)
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "What the unpatched answers follow: the 12 clips that were asked about" in page
+    assert "python cli.py answers --model" in page and "This run had --device cpu --dtype float32" in page
     path = copy / "answers.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace('"label_mass": 0', '"label_mass": 2', 1), encoding="utf-8")
     assert "answers.jsonl: line" in call("report", copy, status=1).splitlines()[-1]

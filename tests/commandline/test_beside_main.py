@@ -33,6 +33,10 @@ def test_it_runs_with_the_pairs_and_layers_of_the_command_and_without_its_dose(s
 def test_it_writes_its_table_its_statistics_and_the_figure_of_both(said, out):
     table = pd.read_csv(out / "need.csv")
     assert set(table["layer"]) == {0, 3} and table["lost_rate"].between(0, 1).all()
+    by = pd.read_csv(out / "need_by_text_type.csv")
+    assert list(by)[:5] == ["text_type", "follows", "layer", "n_clips", "lost_rate"]
+    counts = by[by["layer"] == 0].groupby("follows")["n_clips"].sum()
+    assert counts.to_dict() == table[table["layer"] == 0].set_index("follows")["n_clips"].to_dict()
     statistics = json.loads((out / "statistics_need.json").read_text())
     assert {"difference", "definition", "seed"} <= set(statistics)
     assert (out / "override_and_need.png").exists()

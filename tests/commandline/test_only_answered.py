@@ -50,6 +50,15 @@ def test_bs_own_rate_is_said_to_be_chosen_and_the_clips_that_were_tried_are_show
     assert found in said and page.index(f"O{found[1:]}") < page.index('id="question-title"')
     n = len(rows(out / "answers.jsonl"))
     assert f"the {n} clips of the pairs that were tried" in page
+    unpatched = page[page.index('<section id="unpatched"') : page.index('<section id="results"')]
+    assert "only pairs whose clips" not in unpatched  # it has the clips that failed too
+
+
+def test_the_details_say_how_many_pairs_were_tried_and_how_many_passed(run):
+    out, _ = run
+    construction = json.loads((out / "pair_construction_report.json").read_text())["prosody"]
+    tried = f"{construction['answered']['tried']} of {construction['pairs_possible']} possible were tried, of which 4"
+    assert f"Prosody pairs: {tried} passed (seed 42" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_was_answered_is_not_computed_again_by_a_control_or_by_a_second_call(run):

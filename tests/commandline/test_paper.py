@@ -12,12 +12,13 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 import pytest
 
-from tests.analysis.made_run import make_run
+from tests.analysis.made_run import make_run, write_lines
 from tests.commands import call, fails
 from voicepatch.analysis.results import Results
+from voicepatch.analysis.samples import speakers_note
 from voicepatch.figures import paper
 from voicepatch.report import paper_table
-from voicepatch.report.summary import summarise
+from voicepatch.report.summary import as_text, summarise
 
 NAMES = ("prosody", "semantic", "random-prosody", "self-prosody")
 COLUMN = 3.3 * 72  # points
@@ -205,6 +206,56 @@ def test_a_table_of_metrics_has_intervals_digits_by_their_width_and_the_number_o
     assert text.count("\\\\\n") == 1 + len(metrics)
 
 
+def test_a_column_has_one_number_of_decimals_and_a_narrow_row_does_not_give_digits_to_all():
+    rows = {"effect": [-15.9, 2.4, 0.001], "limit_low": [-49.3, -9.3, 0.0], "limit_high": [3.0, 20.2, 0.004]}
+    cells = [row[0] for row in paper_table.paper_table(pd.DataFrame(rows), "caption").rows]
+    assert cells == ["−15.9 [−49.3, 3.0]", "2.4 [−9.3, 20.2]", "0.0 [0.0, 0.0]"]
+
+
+def test_a_breakdown_says_by_what_and_every_caption_what_its_intervals_are(run):
+    text = call("table", run, "patching_metrics_prosody_by_text_type", "--format", "markdown")
+    assert text.startswith("Prosody: metrics by layer, by text type. B's residual stream")
+    for name in ("prosody", "contrast_prosody_vs_random-prosody"):
+        assert "95 % intervals, texts as the sample" in call("table", run, name, "--format", "markdown")
+    note = speakers_note(Results(run).experiment("prosody").pairs)
+    assert "these 2 speakers" in note and note in text and note in (run / "flip_rate_curve_prosody.txt").read_text()
+
+
+def test_a_table_shows_the_values_of_an_option_that_was_swept():
+    rows = {"layer": [0, 0], "flip_to_target_rate": 0.5, "label_mass_patch_mean": 1.0, "site": "output", "head": [3, 5]}
+    assert paper_table.paper_table(pd.DataFrame(rows), "caption").headings == ["Layer", "Head", "Flips to target"]
+
+
+@pytest.fixture(scope="module")
+def compared(run):
+    out = run.parent / "compared"
+    call("compare", run, "--by", "text_type", "--out", out)
+    return out
+
+
+def test_a_figure_of_a_comparison_is_drawn_from_its_folder(compared, tmp_path):
+    listed = dict(line.split(": ", 1) for line in call("figure", compared).splitlines())
+    assert listed["compare_prosody"] == "Prosody pairs by text type"
+    call("figure", compared, "prosody", "--out", tmp_path / "figure.svg")
+    assert "relative depth" in (tmp_path / "figure.svg").read_text()
+    assert (tmp_path / "figure.txt").read_text() == (compared / "compare_prosody.txt").read_text()
+    assert "did you mean compare_prosody?" in fails("figure", compared, "compare_prosdy", status=2)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"runs": ["no run"], "by": null, "experiment": null}\n'])
+def test_a_comparison_whose_file_or_runs_are_damaged_is_one_line(compared, tmp_path, text):
+    folder = shutil.copytree(compared, tmp_path / "folder")
+    (folder / "compared.json").write_text(text)
+    line = fails("figure", folder, status=1)
+    assert "compared.json" in line or "no run" in line
+
+
+def test_the_table_of_hand_over_layers_has_what_a_paper_shows(compared):
+    lines = call("table", compared, "hand_over", "--format", "markdown").splitlines()
+    assert lines[0].startswith("Hand-over layers of the curves that are compared")
+    assert lines[2].startswith("| Curve | Kind | Pairs | Hand-over layer |") and "sha256" not in lines[2]
+
+
 @pytest.mark.parametrize("form", ["csv", "markdown", "latex"])
 def test_a_table_is_written_whole_in_each_format_with_the_columns_that_are_asked_for(run, tmp_path, form):
     file = tmp_path / "table.txt2"
@@ -251,3 +302,34 @@ def test_names_in_a_filter_are_renamed_too():
     assert new["transform"] == [{"filter": '(datum.series === "men\'s")'}]
     assert new["encoding"]["color"] == {"field": "layer", "scale": {"domain": ["all pairs", "men's"]}}
     assert new["encoding"]["x"] == {"title": "Layer"}
+
+
+@pytest.fixture(scope="module")
+def run_of_clips(tmp_path_factory):
+    """A run of clips without donors."""
+    run = make_run(tmp_path_factory.mktemp("clips") / "run", ("noise-prosody",), n_pairs=12)
+    pairs, records = (run / f"{stem}_noise-prosody.jsonl" for stem in ("pair_list", "patching_records"))
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    clips = {row["pair_id"]: row | {f"{key[:-2]}_b": row[key] for key in row if key.endswith("_a")} for row in rows}
+    write_lines(pairs, clips.values())
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    of_clip = [{key: value for key, value in clips[row["pair_id"]].items() if key in row} for row in rows]
+    write_lines(
+        records, [row | of | {"logits_donor": row["logits_base"]} for row, of in zip(rows, of_clip, strict=True)]
+    )
+    summarise(Results(run), "noise-prosody")
+    return run
+
+
+def test_a_table_of_clips_counts_clips_and_has_no_column_of_a_target(run_of_clips):
+    markdown = call("table", run_of_clips, "noise-prosody", "--format", "markdown")
+    assert "N = 12 clips." in markdown or "n = 12 clips." in markdown
+    assert "target" not in markdown and "eligible" not in markdown and "Answer changes" in markdown
+    metrics, _ = summarise(Results(run_of_clips), "noise-prosody")
+    assert "n_clips" in as_text(metrics) and "n_pairs" not in as_text(metrics)
+
+
+def test_columns_are_chosen_by_their_headings_too(run):
+    by_name = call("table", run, "prosody", "--columns", "layer,flip_from_base_rate")
+    assert call("table", run, "prosody", "--columns", "Layer,Answer changes") == by_name
+    assert "did you mean" in fails("table", run, "prosody", "--columns", "Answer change", status=2)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from cli import cli
 from voicepatch.commandline.config_file import explicit_settings
+from voicepatch.commandline.param_types import controls
 from voicepatch.commandline.program import starting
 from voicepatch.paths import ROOT
 from voicepatch.program import VERSION
@@ -386,3 +387,12 @@ def test_a_place_below_a_folder_that_is_not_in_utf_8_is_refused(ran, tmp_path, m
     os.mkdir(bad)
     monkeypatch.chdir(bad)
     assert r"caf\xe9/here: is not in UTF-8" in refused("patch", "--kind", "prosody", option, "here") and not ran
+
+
+def test_the_help_of_control_says_what_each_control_must_show():
+    documented = (ROOT / "docs" / "reading.md").read_text().partition("it must show")[2]
+    text = " ".join(call("control", "--help").split())
+    for name in controls():
+        assert f"{name} {catalogue()[name].expected}" in text
+        row = next(line for line in documented.splitlines() if line.startswith(f"| `{name}`"))
+        assert catalogue()[name].expected in row

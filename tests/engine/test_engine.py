@@ -7,24 +7,12 @@ import torch
 
 from interventions import catalogue, intervention, load_intervention
 from tests.engine.decoders import make_clip, make_llm, textbook
+from tests.engine.every_experiment import options_of, pairs_of
 from voicepatch.engine.engine import ENGINES, Engine
 from voicepatch.engine.pair_input import align
 from voicepatch.errors import UserError
 
 SWEPT = ("tail", "sweep")
-# What each experiment is run with, beside its defaults.
-OPTIONS = {
-    "all-but": [{"head": head} for head in (0, 3, "mlp")],
-    "attribution": [{"head": head} for head in (0, 3, "mlp")],
-    "direct": [{"head": head} for head in (1, "mlp", "embeddings")],
-    "heads": [{"head": head} for head in range(4)],
-    "knockout": [{"k": 2, "readers": readers} for readers in ("after", "last")],
-    "patch": [{"alpha": 0.4, "at": at} for at in ("span", "after", "question", "last")],
-    "reads": [{"k": 2, "readers": readers} for readers in ("after", "last")],
-    "tokens": [{"token": token} for token in range(4)],
-    "timeline": [{"part": part, "slices": 3} for part in range(3)],
-    "window": [{"k": 2}, {"k": 3, "alpha": 0.5}],
-}
 
 
 def run(llm, engine, pair, layers, name="patch", **options):
@@ -57,14 +45,8 @@ class TestAgainstHooks:
 @pytest.mark.parametrize("name", catalogue())
 def test_every_experiment_gives_what_it_gives_as_it_is_written_and_the_same_notes(llm, name, engine):
     experiment = load_intervention(name)
-    clips = [make_clip(length, seed) for seed, length in enumerate((5, 7, 9))]
-    doses = [{"alpha": 1.0}, {"alpha": 0.4}] if "alpha" in experiment.options else [{}]
-    options = OPTIONS.get(name, doses)
-    for a, b in ((0, 1), (2, 1)):
-        pair = align(clips[a], clips[a if name == "self" else b])
-        pair = replace(
-            pair, seed="1", target_clips=lambda: clips, label_ids={"sad": 3, "happy": 7}, question=slice(-3, -1)
-        )
+    options = options_of(experiment)
+    for pair in pairs_of(name):
         found = Engine(llm, engine).readouts(experiment, pair, [0, 1, 3], options)
         expected = Engine(llm, "stepwise").readouts(experiment, pair, [0, 1, 3], options)
         torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=0)
@@ -261,11 +243,21 @@ class TestWhatIsKnownIsFound:
         assert self.known(load_intervention("patch"), other) == (pair.a, 3)
 
 
-def test_blocks_with_a_window_of_their_own_are_swept_instead():
+@pytest.mark.parametrize("window", [2, 3, 5, 8, 30])
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_a_tail_behind_a_sliding_window_is_what_plain_hooks_give(window, alpha):
+    """Recordings keep all keys, and the window is a mask over positions: from before the span to behind the end."""
+    llm, pair = make_llm(sliding_window=window), align(make_clip(9, seed=1), make_clip(6, seed=2))
+    found = run(llm, "tail", pair, range(4), alpha=alpha)
+    assert (found - textbook(llm, pair, range(4), alpha)).abs().max() < 1e-5
+
+
+def test_blocks_of_another_kind_are_swept():
     llm = make_llm()
-    llm.config.layer_types = ["full_attention"] * 3 + ["sliding_attention"]
-    assert (Engine(make_llm()).name, Engine(llm).name) == ("tail", "sweep")
-    with pytest.raises(UserError, match="use sweep"):
+    llm.config.layer_types = ["full_attention"] * 3 + ["linear_attention"]
+    windows = make_llm(sliding_window=4)
+    assert [Engine(model).name for model in (make_llm(), windows, llm)] == ["tail", "tail", "sweep"]
+    with pytest.raises(UserError, match="linear_attention.*use sweep"):
         Engine(llm, "tail")
 
 

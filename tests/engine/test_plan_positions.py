@@ -68,7 +68,7 @@ def test_spans_that_differ_in_length_are_replaced_at_exactly_the_aligned_positio
     assert (found.notes[0].start, found.notes[0].n_positions) == (3, length)
 
 
-@pytest.mark.parametrize("engine", ["sweep", "stepwise"])
+@pytest.mark.parametrize("engine", ["tail", "sweep", "stepwise"])
 def test_blocks_with_a_sliding_window(pair, engine):
     llm = make_llm(sliding_window=4)
 

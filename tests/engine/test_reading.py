@@ -258,7 +258,7 @@ def test_keys_alone_or_some_of_their_columns(pair, engine):
     same(found.logits[1], by_hooks(llm, pair.a, (1, "self_attn.k_proj", "output", put), (1, "", "output", restore)))
 
 
-@pytest.mark.parametrize("engine", ["sweep", "stepwise"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_mask_of_a_sliding_window_keeps_its_window(engine):
     llm = make_llm(sliding_window=3)
     pair = align(make_clip(6, seed=1), make_clip(9, seed=2))

@@ -10,6 +10,7 @@ from tests.engine.test_block_layout import make_granite
 from voicepatch.engine.engine import Engine
 from voicepatch.engine.pair_input import align
 from voicepatch.errors import UserError
+from voicepatch.models.gemma4_unified import CappedHead
 
 PARTS = (0, 1, 2, 3, "mlp", "embeddings")
 
@@ -53,4 +54,11 @@ def test_a_norm_that_takes_the_mean_away_is_refused():
     llm = make_llm()
     llm.model.norm = nn.LayerNorm(32)
     with pytest.raises(UserError, match="its final norm does more than to scale"):
+        run(llm)
+
+
+def test_a_head_that_caps_the_logits_is_refused():
+    llm = make_llm()
+    llm.lm_head = CappedHead(llm.lm_head, 5.0)
+    with pytest.raises(UserError, match="its head caps or bends the logits"):
         run(llm)

@@ -1,6 +1,7 @@
 """The same clip under two questions: which positions of the other question's run are written, and what they change."""
 
 import json
+import re
 
 import msgspec
 import pytest
@@ -113,3 +114,13 @@ def test_the_run_says_in_how_many_clips_the_two_questions_have_different_answers
     n_different = sum(one != other for one, other in best)
     found = f"answers the two questions differently in {n_different} of {len(best)} clips"
     assert found in call("report", tmp_path / "run")
+
+
+def test_the_lines_of_its_figure_are_about_clips_and_questions(tmp_path):
+    call("instruction", *FEW, "--out", tmp_path / "run", NO_FIGURES)
+    call("figure", tmp_path / "run", "instruction-prosody", "--out", tmp_path / "figure.svg")
+    svg, caption = ((tmp_path / f"figure.{end}").read_text() for end in ("svg", "txt"))
+    text = " ".join(re.findall(r">([^<>]+)</t", svg))
+    for line in ("clips whose answer changes", "voice's label", "own question, unpatched", "share of clips"):
+        assert line in text
+    assert "B's" not in text and "pairs" not in text and "clips, " in caption

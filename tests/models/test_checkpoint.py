@@ -138,13 +138,6 @@ def test_a_whole_file_goes_before_an_index_and_its_stale_shards(checkpoint, mode
     assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
-def test_a_lora_beside_the_weights_is_refused(checkpoint, refused, name):
-    (checkpoint.folder / name).write_text("{}")
-    with refused(checkpoint.folder / name, "LoRA adapter", "merge_and_unload()"):
-        load(checkpoint)
-
-
 def test_a_folder_of_symbolic_links_is_a_checkpoint(checkpoint, tmp_path, model):
     """As the hub's cache is."""
     checkpoint.shard()

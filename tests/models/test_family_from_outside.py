@@ -1,6 +1,7 @@
 """A family from outside: declared in a file of the user's, or a model that is passed to `load_subject`."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from click.testing import CliRunner
 
 from cli import cli
 from pairs import build_pairs
+from tests.models.families.lora import write_adapter
 from tests.models.toy_speech import CONFIG, write_toy
+from voicepatch import merge_adapter
 from voicepatch.engine.subject import load_subject
 from voicepatch.errors import BAD_USAGE, CHECK_FAILED, UserError
 from voicepatch.models.families import family_of
@@ -33,7 +36,7 @@ def with_gradients():
 
 @pytest.fixture
 def toy(tmp_path):
-    """The documentation's plugin, imported, and its checkpoint."""
+    """The plugin `toy.py`, imported, and its checkpoint."""
     plugin, checkpoint = write_toy(tmp_path)
     add_plugin(plugin)
     yield import_file(plugin), checkpoint
@@ -86,6 +89,28 @@ def test_random_weights_need_a_parameter_of_load(toy, forgotten):
     (checkpoint / "config.json").write_text('{"model_type": "other_toy"}')
     one, again = (load_subject(checkpoint, device="cpu", random_weights=3) for _ in range(2))
     assert one.sha256 == again.sha256 and one.random_weights == 3
+
+
+def test_an_adapter_needs_a_parameter_of_load(toy, forgotten, tmp_path):
+    module, checkpoint = toy
+    outer = write_adapter(tmp_path / "lora", module.Toy(CONFIG).llm, str, base_model_name_or_path=str(checkpoint))
+    with pytest.raises(UserError, match=r"lora: .*toy.py:\d+: load has no parameter adapter.*merge_and_unload"):
+        load_subject(tmp_path / "lora", device="cpu")
+
+    @family(model_type="other_toy")
+    def load(folder, device, dtype, adapter):
+        """Other: merges an adapter of its decoder."""
+        model = module.Toy(CONFIG)
+        if adapter is not None:
+            merge_adapter(adapter, model.llm, model.llm)
+        return model
+
+    (checkpoint / "config.json").write_text('{"model_type": "other_toy"}')
+    subject, base = load_subject(tmp_path / "lora", device="cpu"), load_subject(checkpoint, device="cpu")
+    merged, before = subject.model.llm.state_dict(), base.model.llm.state_dict()
+    assert all((merged[name] - value).abs().max() < 1e-6 for name, value in outer.state_dict().items())
+    assert any(not torch.equal(merged[name], value) for name, value in before.items())
+    assert subject.adapter["base_sha256"] == base.sha256 != subject.sha256
 
 
 def test_a_model_that_is_loaded_already_is_measured_alike(toy, demo_data):
@@ -212,6 +237,131 @@ def span(toy):
     toy.encode = lambda features: torch.cat([encode(features)[:1], toy.embed([3]), encode(features)[2:]])
 
 
+def training(toy):
+    """The decoder is as it is in training."""
+    toy.llm.train()
+
+
+def vocabulary(toy):
+    """The tokenizer has more tokens than the embeddings."""
+    toy.prompt = replace(toy.prompt, after=[*toy.prompt.after, 128])
+
+
+def special_token(toy):
+    """The tokenizer of another model writes a special token letter by letter."""
+    text = "<|turn|>Listen: <|audio|>" + toy.prompt.text.partition("<sound>")[2] + "<|turn|>"
+    toy.prompt = replace(toy.prompt, text=text)
+
+
+def shape(toy):
+    """Frames have a dimension for a batch."""
+    encode = toy.encode
+    toy.encode = lambda features: encode(features)[None]
+
+
+def number_type(toy):
+    """Frames have another dtype than the decoder."""
+    encode = toy.encode
+    toy.encode = lambda features: encode(features).double()
+
+
+def text_vectors(toy):
+    """Embeddings of one token too few."""
+    embed = toy.embed
+    toy.embed = lambda ids: embed(ids)[1:]
+
+
+def earlier_clips(toy):
+    """Frames are centred by a mean over all clips up to now."""
+    encode, seen = toy.encode, []
+
+    def centred(features):
+        seen.append(encode(features))
+        return seen[-1] - torch.cat(seen).mean(0)
+
+    toy.encode = centred
+
+
+def noise(toy):
+    """Frames are drawn."""
+    encode = toy.encode
+    toy.encode = lambda features: torch.nn.functional.dropout(encode(features), 0.1)
+
+
+def length(toy):
+    """The last frame, which is not full, is counted."""
+    toy.n_audio = lambda n_samples: -(-n_samples // 640)
+
+
+def scaled_logits(toy):
+    """The decoder divides what its head gives."""
+    forward = toy.llm.forward
+
+    def divided(**kwargs):
+        output = forward(**kwargs)
+        output.logits = output.logits / 8
+        return output
+
+    toy.llm.forward = divided
+
+
+# The functions of a model are checked before it is used. Each of these errors names where to look.
+INTERFACE = {
+    training: ("The model is in eval mode", "llm is in training mode"),
+    vocabulary: ("The prompt and the labels are tokens of the embeddings", "token 128", "rows 0 to 127"),
+    special_token: ("The prompt and the labels are tokens of the embeddings", "<|turn|>", "tokenizer"),
+    shape: ("embed and encode give vectors that block 0 reads", "encode gives a tensor of shape [1, ", "[n_audio, 32]"),
+    number_type: (
+        "embed and encode give vectors that block 0 reads",
+        "encode gives torch.float64 on cpu",
+        "torch.float32",
+    ),
+    text_vectors: ("embed and encode give vectors that block 0 reads", "embed gives a tensor of shape"),
+    earlier_clips: ("The frames of a clip depend on this clip alone", "differ by", "earlier clips"),
+    noise: ("The frames of a clip depend on this clip alone", "frames differ", "dropout"),
+    length: ("n_audio gives the number of audio frames", "n_audio", "padded"),
+    scaled_logits: ("The output of lm_head is the decoder's logits", "|Δlogit|", "lm_head"),
+}
+
+
+@pytest.mark.parametrize("broken", INTERFACE)
+def test_a_function_that_gives_something_else_is_named_with_its_file(toy, demo_data, tmp_path, broken):
+    module, _ = toy
+    model = module.Toy(CONFIG)
+    broken(model)
+    subject = load_subject(model=model)
+    name, *words = INTERFACE[broken]
+    run = RunDir(tmp_path / "run")
+    refused(
+        lambda: run_checks(subject, demo_data, run, 42, range(4), lambda line: None),
+        "toy.py", name, *words, status=CHECK_FAILED,
+    )  # fmt: skip
+    stored = json.loads((run.path / "sanity_check_model.json").read_text())
+    assert [check["name"] for check in stored["checks"] if not check["passed"]] == [name]
+
+
+@pytest.mark.parametrize("name", ["features", "encode", "embed", "n_audio", "reference"])
+def test_an_error_in_a_function_names_its_line(toy, demo_data, tmp_path, name):
+    module, _ = toy
+    model = module.Toy(CONFIG)
+    code = compile(f"\n\n\ndef {name}(given):\n    raise KeyError('mel')", module.__file__, "exec")
+    exec(code, namespace := {})
+    setattr(model, name, namespace[name])
+    subject = load_subject(model=model)
+    check = lambda: run_checks(subject, demo_data, RunDir(tmp_path), 42, range(4), lambda line: None)  # noqa: E731
+    refused(check, f"toy.py:5: Toy: {name} ends with KeyError: 'mel'", status=1)
+
+
+@pytest.mark.parametrize("name", ["encode", "convert_ids_to_tokens"])
+def test_an_error_in_the_tokenizer_names_its_line(toy, monkeypatch, name):
+    module, checkpoint = toy
+    code = compile(f"\n\n\ndef {name}(*given):\n    raise KeyError('merges')", module.__file__, "exec")
+    exec(code, namespace := {})
+    monkeypatch.setattr(module.Toy(CONFIG).tokenizer.__class__, name, namespace[name])
+    what = "load" if name == "encode" else "the tokenizer"  # the prompt is tokenised on loading
+    refused(lambda: load_subject(checkpoint, device="cpu"), f"toy.py:5: Toy: {what} ends with KeyError", status=1)
+
+
 CHECKED_BY = {
     reference: "The unpatched readout is that of reference(waveform)",
     causality: "No position depends on a later one",
@@ -318,7 +468,7 @@ def test_a_prompt_without_the_default_question_is_a_warning_that_the_run_stores(
 
 @pytest.fixture
 def call(tmp_path):
-    """A function that runs a command with the documentation's plugin, and gives what it prints."""
+    """A function that runs a command with the plugin `toy.py`, and gives what it prints."""
     plugin, checkpoint = write_toy(tmp_path)
 
     def run(*words, status=0):
@@ -358,6 +508,17 @@ def test_a_check_that_fails_ends_with_status_3_and_the_familys_file(call, tmp_pa
     output = call("check", "--model", call.checkpoint, "--out", tmp_path / "run", status=CHECK_FAILED)
     line = output.strip().splitlines()[-1]
     assert line.startswith("error: check failed") and f"{call.plugin}:" in line and "embeddings of text" in line
+
+
+def test_a_plugin_is_mended_and_checked_again_in_the_same_folder(call, tmp_path):
+    good = call.plugin.read_text()
+    options = ("check", "--model", call.checkpoint, "--out", tmp_path / "run")
+    call.plugin.write_text(good.replace("return n_samples // 640", "return n_samples // 320"))
+    assert "n_audio" in call(*options, status=CHECK_FAILED)
+    call.plugin.write_text(good)
+    assert "all checks passed" in call(*options)
+    call.plugin.write_text(good + "X = 1\n")
+    assert "holds a run with another model" in call(*options, status=1)
 
 
 def test_a_checkpoint_of_a_plugins_family_needs_the_plugin(call, tmp_path):

@@ -1,10 +1,10 @@
-"""The family of docs/models.md as a plugin file beside a checkpoint of it, and families that break the contract."""
+"""The family of `toy.py` as a plugin file beside a checkpoint of it."""
 
 import json
-import re
+import shutil
 from pathlib import Path
 
-DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+PLUGIN = Path(__file__).with_name("toy.py")
 CONFIG = {
     "hidden_size": 32,
     "num_hidden_layers": 4,
@@ -15,15 +15,9 @@ CONFIG = {
 }
 
 
-def example(title):
-    """The Python block of docs/models.md that begins with `# title`."""
-    return re.search(rf"```python\n(# {title}\n.*?)```", DOCS.read_text(encoding="utf-8"), re.S)[1]
-
-
 def write_toy(folder):
-    """The plugin file `toy.py` and the checkpoint folder `toy` of the documentation."""
-    plugin, checkpoint = folder / "toy.py", folder / "toy"
-    plugin.write_text(example("toy.py"), encoding="utf-8")
+    """A copy of `toy.py`, and a checkpoint folder `toy` without weights."""
+    plugin, checkpoint = Path(shutil.copy(PLUGIN, folder)), folder / "toy"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text(json.dumps({"model_type": "toy_speech", "decoder": CONFIG}))
     return plugin, checkpoint

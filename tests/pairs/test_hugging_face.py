@@ -111,6 +111,22 @@ def test_damage_of_what_was_unpacked_is_an_error(folder, cache, damage):
 
 
 @pytest.mark.datasets
+def test_what_was_unpacked_has_the_permissions_of_other_folders_and_is_not_damaged_without_them(
+    folder, cache, monkeypatch
+):
+    source = saved(as_data_set(records(), folder), folder, "parquet")
+    load_dataset(source)
+    (made,) = cache.iterdir()
+    assert made.stat().st_mode == cache.stat().st_mode
+
+    def denied(path, *args, **more):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(made), "read_text", denied)
+    refused(source, r"cannot be read \(Permission denied\); pass another HF_HOME")
+
+
+@pytest.mark.datasets
 def test_an_empty_data_set_and_a_column_that_would_be_lost_are_errors(folder):
     made = as_data_set(records(), folder)
     refused(saved(made.select([]), folder, "arrow"), "no rows|not a readable")

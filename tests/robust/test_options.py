@@ -245,7 +245,7 @@ WRONG = {
     **dict.fromkeys(("max_rows", "store_mb", "max_seconds"), ["x", "-1", "1.5", "true"]),
     "workers": ["some", "-1", "1.5", "true", "[2]", "99999"],
     **dict.fromkeys(
-        ("model", "task", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
+        ("model", "base", "task", "data", "texts", "out", "kind", "align", "device", "dtype", "engine", "ray"),
         ["[x]", "5", "true", "{}"],
     ),
     **dict.fromkeys(

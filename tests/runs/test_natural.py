@@ -66,8 +66,14 @@ def test_the_command_writes_a_table_and_a_figure_and_the_report_shows_it(tmp_pat
     table = pd.read_csv(run / "natural.csv")
     assert len(table) == 2 * (1 + 2 * 4) and (run / "natural.svg").is_file()
     assert "Inside does not mean natural" in out
+    page = (run / "report.html").read_text()
+    assert "How many patched readout states lie outside the unpatched ones" in page
+    assert 'data-figure="natural"' in page
+    (run / "natural.csv").write_text("kind,written\nprosody,noise\n")
+    assert "natural.csv: is not the table of `check --natural`" in fails("report", run, status=1)
+    (run / "natural.csv").unlink()
     call("report", run)
-    assert "How many patched readout states lie outside the unpatched ones" in (run / "report.html").read_text()
+    assert 'data-figure="natural"' not in (run / "report.html").read_text()
 
 
 def test_too_few_clips_are_an_error_before_the_model_is_loaded(tmp_path, monkeypatch):

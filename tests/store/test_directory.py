@@ -11,6 +11,7 @@ import pytest
 from tests.robust.victim import Crash
 from tests.store.made import IDENTITY, PAIRS, SETTINGS, failed, records
 from voicepatch.errors import UserError
+from voicepatch.program import program_hash
 from voicepatch.store.directory import RunDir
 from voicepatch.store.experiment import read_experiment
 
@@ -292,6 +293,21 @@ def test_a_run_of_another_version_is_refused_by_its_version(run, version, named)
     settings["versions"] = {"voicepatch": version} if version else {"torch": "1"}
     (run.path / "patching_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=rf"experiment prosody was run with another version of the program \({named}; "):
+        run.config()
+
+
+@pytest.mark.parametrize("change", [lambda of: of.pop("by"), lambda of: of.update(later=1)], ids=["lacks", "has more"])
+def test_a_run_of_other_code_with_other_settings_is_not_called_damaged(run, change):
+    file = run.path / "patching_config.json"
+    config = json.loads(file.read_text())
+    change(config["experiments"]["prosody"])
+    config["experiments"]["prosody"]["program_sha256"] = program_hash()
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="is damaged"):  # by the hash, this program made it
+        run.config()
+    config["experiments"]["prosody"]["program_sha256"] = "0" * 64
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"made with other code of the program, .*; keep the folder and read it with"):
         run.config()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from voicepatch.analysis.clusters import RESAMPLES, design_effect, limits, mean_of
+from voicepatch.analysis.clusters import RESAMPLES, correlation, limits, mean_of
 from voicepatch.analysis.need import VOICE, WORDS
 from voicepatch.analysis.samples import sample_of
 from voicepatch.analysis.sharing import Draws, Sharing
@@ -84,4 +84,4 @@ def _groups(clips: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
 def shares_of(values: np.ndarray, sharing: Sharing, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means of the columns of values [rows, cells], 0, 1 or NaN, and their 95 % limits."""
     mean = mean_of(values, sharing, Draws(sharing.n_codes, RESAMPLES, seed))
-    return mean.value, *limits(mean, is_rate=True, pooled=design_effect(mean))
+    return mean.value, *limits(mean, is_rate=True, pooled=correlation(mean))

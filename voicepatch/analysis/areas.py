@@ -63,7 +63,7 @@ class Falling:
 
 
 def area_of(curve: Falling) -> dict[str, Any]:
-    """The area under one curve: `area`, `low`, `high` (95 %), `p` (None), `reason`, `n_texts`, `n_speakers`."""
+    """The area under one curve: `area`, `low`, `high` (95 %), `p` (None), `reason`, `n_texts`, `speakers_resampled`."""
     curve = curve.known
     first, last = curve.layers[[0, -1]]
     found = _tested([curve], lambda areas: areas[0], curve.step, (first, last))
@@ -71,7 +71,7 @@ def area_of(curve: Falling) -> dict[str, Any]:
 
 
 def area_difference(one: Falling, other: Falling) -> dict[str, Any]:
-    """The area of one − that of the other: `difference`, `low`, `high` (95 %), `p`, `reason`, `n_texts`, `n_speakers`.
+    """The area of one − that of the other: `difference` in place of `area`, and the other entries of `area_of`.
 
     The difference is None where a curve has no height, the limits and p where they cannot be given; `reason` says why.
     The limits exclude 0 where p is below 0.05, and only there.
@@ -91,10 +91,10 @@ def _tested(
     """A statistic of the curves' areas with limits and p; `possible` are its smallest and its largest value."""
     sampled = Sampled.of(curves)
     found: dict[str, Any] = {"value": None, "low": None, "high": None, "p": None, "reason": None}
-    found |= {"n_texts": sampled.n_texts, "n_speakers": sampled.n_speakers}
+    found |= {"n_texts": sampled.n_texts, "speakers_resampled": sampled.n_speakers}
     names = ("the curve",) if len(curves) == 1 else ("the first curve", "the second curve")
     for name, curve in zip(names, curves, strict=True):
-        if why := _no_height(curve):
+        if why := "has one layer alone" if len(curve.layers) < 2 else no_height(curve):
             return found | {"reason": f"{name} {why}"}
 
     def of_means(means: list[np.ndarray]) -> np.ndarray:
@@ -122,12 +122,14 @@ def _areas(means: np.ndarray, layers: np.ndarray) -> np.ndarray:
     return layers[0] + np.trapezoid(shares, layers, axis=1)
 
 
-def _no_height(curve: Falling) -> str:
-    """Why a curve has no height that it can lose: the mean first value is not above that of the floor; "" if it is."""
+def no_height(curve: Falling) -> str:
+    """Why a curve has no height that it can lose: the mean first value is not above that of the floor; "" if it is.
+
+    With too few texts for an interval, the height itself decides.
+    """
+    curve = curve.known
     if not len(curve.values):
         return "has no rows"
-    if len(curve.layers) < 2:
-        return "has one layer alone"
     means = curve.columns.mean(0)
     height = means[0] - means[-1]
     if not height > 0:

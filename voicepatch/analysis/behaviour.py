@@ -21,6 +21,7 @@ from voicepatch.analysis.rounding import with_interval
 from voicepatch.analysis.samples import sample_of
 from voicepatch.analysis.tables import unpatched
 from voicepatch.errors import UserError
+from voicepatch.text import counted
 from voicepatch.types.check import Check
 
 
@@ -57,7 +58,7 @@ class Behaviour:
             return Check(name, True, text, note=True)
         low, high = (None if np.isnan(limit) else 100 * limit for limit in (self.low, self.high))
         value, interval = with_interval(100 * self.rate, low, high)
-        text = f"B, unpatched, answers with the target in {value} % of the {self.n_pairs} {self.kind} pairs"
+        text = f"B, unpatched, answers with the target in {value} % of {counted(self.n_pairs, f'{self.kind} pair')}"
         text += f" ({interval})" if interval else ""
         text += f"; chance is {100 * self.chance:.3g} %"
         if not interval:
@@ -144,10 +145,11 @@ def _unpatched_of(results: Results) -> Unpatched:
             clips = answered_clips(results.run, results.config)
         except UserError as error:
             return Unpatched(None, error=str(error))
-        of = f"the {len(clips)} clips {'that were asked about' if has_run else 'of the pairs that were tried'}"
+        asked = ("that was" if len(clips) == 1 else "that were") + " asked about"
+        of = f"the {counted(len(clips), 'clip')} {asked if has_run else 'of the pairs that were tried'}"
         return Unpatched(what_answers_follow(clips, labels), of)
     if not mains:
         return Unpatched(None)
     clips = pd.concat([unpatched(main.records, main.pairs) for main in mains]).drop_duplicates("clip_id")
     kinds = " and ".join(main.kind for main in mains)
-    return Unpatched(what_answers_follow(clips, labels), f"the {len(clips)} clips of the {kinds} pairs")
+    return Unpatched(what_answers_follow(clips, labels), f"the {counted(len(clips), 'clip')} of the {kinds} pairs")

@@ -39,11 +39,26 @@ def breakdown_columns(results: Results, experiment: ExperimentResults) -> list[s
     Asked for is what any experiment of the run records as `by`, and what this command was given. `UserError` for a
     column that the pair list lacks.
     """
-    recorded = [column for one in results.config["experiments"].values() for column in one.get("by", ())]
     found = [TEXT_TYPE] if experiment.pairs[f"{TEXT_TYPE}_a"].notna().any() else []
-    found = list(dict.fromkeys([*found, *recorded, *results.by]))
+    found = list(dict.fromkeys([*found, *_asked_for(results)]))
     check_columns(found, pair_columns(experiment.pairs, results.task), experiment.swept)
     return found
+
+
+def _asked_for(results: Results) -> list[str]:
+    recorded = [column for one in results.config["experiments"].values() for column in one.get("by", ())]
+    return list(dict.fromkeys([*recorded, *results.by]))
+
+
+def single_values(results: Results, experiment: ExperimentResults) -> list[str]:
+    """A line for each column asked for of which the pairs have one value alone, so that nothing is broken down."""
+    lines = []
+    for column in _asked_for(results):
+        values = pair_values(experiment.measured_pairs, column, results.task)
+        if values.nunique() == 1:
+            who = f"{experiment.kind} pairs" if experiment.pairs_of_clips else "clips"
+            lines.append(f"all {len(values)} {who} have {escape(column)} {escape(values.iloc[0])}")
+    return lines
 
 
 def breakdown(results: Results, name: str, column: str) -> pd.DataFrame:
@@ -123,12 +138,14 @@ def _side_and_name(column: str, known: Collection[str]) -> tuple[str, str]:
     return (side, name) if dot and side in ("a", "b") and column not in known else ("", column)
 
 
-def breakdown_file(name: str, column: str, columns: Sequence[str] = ()) -> str:
-    """How the files of a breakdown end: `prosody_by_text_type`; `columns` are all that the run is broken down by."""
+def breakdown_file(name: str, column: str) -> str:
+    """How the files of a breakdown end: `prosody_by_text_type`.
+
+    The name of the column is followed by a hash where the file of another column could have the same name: some file
+    systems do not tell capitals from small letters.
+    """
     part = file_name_part(column)
-    # Some file systems do not tell capitals from small letters.
-    same = any(other != column and other.lower() == column.lower() for other in columns)
-    if part != column or len(part) > LONGEST_NAME or same:  # another column may have the same name
+    if part != column.lower() or len(part) > LONGEST_NAME:
         part = f"{part[:LONGEST_NAME]}-{hashlib.sha256(column.encode()).hexdigest()[:8]}"
     return f"{name}_by_{part}"
 

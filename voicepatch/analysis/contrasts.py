@@ -110,7 +110,8 @@ def contrast(one: Side, other: Side, seed: int = 42, resamples: int = RESAMPLES)
             table = pd.DataFrame({"pairs": group, "layer": one.layers, **by_layer, **counts})
             tables.append(_tested(table, sample.texts))
     speakers = " and each speaker" if sample.n_speakers else ""
-    statistics |= {"definition": DEFINITION.format(speakers=speakers), "speakers_resampled": sample.n_speakers}
+    statistics |= {"definition": DEFINITION.format(speakers=speakers), "n_speakers": len(sample.named)}
+    statistics |= {"speakers_resampled": sample.n_speakers}
     return Contrast(pd.concat(tables) if tables else pd.DataFrame(), statistics | {"seed": seed})
 
 
@@ -118,7 +119,7 @@ def _by_layer(
     one: Mean, other: Mean, sharing: Sharing, is_rate: bool, resamples: int, seed: int
 ) -> dict[str, np.ndarray]:
     low, high = limits_of_difference(one, other, is_rate)
-    p, p_max = p_values(one, other, sharing, resamples, seed)
+    p, p_max = p_values(one, other, sharing, is_rate, resamples, seed)
     return {"difference": one.value - other.value, "low": low, "high": high, "p": p, "p_max": p_max}
 
 

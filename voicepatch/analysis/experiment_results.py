@@ -1,7 +1,7 @@
 """One experiment of a run, with the metrics that follow from its records."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,16 +14,22 @@ from voicepatch.analysis.cells import DOSE, at_highest_dose, combinations, is_on
 from voicepatch.analysis.contrasts import Side
 from voicepatch.analysis.layer_metrics import layer_intervals, layer_metrics
 from voicepatch.analysis.logits import Logits
-from voicepatch.analysis.metrics import Metric, with_metrics
+from voicepatch.analysis.metrics import METRICS, Metric, with_metrics
 from voicepatch.analysis.sites import BLOCK_OUTPUT, NOTHING, site_name, sites_of
+from voicepatch.errors import UserError
 from voicepatch.store.experiment import StoredExperiment
 from voicepatch.store.table import Columns
-from voicepatch.text import escape
+from voicepatch.text import counted, escape
 from voicepatch.types.record import LOGITS
-from voicepatch.types.task import DONOR_TASK
+from voicepatch.types.task import DONOR_TASK, load_task
 
 TO_TARGET_ELIGIBLE, FROM_BASE = "flip_to_target_rate_eligible", "flip_from_base_rate"
 ENOUGH_MASS = 0.5  # with less of the model's probability on the labels, the answer among them means little
+# Columns of the metrics that mean something where there is no donor, and so no target.
+OF_CLIPS = (
+    *("layer", "n_pairs", FROM_BASE, "label_mass_patch_mean", "stream_shift_mean"),
+    *("patch_alpha", "near_tie_count", "site"),
+)
 SPAN, OTHER_TASK = "over the audio span", "another task"  # as the docstrings of experiments say it
 PLACES = {
     "after": "at all positions after the audio span",
@@ -77,8 +83,8 @@ class ExperimentResults:
 
     @property
     def unit(self) -> str:
-        """What `pairs` counts: a pair of clips, or one clip where there is no donor."""
-        return "pair" if self.has_donor else "clip"
+        """What `pairs` counts: a pair of clips, or one clip where no other clip is the donor."""
+        return "pair" if self.pairs_of_clips else "clip"
 
     @property
     def is_estimate(self) -> bool:
@@ -88,7 +94,17 @@ class ExperimentResults:
     @property
     def has_donor(self) -> bool:
         """Whether any pair has another clip, or another question, as B; without one there is no target either."""
-        return DONOR_TASK in self.settings["options"] or bool((self.pairs["clip_a"] != self.pairs["clip_b"]).any())
+        return DONOR_TASK in self.settings["options"] or self.pairs_of_clips
+
+    @property
+    def pairs_of_clips(self) -> bool:
+        """Whether any pair has another clip as B."""
+        return bool((self.pairs["clip_a"] != self.pairs["clip_b"]).any())
+
+    def meaningful(self, columns: Iterable[str]) -> list[str]:
+        """Those columns of its metrics that mean something: without a donor, none that is of a target."""
+        of_target = set() if self.has_donor else {*METRICS} - {*OF_CLIPS}
+        return [name for name in columns if name.removesuffix("_low").removesuffix("_high") not in of_target]
 
     @property
     def what(self) -> str:
@@ -162,6 +178,22 @@ class ExperimentResults:
         return congruence.note(self.congruent) if self.is_main else ""
 
     @cached_property
+    def n_compared(self) -> int:
+        """How many measured pairs `side` has: those behind the hand-over layer, the area and every comparison."""
+        return self.side.records["pair_id"].nunique()
+
+    @property
+    def of_compared(self) -> str:
+        """What follows a number of the compared pairs, as ", of 14 pairs"; "" where they are all that were measured."""
+        return "" if self.n_compared == self.n_measured else f", of {counted(self.n_compared, 'pair')}"
+
+    @property
+    def compared_counts(self) -> str:
+        """The number of compared pairs, as "14 of 20 pairs", or "20 pairs" where these are all that were measured."""
+        all_pairs = counted(self.n_measured, "pair")
+        return all_pairs if self.n_compared == self.n_measured else f"{self.n_compared} of {all_pairs}"
+
+    @cached_property
     def side(self) -> Side:
         """A main experiment as one side of a contrast, without its congruent pairs."""
         return self.side_without(self.congruent)
@@ -193,13 +225,7 @@ class ExperimentResults:
     @property
     def little_mass(self) -> str:
         """What to know where the labels hold little of the model's probability; "" where they hold enough."""
-        mass = self.label_mass.mean()
-        if mass >= ENOUGH_MASS:
-            return ""
-        return (
-            f"before the change the labels hold {mass:.1%} of the model's probability on average, so the answers among "
-            "them mean little (docs/tasks.md)"
-        )
+        return little_mass(self.label_mass)
 
     def writes_suffix_of(self, main: "ExperimentResults", n_suffix: int) -> bool:
         """Whether B's streams were written at all `n_suffix` positions after A's span, in the pairs of `main`."""
@@ -209,6 +235,16 @@ class ExperimentResults:
         ends = (main.records["patched_from"] + main.records["len_a"]).groupby(main.records["clip_a"]).first()
         starts_there = self.records["patched_from"] == self.records["clip_a"].map(ends)
         return bool((starts_there & (self.records["n_patched"] == n_suffix)).all())
+
+
+def little_mass(mass: pd.Series) -> str:
+    """What to know where labels hold this `mass` of each clip's probability; "" where they hold enough of it."""
+    if not mass.mean() < ENOUGH_MASS:
+        return ""
+    return (
+        f"the labels hold {mass.mean():.1%} of the unpatched model's probability on average, so the answers among them "
+        "mean little (docs/tasks.md)"
+    )
 
 
 def _table(columns: Columns, labels: Sequence[str]) -> pd.DataFrame:
@@ -221,6 +257,8 @@ def what_it_does(settings: Mapping[str, Any]) -> str:
     """What an experiment with these settings does, in one sentence, with its positions and the donor's task."""
     words, options = inspect.cleandoc(settings["describes"]).split("\n\n")[0].split(), settings["options"]
     sentence = " ".join(map(escape, words))
+    if "k" in options:
+        sentence = sentence.replace(" k consecutive layers", f" {escape(str(options['k']))} consecutive layers")
     if DONOR_TASK in options:
         sentence = sentence.replace(OTHER_TASK, f"task {escape(str(options[DONOR_TASK]))}")
     where = PLACES.get(str(options.get("at")))
@@ -229,3 +267,13 @@ def what_it_does(settings: Mapping[str, Any]) -> str:
     if where and sentence:
         return f"{sentence.removesuffix('.')}, {where}."
     return sentence or f'intervention "{escape(settings["intervention"])}"'
+
+
+def donor_question(experiment: ExperimentResults) -> str:
+    """The question that B is asked where it is another one; "" where its task is not known any more."""
+    name, files = experiment.settings["options"].get(DONOR_TASK), experiment.settings.get("option_files", {})
+    try:
+        task = load_task(name) if name in files else None
+    except UserError:
+        return ""
+    return task.asked() if task and task.sha256 == files[name] else ""

@@ -4,15 +4,15 @@ hand_over(records, pairs, suffix=(suffix_records, suffix_pairs))     # statistic
 curve_of(records, pairs, sample_of(pairs))                           # the same curve for its area
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from voicepatch.analysis.areas import Falling
+from voicepatch.analysis.areas import Falling, no_height
 from voicepatch.analysis.cells import at_highest_dose, by_cell
-from voicepatch.analysis.clusters import RESAMPLES, Mean, limits, limits_of_difference, mean_of
-from voicepatch.analysis.rounding import number
+from voicepatch.analysis.clusters import RESAMPLES, limits, limits_of_difference, mean_of
 from voicepatch.analysis.samples import Sample, sample_of, too_few_texts
 from voicepatch.analysis.sharing import Draws, texts_of
 
@@ -44,21 +44,19 @@ def hand_over(
 
     The limits enclose the points where the interval of (rate − level) contains 0 (Fieller 1954, JRSS B 16:175).
     """
+    flips, own = _flips_and_own(records, pairs)
+    levels = (flips.to_numpy()[:, :1] + own) / 2  # of each pair
+    level = np.nanmean(levels)
+    if why := no_height(replace(curve_of(records, pairs, sample_of(pairs), eligible=False), floor_name=floor)):
+        nothing = _nothing(f"the rate {why}")
+        return nothing | {"suffix": nothing if suffix else None, "level": float(level), "definition": HAND_OVER}
     sharing = sample_of(*([pairs] if suffix is None else [pairs, suffix[1]])).sharing
     draws = Draws(sharing.n_codes, resamples, seed)
     of_span, of_suffix = sharing.split(len(pairs))
-    flips, own = _flips_and_own(records, pairs)
-    start = flips.to_numpy()[:, :1]
-    levels = (start + own) / 2  # of each pair
-    level = np.nanmean(levels)
     points, rates = _between_layers(flips)
-    means = mean_of(np.hstack([rates - levels, levels, start - own]), of_span, draws)
-    gap, middle, height = (means.cells(which) for which in (slice(-2), slice(-2, -1), slice(-1, None)))
-    few = too_few_texts(texts_of(pairs)[height.shares[:, 0] != 0])
-    if why := no_height(height, bool(few), floor):
-        nothing = _nothing(f"at the first layer the rate is {why}")
-        return nothing | {"suffix": nothing if suffix else None, "level": float(level), "definition": HAND_OVER}
-
+    means = mean_of(np.hstack([rates - levels, levels]), of_span, draws)
+    gap, middle = means.cells(slice(-1)), means.cells(slice(-1, None))
+    few = too_few_texts(texts_of(pairs)[middle.shares[:, 0] != 0])
     found = _with_limits(flips, level, points, *limits(gap, is_rate=False), few, rising=False)
     if suffix is None:
         return found | {"suffix": None, "level": float(level), "definition": HAND_OVER}
@@ -83,22 +81,6 @@ def curve_of(records: pd.DataFrame, pairs: pd.DataFrame, sample: Sample, eligibl
     values = np.where(own == 0, flips, np.nan) if eligible else flips.to_numpy()
     layers = flips.columns.to_numpy(float) / depth
     return Falling(layers, values, own[:, 0], sample.texts, sample.speakers, floor_name="A's own rate")
-
-
-def no_height(height: Mean, few_texts: bool, floor: str) -> str | None:
-    """Why a curve has no height to lose half of, None where it has one.
-
-    `height` is the rate at the first layer less the `floor`. With few texts it has no interval, and the height itself
-    decides.
-    """
-    value, (low, high) = height.value[0], (limit[0] for limit in limits(height, is_rate=False))
-    if not value > 0:
-        return f"no higher than {floor}, so that there is no height to lose half of"
-    if few_texts or low > 0:
-        return None
-    limited = f"95 % interval {number(100 * max(low, -1), '.1f')} to {number(100 * min(high, 1), '.1f')}"
-    above = f"above {floor} by {100 * value:.1f} percentage points ({limited})"
-    return f"{above}, so it may not be above it at all"
 
 
 def first_below(curves: np.ndarray, levels: np.ndarray, layers: np.ndarray) -> np.ndarray:

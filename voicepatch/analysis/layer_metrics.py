@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from voicepatch.analysis.cells import DOSE, by_cell
-from voicepatch.analysis.clusters import RESAMPLES, design_effect, limits, mean_of
+from voicepatch.analysis.clusters import RESAMPLES, correlation, limits, mean_of
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.metrics import BUILT_IN, METRICS, Metric
 from voicepatch.analysis.samples import sample_of
@@ -90,7 +90,7 @@ def layer_intervals(
     cells = values[0].columns
     for i, one in enumerate(with_limits):
         mean = means.cells(slice(i * len(cells), (i + 1) * len(cells)))
-        low, high = limits(mean, one.is_rate, design_effect(mean))
+        low, high = limits(mean, one.is_rate, correlation(mean))
         table |= {f"{one.column}_low": low, f"{one.column}_high": high}
     return pd.DataFrame(table, index=cells).reset_index()
 

@@ -4,6 +4,7 @@
     found = need(records, pairs, n_layers=10)
     found.table                          # need.csv: a row for each group of answers and layer
     found.statistics                     # statistics_need.json: a midpoint for each group, and the difference
+    results.cached(need_by, "text_type") # need_by_text_type.csv: the table for each value of a column
 
 A value is whether an answer changes when no later position can attend to A's span from layer l on. Clips count whose
 words and voice have different labels, each once.
@@ -17,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from voicepatch.analysis.areas import Falling, area_difference, area_of
+from voicepatch.analysis.breakdown import ordered, pair_values
 from voicepatch.analysis.cells import by_cell, ranges
-from voicepatch.analysis.clusters import RESAMPLES, design_effect, limits, mean_of
+from voicepatch.analysis.clusters import RESAMPLES, correlation, limits, mean_of
 from voicepatch.analysis.experiment_results import ExperimentResults
 from voicepatch.analysis.hand_over import hand_over
 from voicepatch.analysis.results import Results
@@ -94,10 +96,8 @@ def need(records: pd.DataFrame, pairs: pd.DataFrame, n_layers: int, seed: int = 
     """Of the records of `need` and its pairs, in which a clip may be repeated."""
     pairs = pairs.drop_duplicates("clip_a").sort_values("pair_id")
     records = records.drop_duplicates(["pair_id", "layer"])
-    values = by_cell(records, pairs, "flip_from_base").reset_index(drop=True)
-    members = {name: mine for name, mine in _members(records, pairs).items() if mine.any()}
-    groups = {name: Group(values[mine], pairs[mine], seed) for name, mine in members.items()}
-    ends = n_layers if values.columns[-1] == n_layers - 1 else None
+    groups = _groups(records, pairs, seed)
+    ends = n_layers if records["layer"].max() == n_layers - 1 else None
     curves = _curves(groups, ends)
     statistics: dict[str, Any] = {
         name: {"n_clips": len(group.values), **group.midpoint(ends), "area": area_of(curves[name])}
@@ -110,6 +110,21 @@ def need(records: pd.DataFrame, pairs: pd.DataFrame, n_layers: int, seed: int = 
     counted = pd.concat([pairs[:0], *(group.pairs for group in groups.values())])
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return Need(table, statistics, counted)
+
+
+def need_by(results: Results, column: str) -> pd.DataFrame:
+    """The table of `need` for each value of a column, after a first column of that name: a row a (value, group, layer).
+
+    As `results.cached(need_by, column)`, of a run whose knock-outs count.
+    """
+    found = results.cached(need_of)
+    counted = [results.experiment(name) for name in found.names]
+    records = pd.concat([one.records for one in counted]).drop_duplicates(["pair_id", "layer"])
+    values, tables = pair_values(found.pairs, column, results.task), []
+    for value in ordered(values):
+        groups = _groups(records, found.pairs[values == value], counted[0].seed)
+        tables += [pd.DataFrame({column: value, "follows": name} | group.by_layer()) for name, group in groups.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -140,9 +155,16 @@ class Group:
         """The share of answers that change at each layer, with 95 % limits."""
         sharing = sample_of(self.pairs).sharing
         mean = mean_of(self.values.to_numpy(), sharing, Draws(sharing.n_codes, RESAMPLES, self.seed))
-        low, high = limits(mean, is_rate=True, pooled=design_effect(mean))
+        low, high = limits(mean, is_rate=True, pooled=correlation(mean))
         columns = {"layer": self.values.columns, "n_clips": mean.count, LOST: mean.value}
         return columns | {f"{LOST}_low": low, f"{LOST}_high": high}
+
+
+def _groups(records: pd.DataFrame, pairs: pd.DataFrame, seed: int) -> dict[str, Group]:
+    """The clips whose answers follow the voice, and those whose answers follow the words, where there are any."""
+    values = by_cell(records, pairs, "flip_from_base").reset_index(drop=True)
+    members = {name: mine for name, mine in _members(records, pairs).items() if mine.any()}
+    return {name: Group(values[mine], pairs[mine], seed) for name, mine in members.items()}
 
 
 def _curves(groups: dict[str, Group], ends: int | None) -> dict[str, Falling]:

@@ -4,6 +4,8 @@ with_interval(0.8512, 0.178, 1.862)     # ("0.85", "95 % interval 0.18 to 1.86")
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -53,9 +55,18 @@ def decimals(value: float, low: float | None, high: float | None) -> int:
 
 def rate_text(value: float, low: float | None = None, high: float | None = None) -> str:
     """A rate in percent with the decimals that its limits allow; whole percents without limits."""
-    if value == 0 or low is None or high is None or pd.isna(low) or pd.isna(high):
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
         return f"{value:.0%}"
     return f"{value:.{min(1, decimals(100 * value, 100 * low, 100 * high))}%}"
+
+
+def estimate_text(row: Mapping[str, Any], column: str, sign: str = "-") -> str:
+    """The estimate in a column of a row with as many decimals as its limits allow, in percent for a rate; 2 without."""
+    limits = [row.get(limit) for limit in LIMITS.get(column, (f"{column}_low", f"{column}_high"))]
+    low, high = (None if limit is None or pd.isna(limit) else float(limit) for limit in limits)
+    if column.endswith(("_rate", "_rate_eligible")):
+        return rate_text(row[column], low, high)
+    return number(row[column], f"{sign}.{decimals(row[column], low, high)}f")
 
 
 def with_digits(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The answer of a run in two sentences: until which layer B overrides A's answer, and until which A's span is needed.
 
     headline(results)                # ["B's words stop overriding A's answer 1.0 layers (95 % …) earlier …", …]
+    midpoints(results)               # "Midpoints of need: voice layer 2.0 (95 % …); words layer 4.4 (95 % …)."
     results.cached(contrast_of)      # of prosody and semantic pairs; the reason where there is none
 
 The statistics are those of `analysis.contrasts` and `analysis.need`.
@@ -28,6 +29,9 @@ MEASURED = (
     "cannot attend to the span from there on. Neither shows when the information leaves the span. Differences in "
     "layers are those of the areas under the curves; a midpoint is where a curve crosses half of its start."
 )
+NOT_SHOWN = "The data do not show"  # begins a sentence without a result
+UNDECIDED = "The data do not decide"  # begins a sentence whose interval includes 0
+OF_AREAS = "the areas under the two curves"
 OF_B = {"prosody": "B's voice", "semantic": "B's words"}
 
 
@@ -45,9 +49,9 @@ def contrast_of(results: Results) -> Contrast | str | None:
     return contrast(one.side, other.side, seed=one.seed)
 
 
-def headline(results: Results, midpoints: bool = True) -> list[str]:
-    """A sentence on overriding and one on need, as far as the run has the experiments; with the `midpoints` of need."""
-    return [*overriding(results), *_need(results, midpoints)]
+def headline(results: Results) -> list[str]:
+    """What the run shows on overriding and on need, as far as it has the experiments."""
+    return [*overriding(results), *_need(results)]
 
 
 def overriding(results: Results) -> list[str]:
@@ -61,7 +65,7 @@ def overriding(results: Results) -> list[str]:
         of_both = sentence(found.statistics, pd.concat([main.side.pairs for main in mains.values()]))
         return [of_both, *elsewhere]
     of_one = [of_kind(kind, results.hand_over(kind), main.side.pairs) for kind, main in mains.items()]
-    return [*of_one, *elsewhere, *([f"Words and voice are not contrasted: {found}."] if found else [])]
+    return [*of_one, *elsewhere, *([f"Words and voice are not contrasted. {_sentence(found)}"] if found else [])]
 
 
 def what_p_means(results: Results) -> str:
@@ -91,60 +95,73 @@ def what_p_means(results: Results) -> str:
 def of_kind(kind: str, found: dict[str, Any], pairs: pd.DataFrame) -> str:
     """Until which layer B overrides A's answer in pairs of one kind, in words; `found` is the hand-over layer."""
     overrides = f"{OF_B[kind]} {'overrides' if kind == 'prosody' else 'override'}"
-    if why := _why_open(found):
-        return f"Until which layer {overrides} A's answer, {in_these(pairs)}, is open: {why}."
+    if why := _why_unknown(found):
+        return f"{NOT_SHOWN} until which layer {overrides} A's answer, {in_these(pairs)}. {_sentence(why)}"
     return f"{overrides} A's answer until {_layer(found)}, {in_these(pairs)}."
 
 
-def _need(results: Results, midpoints: bool) -> list[str]:
+def _need(results: Results) -> list[str]:
     found = results.cached(need_of)
     if found is None:
         return []
-    of_counted = [need_sentence(found.statistics, found.pairs, midpoints)] if found.names else []
+    of_counted = [need_sentence(found.statistics, found.pairs)] if found.names else []
     return [*of_counted, *(f"{line}." for line in found.left_out_lines)]
 
 
-def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame, midpoints: bool = True) -> str:
+def need_sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
     """Until which layer A's span is needed, in words; `pairs` have a row for each clip that counts."""
-    groups = {name: statistics[name] for name in FOLLOW if name in statistics}
+    groups = _groups(statistics)
     if not groups:
-        return "Until which layer A's span is needed is open: no clip answers with the label of its voice or its words."
+        return f"{NOT_SHOWN} until which layer A's span is needed. No clip's answer is the label of its voice or words."
     difference, of = statistics["difference"], in_these(pairs)
     if difference is None or difference["difference"] is None:
         return _of_each(groups, of)
-    if why := _why_open(difference):
-        who = "those that follow A's voice or those that follow A's words"
+    if why := _why_unknown(difference):
         why = _named(why, "the answers that follow the voice", "the answers that follow the words")
-        return f"Which answers need A's span for more layers, {who}, {of}, is open: {why}."
-    value, inserted, voice_first = _difference(difference)
-    first, second = (VOICE, WORDS) if voice_first else (WORDS, VOICE)
-    text = f"{_capital(FOLLOW[first])} stop needing A's span {value} layers{inserted} earlier than {FOLLOW[second]} do"
+        who = "those that follow A's voice or those that follow A's words"
+        return f"{NOT_SHOWN} which answers need A's span for longer, {who}, {of}. {_sentence(why)}"
     if _includes_0(difference):
-        value, inserted, _ = _difference(difference, flip=False)
-        text = f"It is open which answers need A's span for longer: voice − words is {value} layers{inserted}"
-    middles = [f"{name} {_layer(found)}" for name, found in groups.items() if found["layer"] is not None]
-    text += f", {of}" + (f" (midpoints: {'; '.join(middles)})" if middles and midpoints else "")
-    return f"{text}."
+        return (
+            f"{UNDECIDED} whether {FOLLOW[VOICE]} or {FOLLOW[WORDS]} need A's span for longer, {of}: "
+            f"{_including_0(difference)}."
+        )
+    value, interval, voice_first = _difference(difference)
+    first, second = (VOICE, WORDS) if voice_first else (WORDS, VOICE)
+    start = f"{_capital(FOLLOW[first])} stop needing A's span {value} layers ({interval}) earlier"
+    return f"{start} than {FOLLOW[second]} do, {of}, by {OF_AREAS}."
+
+
+def midpoints(results: Results) -> str:
+    """The midpoints of need in one sentence; "" where there is none."""
+    found = results.cached(need_of)
+    groups = _groups(found.statistics) if found else {}
+    known = [f"{name} {_layer(one)}" for name, one in groups.items() if one["layer"] is not None]
+    return f"Midpoints of need: {'; '.join(known)}." if known else ""
+
+
+def _groups(statistics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: statistics[name] for name in FOLLOW if name in statistics}
 
 
 def _of_each(groups: dict[str, dict[str, Any]], of: str) -> str:
-    """Until which layer the answers of each group need the span, and for which of them this is open."""
+    """Until which layer the answers of each group need the span, and for which of them the data do not show it."""
     known = [
         f"{_capital(FOLLOW[name])} need A's span until {_layer(found)}, {of}."
         for name, found in groups.items()
-        if not _why_open(found)
+        if not _why_unknown(found)
     ]
     reasons: dict[str, list[str]] = {}
     for name, found in groups.items():
-        if why := _why_open(found):
+        if why := _why_unknown(found):
             reasons.setdefault(why, []).append(FOLLOW[name])
-    still_open = [
-        f"Until which layer {' and '.join(who)} need A's span, {of}, is open: {why}." for why, who in reasons.items()
+    unknown = [
+        f"{NOT_SHOWN} until which layer {' and '.join(who)} need A's span, {of}. {_sentence(why)}"
+        for why, who in reasons.items()
     ]
-    return " ".join([*known, *still_open])
+    return " ".join([*known, *unknown])
 
 
-def _why_open(found: dict[str, Any]) -> str:
+def _why_unknown(found: dict[str, Any]) -> str:
     """Why a layer or a difference is not known: there is none, or it has no interval; else ""."""
     if "layer" in found and found["layer"] is not None and found["reason"] is None:
         return BOTH_OPEN if found["low"] is found["high"] is None else ""
@@ -162,34 +179,39 @@ def _layer(found: dict[str, Any]) -> str:
 def sentence(statistics: dict[str, Any], pairs: pd.DataFrame) -> str:
     """The difference of the two curves of overriding in words; `pairs` are the rows of both kinds' pair lists."""
     over_all, eligible, of = statistics[ALL], statistics[ELIGIBLE], in_these(pairs)
-    if why := _why_open(over_all):
+    if why := _why_unknown(over_all):
         why = _named(why, "the prosody curve", "the semantic curve")
-        return f"Which of B's words and B's voice stops overriding A's answer earlier, {of}, is open: {why}."
-    value, inserted, voice_first = _difference(over_all)
+        return f"{NOT_SHOWN} which of B's words and B's voice overrides A's answer for longer, {of}. {_sentence(why)}"
+    value, interval, voice_first = _difference(over_all)
     if _includes_0(over_all):
-        value, inserted, voice_first = _difference(over_all, flip=False)
-        which = "It is open which of B's voice and B's words overrides A's answer for longer"
-        text = f"{which}: voice − words is {value} layers{inserted}"
-    elif voice_first:
-        text = f"B's voice stops overriding A's answer {value} layers{inserted} earlier than B's words do"
+        value, _, voice_first = _difference(over_all, flip=False)
+        text = f"{UNDECIDED} whether B's voice or B's words override A's answer for longer, {of}: "
+        text += _including_0(over_all)
     else:
-        text = f"B's words stop overriding A's answer {value} layers{inserted} earlier than B's voice does"
-    text += f", {of}"
-    if not _why_open(eligible):
+        first, second = ("voice stops", "words do") if voice_first else ("words stop", "voice does")
+        text = f"B's {first} overriding A's answer {value} layers ({interval}) earlier than B's {second}, "
+        text += f"{of}, by {OF_AREAS}"
+    if not _why_unknown(eligible):
         of_eligible, its_interval, _ = _difference(eligible, voice_first)
         if of_eligible != value:
-            text += f". Among the eligible pairs the difference is {of_eligible}{its_interval}"
+            text += f". Among the eligible pairs the difference is {of_eligible} ({its_interval})"
     return f"{text}."
 
 
 def _difference(found: dict[str, Any], flip: bool | None = None) -> tuple[str, str, bool]:
-    """The size of a difference, its interval and p in brackets, and whether its sign was changed for it."""
+    """The size of a difference, its interval and p, and whether its sign was changed for it."""
     value, low, high = found["difference"], found["low"], found["high"]
     flip = value < 0 if flip is None else flip
     if flip:
         value, low, high = -value, -high, -low
     size, interval = with_interval(value, low, high)
-    return size, f" ({interval}, {p_text(found['p'])})", flip
+    return size, f"{interval}, {p_text(found['p'])}", flip
+
+
+def _including_0(found: dict[str, Any]) -> str:
+    """A difference whose interval includes 0, in words."""
+    value, interval, _ = _difference(found, flip=False)
+    return f"{OF_AREAS} differ by {value} layers (voice − words, {interval})"
 
 
 def _includes_0(found: dict[str, Any]) -> bool:
@@ -211,6 +233,10 @@ def n_named(pairs: pd.DataFrame, column: str) -> int:
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
+
+
+def _sentence(text: str) -> str:
+    return f"{_capital(text)}."
 
 
 def _named(reason: str, first: str, second: str) -> str:

@@ -36,3 +36,4 @@ def answer_all(settings: Settings) -> None:
             err=True,
         )
     showing.answers(run.path, [clip.clip_id for clip in clips])
+    running.renew_report(run)

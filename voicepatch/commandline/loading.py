@@ -11,11 +11,13 @@ import importlib.util
 import os
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.models.adapter_folder import adapter_of, base_of, find_checkpoint
 from voicepatch.models.families import family_of
 from voicepatch.models.folder import (
     check_layers,
@@ -23,7 +25,7 @@ from voicepatch.models.folder import (
     is_hub_id,
     n_layers_of,
     read_config,
-    refuse_adapter,
+    refuse_quantised,
 )
 from voicepatch.runs.interrupt import IMPORTING, until_done
 from voicepatch.types.settings import Settings
@@ -35,12 +37,23 @@ if TYPE_CHECKING:
 
 def check_model(settings: Settings) -> None:
     """`UserError` for what a model's folder and configuration show to be wrong, before torch is imported."""
-    if os.path.exists(settings.model) or not is_hub_id(settings.model):
-        folder = checkpoint_folder(settings.model)
-        config = read_config(folder)
-        refuse_adapter(folder, family_of(config))
+    if not _is_local(settings.model):
+        return
+    named = base_of(checkpoint_folder(settings.model), settings.base)
+    if named is None or _is_local(named):
+        found = find_checkpoint(settings.model, settings.base)
+        config = read_config(found.folder)
+        family = family_of(config)
+        adapter_of(found.folder, family, config, found.adapter)
+        if family.is_builtin:
+            refuse_quantised(config)
         if n_layers := n_layers_of(config):
             check_layers(settings.layers, n_layers)
+
+
+def _is_local(source: str) -> bool:
+    """Whether a folder or hub id is read without a network; so is a name that can be neither, which is an error."""
+    return os.path.exists(source) or not is_hub_id(source)
 
 
 def wants_workers(settings: Settings) -> bool:
@@ -70,8 +83,17 @@ def load_executor(settings: Settings) -> "Executor":
     click.echo(f"loading {settings.model} in workers ...", err=True)
     workers = settings.workers if isinstance(settings.workers, int) else None
     log = partial(tqdm.write, file=sys.stderr)  # a message may come while the progress bar is drawn
-    pool = worker_pool(settings.model, load_arguments(settings), workers, settings.ray, log)
+    arguments = load_arguments(settings) | {"base": base_for_workers(settings)}
+    pool = worker_pool(settings.model, arguments, workers, settings.ray, log)
     return click.get_current_context().with_resource(pool)
+
+
+def base_for_workers(settings: Settings) -> str | None:
+    """The base of an adapter, as a place that is the same in a worker, which has another working directory."""
+    named = settings.base
+    if os.path.isdir(settings.model):
+        named = base_of(Path(settings.model), settings.base)
+    return os.path.abspath(named) if named is not None and os.path.isdir(named) else named
 
 
 def load_model(settings: Settings) -> "Subject":
@@ -89,6 +111,6 @@ def load_model(settings: Settings) -> "Subject":
 
 def load_arguments(settings: Settings) -> dict[str, Any]:
     """The arguments of `load_subject` that settings give, beside the checkpoint."""
-    names = ("task", "device", "dtype", "engine", "max_rows", "store_mb")
+    names = ("base", "task", "device", "dtype", "engine", "max_rows", "store_mb")
     seed = settings.seed if settings.random_weights else None
     return {name: getattr(settings, name) for name in names} | {"random_weights": seed}

@@ -24,7 +24,7 @@ from voicepatch.types.settings import DECLARED, stored_name
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-CLIP_SETTINGS = ("model", "data", "columns", "task", "texts", "where", "out", "seed")
+CLIP_SETTINGS = ("model", "base", "data", "columns", "task", "texts", "where", "out", "seed")
 PAIR_SETTINGS = (
     "only",
     "max_pairs",

@@ -57,6 +57,16 @@ class InterventionName(click.ParamType):
         return entry.name if entry else value
 
 
+class ControlCommand(click.Command):
+    """The command `control`, whose help says what each control must show."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        expected = [(name, catalogue()[name].expected) for name in controls()]
+        with formatter.section("What each control must show"):
+            formatter.write_dl([line for line in expected if line[1]])
+
+
 def controls() -> list[str]:
     """Names of the controls, those that must change nothing first."""
     entries = [entry for entry in catalogue().values() if entry.control]

@@ -291,6 +291,14 @@ def pairs_by_kind(dataset: Dataset, settings: Settings) -> dict[str, Sequence[Pa
     return found
 
 
+def renew_report(run: RunDir) -> None:
+    """Make the report of a run with experiments again, since it shows what a command has added."""
+    if run.experiments():
+        results = results_of(run.path)
+        if results.valid:
+            showing.report(results)
+
+
 def results_of(run: Path, before: "Results | None" = None, done: str = "", by: Sequence[str] = ()) -> "Results":
     """What a run holds, with the metrics of all plugins; see `Results` for `before`, `done` and `by`."""
     with starting():

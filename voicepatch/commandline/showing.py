@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from voicepatch.analysis.results import Results
 
 
+def check_by(results: "Results") -> None:
+    """`UserError` for a column that an experiment of the run lacks, before any table or figure is made."""
+    from voicepatch.analysis.breakdown import breakdown_columns
+
+    for one in results.valid:
+        breakdown_columns(results, one)
+
+
 def summary(results: "Results", name: str) -> None:
     """Write an experiment's tables and figures, and show its metrics and where the figures are."""
     with starting():
@@ -43,15 +51,15 @@ def summary(results: "Results", name: str) -> None:
 def report(results: "Results", pairs: int | str | None = None) -> None:
     """Write report.html with `pairs` pairs of each experiment.
 
-    The terminal shows where it is, what was left out of it, and how words and voice compare.
+    The terminal shows where it is, what was left out of it, and what the run found.
     """
     with starting():
         from voicepatch.analysis.results import left_out
-        from voicepatch.analysis.words_and_voice import headline
         from voicepatch.report import write_report
+        from voicepatch.report.answer import answer
 
     click.echo("report ...", err=True)
-    for line in headline(results):
+    for line in answer(results):
         click.echo(line)
     for line in left_out(results):
         click.echo(f"left out: {line}")
@@ -60,14 +68,12 @@ def report(results: "Results", pairs: int | str | None = None) -> None:
 
 def natural(run: Path, config: dict[str, Any], table: "pd.DataFrame") -> None:
     """Write natural.csv and its figure, and show where they are."""
-    from voicepatch.analysis.csv_file import write_table
-    from voicepatch.figures.figure_style import save
-    from voicepatch.figures.headings import model_and_data
-    from voicepatch.figures.natural import LIMIT, chart
+    from voicepatch.figures.natural import LIMIT
+    from voicepatch.report.natural import FILE, write_natural
 
-    write_table(run / "natural.csv", table)
-    click.echo(f"{LIMIT}\ntable: {_relative(run / 'natural.csv')}")
-    figures(save(chart(table, model_and_data(config)), run / "natural"))
+    drawn = write_natural(run, config, table)
+    click.echo(f"{LIMIT}\ntable: {_relative(run / FILE)}")
+    figures(drawn)
 
 
 def answers(run: Path, clip_ids: Collection[str] | None = None) -> None:
@@ -75,10 +81,11 @@ def answers(run: Path, clip_ids: Collection[str] | None = None) -> None:
 
     They are the answers to some clips, or to all that the run holds.
     """
-    from voicepatch.report.answers import write_answers
+    from voicepatch.report.answers import verdict, write_answers
 
     table, drawn, warning = write_answers(run, clip_ids)
     click.echo(table.to_string(index=False, na_rep="–", float_format="{:.3f}".format))
+    click.echo(verdict(table))
     if warning:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"answers: {_relative(run / 'answers.csv')}\nsummary: {_relative(run / 'answers_summary.csv')}")

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from voicepatch.engine.positions import question_positions
 from voicepatch.errors import UserError
-from voicepatch.models.family import Family
+from voicepatch.models.family import Family, own_code
 from voicepatch.models.labels import LabelError, LabelTokenizerHelper
 from voicepatch.models.speech_lm import SpeechLM
 from voicepatch.types.task import Task, default_task
@@ -44,10 +44,12 @@ def _ask(model: SpeechLM, family: Family, task: Task, order: int, loaded: bool) 
     question = task.asked(order)
     is_there = question in model.prompt.text
     if hasattr(model, "ask") and not (loaded and is_there):
-        model = model.ask(question, task.texts)
+        with own_code(family, "ask"):
+            model = model.ask(question, task.texts)
     elif not is_there and not (loaded and task == default_task()):
         raise UserError(
             f"task {task.name}: the prompt of this model does not hold the question {question!r}; give the family's "
             f"load a parameter `question`, or the model a method `ask(question, labels)` ({family.where})"
         )
-    return Asked(question, model, LabelTokenizerHelper(model.tokenizer, task.answers_in(order)))
+    with own_code(family, "the tokenizer"):
+        return Asked(question, model, LabelTokenizerHelper(model.tokenizer, task.answers_in(order)))

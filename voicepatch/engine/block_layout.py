@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from voicepatch.engine.sites import ATTENTION, BLOCK, MASK, first_of
+from voicepatch.engine.sites import ATTENTION, BLOCK, MASK, MLP, first_of
 from voicepatch.models.speech_lm import CausalLM
 
 Location = tuple[str, str]  # path of a module in a block, and "input", "output" or "attention_mask"
@@ -23,10 +23,12 @@ class BlockLayout:
     """For each block: `order` ranks the locations that it passes once, with a row a position.
 
     `added_to` names, for a location whose value plus that of another one is exactly the block's output, the other one.
+    `is_sum` says whether every block gives its input plus what its attention and its MLP give, as far as is known.
     """
 
     order: list[dict[Location, int]]
     added_to: list[dict[Location, Location]]
+    is_sum: bool
 
 
 class _BlockValues:
@@ -57,6 +59,19 @@ class _BlockValues:
             for other, residual in wide.items()
             if at[1] == "output" and other[1] == "input" and torch.equal(residual + value, leaves)
         }
+
+    def is_sum(self, multiplier: float) -> bool:
+        """Whether the output is the input plus `multiplier` times what attention and MLP give, but for rounding.
+
+        True where a block has no modules of these names, because nothing is known then.
+        """
+        places = ((BLOCK, "input"), (BLOCK, "output"), (ATTENTION, "output"), (MLP, "output"))
+        if not all(place in self.values for place in places):
+            return True
+        taken, left, attended, computed = (self.values[place].float() for place in places)
+        parts = multiplier * (attended + computed)
+        rounding = 2 * torch.finfo(self.values[BLOCK, "output"].dtype).eps * left.norm()
+        return bool((left - taken - parts).norm() <= 0.05 * parts.norm() + rounding)
 
 
 def block_layout(llm: CausalLM) -> BlockLayout:
@@ -89,4 +104,11 @@ def block_layout(llm: CausalLM) -> BlockLayout:
         for handle in handles:
             handle.remove()
     order = [{at: rank for rank, at in enumerate(seen.locations())} for seen in blocks]
-    return BlockLayout(order, [seen.added_to() for seen in blocks])
+    multiplier = residual_multiplier(llm)
+    is_sum = all(seen.is_sum(multiplier) for seen in blocks)
+    return BlockLayout(order, [seen.added_to() for seen in blocks], is_sum)
+
+
+def residual_multiplier(llm: CausalLM) -> float:
+    """What Granite's blocks multiply the outputs of attention and MLP by before they add them to the stream; else 1."""
+    return getattr(llm.config, "residual_multiplier", 1.0)

@@ -7,8 +7,8 @@
 `stepwise` runs an experiment as it is written: one trace a layer, with nothing recorded. The other engines find out
 what it writes (`engine.plan`) and run all of its rows together (`engine.fused`): `sweep` over all positions, `tail`
 only over the positions that a row can change, on recorded keys and values. `auto` is `tail` where every block attends
-to all earlier positions, else `sweep`. An experiment that cannot be planned runs as it is written with any engine; the
-reason is kept.
+to all earlier positions or to a window of them, else `sweep`. An experiment that cannot be planned runs as it is
+written with any engine; the reason is kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -242,8 +242,12 @@ def _of_nothing(layers: Sequence[int], options: Sequence[Options]) -> list[Note]
 def _resolved(llm: CausalLM, engine: str) -> str:
     if engine not in ENGINES:
         raise UserError(f"--engine {engine}: unknown; use one of {', '.join(ENGINES)}", BAD_USAGE)
-    # A block with a window of its own needs another mask over the recorded positions.
-    attends_to_all = set(getattr(llm.config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    if engine == "tail" and not attends_to_all:
-        raise UserError("--engine tail: some blocks of this model attend to a window only; use sweep", BAD_USAGE)
-    return ("tail" if attends_to_all else "sweep") if engine == "auto" else engine
+    # A window is a mask over positions, and recordings keep the keys and values of all of them.
+    types = set(getattr(llm.config, "layer_types", None) or ())
+    has_tail = types <= {"full_attention", "sliding_attention"}
+    if engine == "tail" and not has_tail:
+        other = ", ".join(sorted(types - {"full_attention", "sliding_attention"}))
+        raise UserError(
+            f"--engine tail: blocks of this model have another kind of attention ({other}); use sweep", BAD_USAGE
+        )
+    return ("tail" if has_tail else "sweep") if engine == "auto" else engine

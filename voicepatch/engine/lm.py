@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from voicepatch.engine.clip_copies import ClipCopies
 from voicepatch.engine.failures import Mistake
@@ -24,11 +23,12 @@ from voicepatch.engine.gradients import Gradients, Tokens
 from voicepatch.engine.pair_input import PairInput
 from voicepatch.engine.sites import ATTENTION, BLOCK, KEYS, MASK, MLP, VALUES, Site, plain
 from voicepatch.engine.source_text import check_sources
+from voicepatch.engine.stream_parts import StreamParts
 from voicepatch.errors import UserError
 from voicepatch.models.speech_lm import CausalLM, ClipInput
 
 
-class LM(ABC):
+class LM(StreamParts, ABC):
     """The blocks of the decoder, to read and to write, and the readout.
 
     Values are `[1, T, width]`: one clip, all positions of the expanded sequence, and the width of what is read. Inside
@@ -36,13 +36,8 @@ class LM(ABC):
     """
 
     def __init__(self, llm: CausalLM, gradients: Gradients):
-        config = llm.config
-        self._llm, self._blocks, self._gradients = llm, llm.model.layers, gradients
-        self.n_layers: int = config.num_hidden_layers
-        self.n_heads: int = config.num_attention_heads
-        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.n_heads
-        # Granite's blocks multiply what attention and MLP give before they add it to the stream.
-        self.residual_multiplier: float = getattr(config, "residual_multiplier", 1.0)
+        super().__init__(llm)
+        self._gradients = gradients
         self.layers_input = BlockValues(self, BLOCK, "input")
         self.layers_output = BlockValues(self, BLOCK, "output")
         self.attentions_output = BlockValues(self, ATTENTION, "output")
@@ -84,52 +79,6 @@ class LM(ABC):
         """
         return GradientLM(self._llm, self._gradients, self.clip_copies.original(clip), tuple(map(int, tokens)))
 
-    def unembed(self, stream: torch.Tensor) -> torch.Tensor:
-        """The final norm and the head, applied to a residual stream `[1, n, hidden]` at its last position.
-
-        Gives logits `[1, vocabulary]` in float32, as `logits` does for the last block's output. `UserError` for a model
-        whose final norm is not `model.norm`, or whose head is not `lm_head`.
-        """
-        norm, head = self._norm_and_head
-        # The modules' functions, not the modules: nnsight would take a call for the forward's own.
-        return head.forward(norm.forward(stream[:, -1:].as_subclass(torch.Tensor)))[:, -1].float()
-
-    def direct(self, part: torch.Tensor, stream: torch.Tensor) -> torch.Tensor:
-        """What a part of the residual stream adds to the logits by itself: direct logit attribution.
-
-        `part` and the last block's output `stream` are `[1, n, hidden]`; of both the last position counts. The final
-        norm has the scale that it has for the whole stream, so the logits `[1, vocabulary]`, in float32, of parts that
-        sum to the stream sum to its logits. `UserError` for a final norm that does more than to scale.
-        """
-        norm, head = self._norm_and_head
-        part, stream = (value[:, -1:].as_subclass(torch.Tensor) for value in (part, stream))
-        # A norm of the root mean square has w * x * s(x); s is that of the whole stream.
-        weight = norm.forward(torch.ones_like(stream)).float()
-        normed, weighted = norm.forward(stream).float(), weight * stream.float()
-        scale = (normed * weighted).sum(-1, keepdim=True) / weighted.square().sum(-1, keepdim=True)
-        if not (normed - scale * weighted).norm() <= 1e-2 * normed.norm():  # of a LayerNorm it is NaN
-            raise UserError(
-                f"{type(self._llm).__name__}: its final norm does more than to scale, so parts do not add up"
-            )
-        zero, read = torch.zeros_like(stream), (scale * weight * part.float()).to(stream.dtype)
-        return (head.forward(read) - head.forward(zero))[:, -1].float()
-
-    def head_output(self, layer: int, head: int, mixed: torch.Tensor) -> torch.Tensor:
-        """What one head adds to the stream `[1, n, hidden]`, of the input of `o_proj` `[1, n, heads * head_dim]`."""
-        columns = slice(head * self.head_dim, (head + 1) * self.head_dim)
-        alone = torch.zeros_like(mixed.as_subclass(torch.Tensor))
-        alone[..., columns] = mixed[..., columns]
-        o_proj = self._blocks[self.layer(layer)].self_attn.o_proj
-        return self.residual_multiplier * (o_proj.forward(alone) - o_proj.forward(torch.zeros_like(alone)))
-
-    @property
-    def _norm_and_head(self) -> tuple[Any, Any]:
-        norm, head = getattr(self._llm.model, "norm", None), getattr(self._llm, "lm_head", None)
-        if not isinstance(norm, nn.Module) or not isinstance(head, nn.Module):
-            missing = "final norm (model.norm)" if not isinstance(norm, nn.Module) else "head (lm_head)"
-            raise UserError(f"{type(self._llm).__name__}: its {missing} is not found, so no stream can be read out")
-        return norm, head
-
     @property
     @abstractmethod
     def model(self) -> Any:
@@ -155,13 +104,6 @@ class LM(ABC):
     @abstractmethod
     def raw_attribute(self, layer: int, path: str, name: str) -> Any:
         """nnsight's envoy of a module, to access `name`, which is neither its input nor its output."""
-
-    def layer(self, number: int) -> int:
-        """A non-negative layer number; `IndexError` for a layer that the model does not have."""
-        try:
-            return range(self.n_layers)[number]
-        except IndexError:
-            raise IndexError(f"layer {number}: the model has layers 0-{self.n_layers - 1}") from None
 
 
 class GradientLM(LM):
@@ -218,10 +160,6 @@ class Projections(BlockValues):
 
     def __init__(self, lm: LM, path: str):
         super().__init__(lm, path, "output")
-        config, heads = lm._llm.config, lm.n_heads * lm.head_dim
-        width = lm.head_dim * (getattr(config, "num_key_value_heads", None) or lm.n_heads)
-        # Their columns in a projection of queries, keys and values together.
-        self._columns = slice(heads, heads + width) if path == KEYS else slice(heads + width, heads + 2 * width)
 
     def __getitem__(self, layer: int) -> torch.Tensor:
         site = self._site(layer)
@@ -230,7 +168,14 @@ class Projections(BlockValues):
         together = f"{ATTENTION}.qkv_proj"
         if not self._has(site.layer, together):
             raise UserError(f"{type(self._lm._llm).__name__}: its attention has no k_proj and v_proj, and no qkv_proj")
-        return self._lm.read(Site(site.layer, together, "output"))[..., self._columns]
+        return self._lm.read(Site(site.layer, together, "output"))[..., self._columns(site.layer)]
+
+    def _columns(self, layer: int) -> slice:
+        """Their columns in a projection of queries, keys and values together."""
+        lm, each = self._lm, self._lm.head_width(layer)
+        width = each * (getattr(lm._llm.config, "num_key_value_heads", None) or lm.n_heads)
+        start = each * lm.n_heads + (0 if self._path == KEYS else width)
+        return slice(start, start + width)
 
     def __setitem__(self, layer: int, value: torch.Tensor) -> None:
         self[layer][:, :] = value

@@ -8,18 +8,21 @@ One model with its task, its answer tokens, and the clips that it has encoded. `
 question, with the same weights and encoded sounds.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voicepatch.engine.asked import Asked, ask
 from voicepatch.engine.clips import ClipStore
 from voicepatch.engine.engine import Engine
+from voicepatch.engine.needed_memory import refuse_too_large
 from voicepatch.engine.threads import settle_threads
 from voicepatch.errors import BAD_USAGE, UserError
-from voicepatch.models.checkpoint import checkpoint_hash, model_hash
+from voicepatch.models.adapter_folder import added_adapter, find_checkpoint, name_of, unread_files
+from voicepatch.models.checkpoint import adapter_hash, checkpoint_hash, model_hash
 from voicepatch.models.families import family_of
-from voicepatch.models.family import EXACT, Family
-from voicepatch.models.folder import checkpoint_folder, read_config
+from voicepatch.models.family import Family
+from voicepatch.models.folder import read_config
 from voicepatch.models.labels import LabelError, LabelTokenizerHelper
 from voicepatch.models.speech_lm import SpeechLM, family_of_model, load_speech_lm
 from voicepatch.types.task import Task, default_task
@@ -31,6 +34,7 @@ class Subject:
 
     `asked` are the task's prompts: one, or one for each order of its options. `warnings` are what a reader of its
     results must know, one line each. `random_weights` is the seed of the weights where they are not the checkpoint's.
+    `adapter` is what a run records of an adapter that was merged: its hash, and the name and hash of its base.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Subject:
     clips: ClipStore
     warnings: tuple[str, ...] = ()
     random_weights: int | None = None
+    adapter: dict[str, str] | None = None
 
     @property
     def model(self) -> SpeechLM:
@@ -79,8 +84,12 @@ def load_subject(
     store_mb: int | None = None,
     task: Task | None = None,
     random_weights: int | None = None,
+    base: str | None = None,
 ) -> Subject:
     """Load a checkpoint folder or hub id of any family, or take a `model` that is loaded already.
+
+    An adapter (LoRA) in the folder is merged. Where it lies there alone, `base` is the folder or hub id of its base
+    model, None for the one that `adapter_config.json` names.
 
     `task` holds the question and the labels; None is the emotion task. `engine` and `max_rows` are those of
     `Engine`; `store_mb` bounds what is held of clips, in MiB (`ClipStore`). `random_weights` is a seed:
@@ -89,27 +98,45 @@ def load_subject(
     task = task or default_task()
     if model is not None and random_weights is not None:
         raise UserError("load_subject: random_weights= is for a checkpoint, and model= is loaded already", BAD_USAGE)
+    adapter: dict[str, str] | None = None
+    warnings: tuple[str, ...] = ()
     if model is not None:
         family = family_of_model(model)
         name, sha256 = family.name, model_hash(model)
     elif source is None:
         raise UserError("load_subject needs a checkpoint folder, a hub id or model=", BAD_USAGE)
     else:
-        folder = checkpoint_folder(source)
+        found = find_checkpoint(source, base)
+        family = family_of(read_config(found.folder))
+        refuse_too_large(found.folder, device, dtype)
         try:
-            model = load_speech_lm(folder, device, dtype, task, random_weights)
+            model = load_speech_lm(found.folder, device, dtype, task, random_weights, found.adapter)
         except LabelError as error:
             raise UserError(f"{task.where}: {error}") from None
-        # After loading, so that the files are in the system's cache.
-        sha256 = checkpoint_hash(folder) if random_weights is None else model_hash(model)
-        family = family_of(read_config(folder))
-        name = folder.resolve().name if Path(source).is_dir() else str(source).replace("/", "--")
-        name += "" if random_weights is None else f" (random weights, seed {random_weights})"
+        name = name_of(source)
+        if random_weights is not None:
+            name, sha256 = f"{name} (random weights, seed {random_weights})", model_hash(model)
+        else:
+            # After loading, so that the files are in the system's cache.
+            sha256 = checkpoint_hash(found.folder)
+            if (folder := added_adapter(found)) is not None:
+                adapter = {"sha256": adapter_hash(folder), "base": found.name, "base_sha256": sha256}
+                sha256 = hashlib.sha256(f"{sha256} {adapter['sha256']}".encode()).hexdigest()
+                warnings = _unread(found.folder, family, folder)
     asked = ask(model, family, task, loaded=True)
     settle_threads(model.llm)
-    made = Engine(model.llm, _engine(engine, family), max_rows)
+    made = Engine(model.llm, family.engine(engine), max_rows)
     store = ClipStore(asked, made, None if store_mb is None else store_mb << 20)
-    return Subject(name, sha256, family, task, asked, made, store, _warnings(asked[0], task), random_weights)
+    warnings += _warnings(asked[0], task)
+    return Subject(name, sha256, family, task, asked, made, store, warnings, random_weights, adapter)
+
+
+def _unread(folder: Path, family: Family, adapter: Path) -> tuple[str, ...]:
+    """A warning where the adapter's folder has another tokenizer or template than its base."""
+    names = unread_files(folder, family, adapter)
+    if not names:
+        return ()
+    return (f"{', '.join(names)} in the adapter's folder differ from those of the base model, which are read",)
 
 
 def _warnings(asked: Asked, task: Task) -> tuple[str, ...]:
@@ -117,10 +144,3 @@ def _warnings(asked: Asked, task: Task) -> tuple[str, ...]:
     if asked.question in asked.model.prompt.text:
         return ()
     return (f"the prompt of this model does not hold the question of task {task.name}, which is {asked.question!r}",)
-
-
-def _engine(engine: str, family: Family) -> str:
-    """`auto` is the fastest engine that the family declares as exact; the engine decides where all of them are."""
-    if engine != "auto" or family.engines == EXACT:
-        return engine
-    return next(name for name in ("tail", "sweep", "stepwise") if name in (*family.engines, "stepwise"))

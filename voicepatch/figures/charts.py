@@ -54,7 +54,9 @@ def _common(results: Results, experiment: ExperimentResults) -> Charts:
 
 
 def target_of(experiment: ExperimentResults) -> str:
-    """What the target is: B's label, or else, as for a random donor, only the target."""
+    """What the target is: B's label, or only the target, as for a random donor; A's own where B is the same clip."""
+    if experiment.has_donor and not experiment.pairs_of_clips:
+        return "the voice's label" if experiment.kind == "prosody" else "the words' label"
     donors_label = experiment.pairs[f"{experiment.kind}_label_b"]
     return "B's label" if experiment.has_donor and (donors_label == experiment.pairs["target"]).all() else TARGET
 
@@ -85,11 +87,11 @@ def flip_columns(experiment: ExperimentResults) -> list[str]:
 def _of_one_curve(experiment: ExperimentResults, title: str, subtitle: list[str]) -> Charts:
     metrics, name, target = experiment.metrics, experiment.name, target_of(experiment)
     charts: Charts = {}
+    unit = f"{experiment.unit}s"
     if experiment.rate == curves.FROM_BASE:  # then flips to the target are none of its effects
-        unit = f"{experiment.unit}s"
         charts[f"flip_rate_curve_{name}"] = curves.changed_answers_curve(metrics, title, subtitle, unit)
     elif flip_columns(experiment):
-        charts[f"flip_rate_curve_{name}"] = curves.flip_rate_curve(metrics, title, subtitle, target)
+        charts[f"flip_rate_curve_{name}"] = curves.flip_rate_curve(metrics, title, subtitle, target, unit)
     for column in metric_columns(experiment):
         stem = curves.metric_declaration(column).stem
         charts[f"{stem}_{name}"] = curves.metric_curve(metrics, column, title, subtitle, target)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from voicepatch.analysis.sites import site_name
 from voicepatch.figures.curves import FROM_BASE, TO_TARGET, TO_TARGET_ELIGIBLE, series
-from voicepatch.figures.figure_style import BLUE, GREY, LIGHT_GREY, ORANGE, SOLID, layer_axis, share, styled
+from voicepatch.figures.figure_style import BLUE, GREY, LIGHT_GREY, ORANGE, SOLID, layer_axis, same_tops, share, styled
 
 SIDE, COLUMNS = {"width": 150, "height": 130}, 3  # of a panel, in pixels
 MAIN, CONTROL = "main experiment", "control"
@@ -53,7 +53,7 @@ def control_curves(
     tooltip = ["panel", "series", "layer", alt.Tooltip("value:Q", format=".1%"), "n"]
     lines = alt.Chart().mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
     hover = alt.Chart().mark_point(size=80, opacity=0).encode(x=x, y=y, tooltip=tooltip)
-    panels = alt.layer(lines, hover, data=tidy).properties(**SIDE)
+    panels = alt.layer(same_tops("share of pairs"), lines, hover, data=tidy).properties(**SIDE)
     chart = panels.facet(alt.Facet("panel:N", title=None), columns=COLUMNS).resolve_axis(x="independent")
     notes = [*notes, NOTE, f"written in the main experiment: {site_name(main)}"]
     return styled(chart, title, notes, "The main experiment and its controls")

@@ -48,6 +48,8 @@ from voicepatch.figures.wording import (
 B_RATE, A_RATE = "B's own rate", "A's own rate"
 OWN_RATES = f"{B_RATE} and {A_RATE} are how often B and A, unpatched, give the target"
 REFERENCES = {B_RATE: "donor_is_target_rate", A_RATE: "base_is_target_rate"}
+# A and B are one clip under two questions.
+OF_QUESTIONS = {"other question, unpatched": REFERENCES[B_RATE], "own question, unpatched": REFERENCES[A_RATE]}
 REFERENCE_DASHES = {B_RATE: [8, 3], A_RATE: [2, 2]}
 REFERENCE_STYLES = {B_RATE: (GREY, REFERENCE_DASHES[B_RATE]), A_RATE: (LIGHT_GREY, REFERENCE_DASHES[A_RATE])}
 FLIP_STYLES = {TO_TARGET_ELIGIBLE: (BLUE, SOLID), TO_TARGET: (SKY, [4, 3]), FROM_BASE: (ORANGE, [6, 2, 2, 2])}
@@ -84,9 +86,12 @@ class MetricCurve:
 
 def _recovery_note(metrics: pd.DataFrame) -> str:
     n, eligible = int(metrics["recovery_n"].max()), int(metrics["eligible_count"].max())
+    note = f"0: A unpatched, 1: B unpatched; mean over {n} eligible pairs"
+    if n == eligible:
+        return note
     return (
-        f"0: A unpatched, 1: B unpatched; mean over {n} eligible pairs. {eligible - n} eligible pairs are left out, "
-        "because A's and B's logit differences are less than 1 apart"
+        f"{note}. Of the {eligible} eligible pairs the others are left out, because A's and B's logit differences are "
+        "less than 1 apart"
     )
 
 
@@ -144,15 +149,23 @@ def changed_answers_curve(
     return figure(chart, title, [*subtitle, *band_note(tidy)], "Changed answers by layer")
 
 
-def flip_rate_curve(metrics: pd.DataFrame, title: str, subtitle: Sequence[str], target: str = TARGET) -> alt.LayerChart:
-    """The rates of flips to the target and from the base prediction at each layer, with both reference lines."""
-    counts = {TO_TARGET_ELIGIBLE: "eligible_count"}
-    names = {column: words(column, target) for column in FLIP_STYLES}
+def flip_rate_curve(
+    metrics: pd.DataFrame, title: str, subtitle: Sequence[str], target: str = TARGET, unit: str = "pairs"
+) -> alt.LayerChart:
+    """The rates of flips to the target and from the base prediction at each layer, with both reference lines.
+
+    `unit` "clips" is for an experiment whose A and B are one clip under two questions.
+    """
+    counts, of_pairs = {TO_TARGET_ELIGIBLE: "eligible_count"}, unit == "pairs"
+    names = {column: words(column, target, unit) for column in FLIP_STYLES}
     curves = [series(metrics, column, name, counts.get(column, "n_pairs")) for column, name in names.items()]
-    tidy = pd.concat([*curves, references(metrics)]).dropna(subset="value")
+    unpatched = REFERENCES if of_pairs else OF_QUESTIONS
+    tidy = pd.concat([*curves, references(metrics, unpatched)]).dropna(subset="value")
     styles = {names[column]: style for column, style in FLIP_STYLES.items()}
-    chart = layer_curves(tidy, styles | REFERENCE_STYLES, rate("share of pairs"), [names[TO_TARGET_ELIGIBLE]], 2)
-    notes = [*subtitle, *band_note(tidy), OWN_RATES, *no_upper_bound(metrics)]
+    styles |= dict(zip(unpatched, REFERENCE_STYLES.values(), strict=True))
+    chart = layer_curves(tidy, styles, rate(f"share of {unit}"), [names[TO_TARGET_ELIGIBLE]], 2)
+    about = [OWN_RATES, *no_upper_bound(metrics)] if of_pairs else [f"unpatched: the answers that are {target}"]
+    notes = [*subtitle, *band_note(tidy), *about, *same_lines(tidy)]
     return figure(chart, title, notes, "Flip rates by patched layer")
 
 
@@ -166,6 +179,7 @@ def kind_curves(metrics: dict[str, pd.DataFrame], title: str, subtitle: Sequence
     chart = layer_curves(tidy, styles, y, list(styles))
     counts = " and ".join(f"{table['eligible_count'].max()} {kind}" for kind, table in metrics.items())
     notes = [f"n = {counts} pairs that are eligible (A unpatched does not give B's label)", *band_note(tidy)]
+    notes += same_lines(tidy)
     return figure(chart, title, [*subtitle, *notes], "Flip rates in both kinds of pairs")
 
 
@@ -181,18 +195,18 @@ def swept_curves(
     names = combinations(metrics, swept)
     tidy, values = series(metrics, column, names, "n_pairs"), list(dict.fromkeys(names))
     styles: dict[str, Any] = dict(zip(values, zip(cycle(COLOURS), cycle((SOLID, *DASHES)), strict=False), strict=False))
-    y_title = axis_title(column, target)
+    y_title, notes = axis_title(column, target), [*subtitle, *same_lines(tidy)]
     if not is_rate(column):
         y, caption = number(y_title), metric_declaration(column).caption
         chart = layer_curves(tidy, styles, y, values, 3, bands=False, form=".3f", below=[zero_line(y)])
-        return figure(chart, title, subtitle, caption)
+        return figure(chart, title, notes, caption)
     if column != TO_TARGET:  # A's own rate is no part of it
         chart = layer_curves(tidy.dropna(subset="value"), styles, rate(y_title), values, 2, bands=False)
         caption = "Changed answers by layer" if column == FROM_BASE else "Flip rates by patched layer"
-        return figure(chart, title, subtitle, caption)
+        return figure(chart, title, notes, caption)
     tidy = pd.concat([tidy, references(metrics[names == values[0]])])  # unpatched answers depend on no swept option
     chart = layer_curves(tidy, styles | REFERENCE_STYLES, rate(y_title), values, 2, bands=False)
-    return figure(chart, title, [*subtitle, OWN_RATES, *no_upper_bound(metrics)], "Flip rates by patched layer")
+    return figure(chart, title, [*notes, OWN_RATES, *no_upper_bound(metrics)], "Flip rates by patched layer")
 
 
 def dose_response(
@@ -229,7 +243,7 @@ def depth_curves(tidy: pd.DataFrame, rate: str, title: str, subtitle: Sequence[s
     base = alt.Chart(tidy).encode(
         x=alt.X("depth:Q", title="relative depth of the patched layer (0: first, 1: last)").scale(domain=[0, 1]),
         y=share("value:Q", "share of pairs"),
-        color=alt.Color("run:N", title=None, sort=None).scale(range=list(COLOURS)),
+        color=alt.Color("run:N", title=None).scale(domain=list(tidy["run"].unique()), range=list(COLOURS)),
         tooltip=["run", "series", "layer", alt.Tooltip("value:Q", format=".1%"), "n"],
     )
     dash = alt.StrokeDash("series:N", title=None).scale(domain=list(dashes), range=list(dashes.values()))
@@ -250,9 +264,9 @@ def series(metrics: pd.DataFrame, column: str, name: str | pd.Series, n: str = "
     return pd.DataFrame({"layer": metrics["layer"], "value": metrics[column], **bounds, **known}).assign(series=name)
 
 
-def references(metrics: pd.DataFrame) -> pd.DataFrame:
+def references(metrics: pd.DataFrame, named: Mapping[str, str] = REFERENCES) -> pd.DataFrame:
     """How often B and A, unpatched, give the target, as a tidy table of the two series."""
-    return pd.concat([series(metrics, column, name, "n_pairs") for name, column in REFERENCES.items()])
+    return pd.concat([series(metrics, column, name, "n_pairs") for name, column in named.items()])
 
 
 def no_upper_bound(metrics: pd.DataFrame) -> list[str]:
@@ -307,7 +321,7 @@ def layer_curves(
         *tooltip,
     ]
     hover = alt.Chart(tidy).mark_point(size=120, opacity=0).encode(x=x, y=y("value:Q"), tooltip=shown)
-    names = [line_labels(tidy, styles, y, domain)] if named_at_ends else []
+    names = line_labels(tidy, styles, y, domain) if named_at_ends else []
     return alt.layer(*below, *layers, *names, hover)
 
 
@@ -344,6 +358,14 @@ def _legend(columns: int) -> alt.Legend | None:
 def band_note(tidy: pd.DataFrame) -> list[str]:
     """What the bands are, where there are any."""
     return ["bands: 95 % intervals"] if has_interval(tidy) else []
+
+
+def same_lines(tidy: pd.DataFrame) -> list[str]:
+    """The note on lines that have the same values at all layers, where there are any."""
+    names: dict[tuple[Any, ...], list[str]] = {}
+    for name, mine in tidy.groupby("series", sort=False):
+        names.setdefault(tuple(mine.sort_values("layer")[["layer", "value"]].itertuples(index=False)), []).append(name)
+    return [f"the same line: {' = '.join(same)}" for same in names.values() if len(same) > 1]
 
 
 def has_interval(tidy: pd.DataFrame) -> bool:

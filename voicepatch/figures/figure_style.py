@@ -30,6 +30,8 @@ LABEL_COLOURS = ("#8A929A", "#E69F00", BLUE, ORANGE, GREEN, PINK, "#56B4E9", PUR
 SOLID = [1, 0]
 DASHES = ([6, 3], [2, 2], [6, 2, 2, 2], [8, 3], [4, 4], [3, 1], [1, 2])
 WIDTH, HEIGHT = 460, 280
+# `align` of bands whose labels are chosen: centred, the first may be at -1e-14, and Vega drops its label.
+FROM_THE_START = 0
 PIXELS_PER_INCH = 200
 V8_ADDRESSES = 66 << 30  # bytes: what V8 reserves, 64 GiB, and room for its heap
 LEGEND = dict(
@@ -55,7 +57,7 @@ def layer_columns(table: pd.DataFrame) -> alt.X:
     """Layers as columns of a map."""
     layers = [int(layer) for layer in sorted(table["layer"].unique())]
     shown = layers[:: max(1, len(layers) // 12)]
-    return alt.X("layer:O", title=site_axis_title(table)).axis(values=shown, labelAngle=0)
+    return alt.X("layer:O", title=site_axis_title(table)).axis(values=shown, labelAngle=0).scale(align=FROM_THE_START)
 
 
 def label_colours(labels: Sequence[str]) -> list[str]:
@@ -71,6 +73,12 @@ def is_rate(column: str) -> bool:
 def share(field: str, title: str) -> alt.Y:
     """A share between 0 and 1, in percent."""
     return alt.Y(field, title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
+
+
+def same_tops(title: str) -> alt.Chart:
+    """An invisible point at 100 % in each panel, since a curve that reaches there raises its panel's title."""
+    top = alt.Chart().transform_aggregate(n="count()").transform_calculate(top="1")
+    return top.mark_point(opacity=0, size=200).encode(y=share("top:Q", title))
 
 
 def figure(

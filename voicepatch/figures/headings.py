@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from voicepatch.analysis.breakdown import single_values
 from voicepatch.analysis.cells import DOSE, value_name
 from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
 from voicepatch.analysis.results import Results
@@ -25,12 +26,13 @@ def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[
     n_open = n_listed - experiment.n_measured - n_failed
     missing = [f"{n_failed} gave no record"] * (n_failed > 0) + [f"{n_open} are not measured yet"] * (n_open > 0)
     of = f" of {n_listed} ({', '.join(missing)})" if missing else ""
-    eligible = f"{int(metrics['eligible_count'].max())} of them eligible (A unpatched does not give the target)"
+    who = "A unpatched does" if experiment.pairs_of_clips else "the unpatched clips do"
+    eligible = f"{int(metrics['eligible_count'].max())} of them eligible ({who} not give the target)"
     dose = "".join(f", {note}" for note in dose_note(experiment) if metrics[DOSE].nunique() == 1)
     units = f"{count_of_pairs(metrics)} {experiment.unit}{'s' if metrics['n_pairs'].max() > 1 else ''}{of}"
     units += f", {eligible}" if experiment.rate == TO_TARGET_ELIGIBLE else ""
     units += dose if experiment.has_donor else ""
-    pairs = f"{experiment.kind} pairs" if experiment.has_donor else f"clips of {experiment.kind} pairs"
+    pairs = f"{experiment.kind} pairs" if experiment.pairs_of_clips else f"clips of {experiment.kind} pairs"
     return f"{pairs.capitalize()}{intervention}: {experiment.what}", [
         units + ("" if experiment.finished else "; not finished"),
         model_and_data(results.config),
@@ -38,13 +40,18 @@ def heading(results: Results, experiment: ExperimentResults) -> tuple[str, list[
         *([ESTIMATES] if experiment.is_estimate else []),
         *(no_interval(experiment) or filter(None, [speakers_note(experiment.pairs)])),
         *congruence_note(experiment),
+        *single_values(results, experiment),
     ]
 
 
 def model_and_data(config: dict[str, Any]) -> str:
     """The names of a run's model and data, and which clips and pairs of these count."""
-    selected = "".join(f"; {words}" for words in selection(config["experiments"].values()))
-    return f"model {escape(config['model']['name'])}, data {escape(config['data']['name'])}{selected}"
+    return "; ".join([names_of(config), *selection(config["experiments"].values())])
+
+
+def names_of(config: dict[str, Any]) -> str:
+    """The names of a run's model and data, for what is of other clips than those of the selected pairs."""
+    return f"model {escape(config['model']['name'])}, data {escape(config['data']['name'])}"
 
 
 def selection(experiments: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -83,6 +90,36 @@ def layers_of_band(options: Mapping[str, Any]) -> str:
     """The layers at which an experiment with the options `k` and `band` acts, as "9 layers from layer l on"."""
     where = {"from": "from layer l on", "to": "up to layer l", "around": "around layer l"}[options["band"]]
     return "layer l" if options["k"] == 1 else f"{options['k']} layers {where}"
+
+
+def band_notes(options: Mapping[str, Any], n_layers: int) -> list[str]:
+    """Sentences on a window that is cut at the ends of the model, or that is wide."""
+    return [*filter(None, [cut_band(options, n_layers), wide_band(options, n_layers)])]
+
+
+def cut_band(options: Mapping[str, Any], n_layers: int) -> str:
+    """Where the window of `layers_of_band` has fewer layers, in a sentence; "" with a window of one layer."""
+    k, band = options["k"], options["band"]
+    if k == 1:
+        return ""
+    cuts = []
+    if band != "from":
+        before = k - 1 if band == "to" else k // 2
+        cuts.append(f"up to l = {min(before, n_layers) - 1} at the first layer")
+    if band != "to":
+        after = k if band == "from" else k - k // 2
+        cuts.append(f"from l = {max(n_layers - after + 1, 0)} on at the last layer")
+    return f"The window of {k} layers is cut {' and '.join(cuts)} of the model."
+
+
+def wide_band(options: Mapping[str, Any], n_layers: int) -> str:
+    """A warning where the window of `layers_of_band` is half of the model's layers or more; else ""."""
+    if 2 * options["k"] < n_layers:
+        return ""
+    return (
+        f"Warning: the window of {options['k']} layers is half of the model's {n_layers} layers or more; --k chooses a "
+        "narrower one."
+    )
 
 
 def no_interval(experiment: ExperimentResults) -> list[str]:

@@ -1,6 +1,6 @@
-"""Names of lines beside their ends, in place of a legend.
+"""Names of lines beside their ends, in place of a legend; a thin line leads to a name that had to be moved away.
 
-    alt.layer(lines, line_labels(tidy, styles, y))
+    alt.layer(lines, *line_labels(tidy, styles, y, [0, 1]))
     with_placed_labels(chart.to_dict())            # the labels moved apart, for the chart's height
 
 The labels are placed for a chart of the usual size, and again when it is drawn at another one.
@@ -16,11 +16,12 @@ import pandas as pd
 STYLE = "line-label"  # of the marks that `with_placed_labels` moves
 MOST_LABELS = 8  # more lines have a legend
 LETTERS, FONT_SIZE, LINE_HEIGHT, HEIGHT = 22, 12, 1.2, 280  # of a chart that says nothing else
+LEADER = (5, 18)  # pixels to the right of the chart: where a line to a name begins and ends
 
 
 def line_labels(
     tidy: pd.DataFrame, styles: Mapping[str, tuple[str, Sequence[int]]], y: Callable[[str], alt.Y], domain: list[float]
-) -> alt.Chart:
+) -> list[alt.Chart]:
     """The names of the series of `tidy` in the colours of `styles`, at the height of their last values.
 
     `tidy` has the columns layer, value and series; `domain` holds the limits of the y axis.
@@ -31,13 +32,13 @@ def line_labels(
     rows = pd.DataFrame(_placed(rows.to_dict("records"), LETTERS, FONT_SIZE * LINE_HEIGHT / HEIGHT))
     colours = [colour for colour, _ in styles.values()]
     colour = alt.Color("series:N", legend=None).scale(domain=list(styles), range=colours)
-    return (
-        alt.Chart(rows)
-        .mark_text(
-            align="left", baseline="middle", dx=8, lineBreak="\n", lineHeight=LINE_HEIGHT * FONT_SIZE, style=STYLE
-        )
-        .encode(x=alt.value("width"), y=y("place:Q"), text="text:N", color=colour)
-    )
+    text = {"align": "left", "baseline": "middle", "lineBreak": "\n", "lineHeight": LINE_HEIGHT * FONT_SIZE}
+    leader = {"strokeWidth": 0.75, "xOffset": LEADER[0], "x2Offset": LEADER[1]}
+    base = alt.Chart(rows).encode(x=alt.value("width"), color=colour)
+    return [
+        base.mark_rule(**leader).encode(x2=alt.value("width"), y=y("end:Q"), y2="middle:Q"),
+        base.mark_text(**text, dx=LEADER[1] + 3, style=STYLE).encode(y=y("place:Q"), text="text:N"),
+    ]
 
 
 def with_placed_labels(spec: dict[str, Any], letters: int = LETTERS, font_size: float = FONT_SIZE) -> dict[str, Any]:
@@ -72,14 +73,21 @@ def _is_label(layer: dict[str, Any]) -> bool:
 
 
 def _placed(rows: list[dict[str, Any]], letters: int, line: float) -> list[dict[str, Any]]:
-    """The rows with `text` in lines and `place` apart; `line` is the height of a line as a share of the axis."""
+    """The rows with `text` in lines and `place` apart; `line` is the height of a line as a share of the axis.
+
+    Where the line's end is not beside the text, `end` and `middle` are the heights that a thin line joins; otherwise
+    they are None.
+    """
     texts = [broken(row["series"].replace("n = ", "n\u00a0=\u00a0"), letters) for row in rows]
     heights = [line * (len(text) + 0.15) for text in texts]
     ends = [(row["value"] - row["low"]) / (row["high"] - row["low"]) for row in rows]
     found = []
-    for row, text, place in zip(rows, texts, apart(ends, heights), strict=True):
+    for row, text, end, place in zip(rows, texts, ends, apart(ends, heights), strict=True):
         first = place + line * (len(text) - 1) / 2  # Vega draws further lines below the first
-        found.append(row | {"text": "\n".join(text), "place": row["low"] + first * (row["high"] - row["low"])})
+        reach = row["high"] - row["low"]
+        joined = (row["value"], row["low"] + place * reach) if abs(place - end) > line * len(text) / 2 else (None, None)
+        moved = {"place": row["low"] + first * reach, "end": joined[0], "middle": joined[1]}
+        found.append(row | {"text": "\n".join(text)} | moved)
     return found
 
 

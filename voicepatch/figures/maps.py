@@ -101,7 +101,8 @@ def pair_heat_map(records: pd.DataFrame, title: str, subtitle: Sequence[str]) ->
         notes.append(f"{MOST_PAIRS} of {n_pairs} pairs, evenly spaced in this order")
     used = [state for state in STATES if state in set(tidy["state"])]
     colour = alt.Color("state:N", title=None).scale(domain=used, range=[STATES[state] for state in used])
-    cells = heat_map(tidy, layer_columns(tidy), alt.Y("row:O", axis=None), colour, ["pair", "layer", "state"])
+    y = alt.Y("row:O", title="pairs, by their last layer with a flip to target").axis(labels=False, ticks=False)
+    cells = heat_map(tidy, layer_columns(tidy), y, colour, ["pair", "layer", "state"])
     return figure(alt.layer(cells), title, notes, "Each pair by patched layer", legend_columns=2)
 
 

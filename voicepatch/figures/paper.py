@@ -24,6 +24,7 @@ FONT_SIZE = 8  # points
 SCALE = FONT_SIZE / 12  # the letters of a run's figures have 12 pixels
 LETTER = 0.52 * FONT_SIZE  # mean width
 NARROWEST, LOWEST = 60, 30  # of a panel, in points
+NARROWEST_OF_ROW = 40  # of a panel that is to stay in the row of the others
 ATTEMPTS, ROOM = 6, 40  # to reach the size; points for an axis and its title
 INCH, PIXELS_PER_INCH = 72, 300
 LENGTHS = (
@@ -34,6 +35,8 @@ LENGTHS = (
     "gradientLength",
     "symbolStrokeWidth",
     "dx",
+    "xOffset",
+    "x2Offset",
     "padding",
     "thickness",
 )
@@ -56,12 +59,14 @@ def for_paper(spec: dict[str, Any], size: Size, font: str) -> dict[str, Any]:
     spec = {key: value for key, value in spec.items() if key not in ("title", "usermeta", "config")}
     spec = _scaled(spec) | {"config": _config(font, size.width)}
     most = max(_columns(_one_by_one(spec)), 1)
+    has_rows = any("column" in part.get("facet", {}) for part in [spec, *spec.get("vconcat", [])])
     for columns in range(most, 0, -1):
         drawn, panel = _fitted(_wrapped(_one_by_one(spec), columns), size)
-        if panel >= NARROWEST:
+        narrowest = NARROWEST_OF_ROW if has_rows and columns == most else NARROWEST
+        if panel >= narrowest:
             break
-    if panel < NARROWEST:
-        least = (size.width + NARROWEST - panel) / INCH + 0.05
+    if panel < narrowest:
+        least = (size.width + narrowest - panel) / INCH + 0.05
         raise UserError(f"--width: the panels would be too narrow; pass {least:.1f}in or more", BAD_USAGE)
     return drawn
 
@@ -181,11 +186,12 @@ def _scaled(part: Any, key: str = "") -> Any:
 def _config(font: str, width: float) -> dict[str, Any]:
     letters = {"labelFontSize": FONT_SIZE, "titleFontSize": FONT_SIZE, "titleFontWeight": "normal"}
     legend = {"orient": "bottom", "columns": 2 if width > 5 * INCH else 1, "labelLimit": 0, "titleLimit": 0}
+    below = {"layout": {"bottom": {"direction": "vertical", "anchor": "start"}}}  # several legends
     return {
         "font": font,
         "axis": letters | {"gridOpacity": 0.5, "tickSize": 3, "titlePadding": 3},
         "axisQuantitative": {"labelOverlap": True},
-        "legend": letters | legend | {"symbolSize": 90, "symbolStrokeWidth": 1.3, "rowPadding": 1, "offset": 6},
+        "legend": letters | legend | below | {"symbolSize": 90, "symbolStrokeWidth": 1.3, "rowPadding": 1, "offset": 6},
         "header": letters,
         "title": {"fontSize": FONT_SIZE, "fontWeight": "normal"},
         "text": {"fontSize": FONT_SIZE},

@@ -8,9 +8,9 @@ TO_TARGET, TO_TARGET_ELIGIBLE, FROM_BASE = "flip_to_target_rate", "flip_to_targe
 DELTA_LOGIT, RECOVERY = "delta_logit_target_mean", "normalised_recovery_mean"
 TARGET = "the target"  # where it is not B's label, as for a random donor
 RATES = {
-    TO_TARGET: "all pairs that answer with {target}",
-    TO_TARGET_ELIGIBLE: "eligible pairs that answer with {target}",
-    FROM_BASE: "pairs whose answer changes",
+    TO_TARGET: "all {unit} that answer with {target}",
+    TO_TARGET_ELIGIBLE: "eligible {unit} that answer with {target}",
+    FROM_BASE: "{unit} whose answer changes",
     "answers_changed_rate": "answers that change",
 }
 MEANS = {DELTA_LOGIT: "change of the logit of {target}", RECOVERY: "normalised recovery (0: A, 1: B)"}
@@ -28,6 +28,7 @@ HEADINGS = {  # of columns of a table, which must be short
     "n_clips": "clips",
     "n_texts": "texts",
     "lost_rate": "answers that change",
+    "hand_over_layer": "hand-over layer",
     "p": "p",
     "p_max": "p (all layers)",
     "q": "q",
@@ -35,18 +36,18 @@ HEADINGS = {  # of columns of a table, which must be short
 }
 
 
-def words(column: str, target: str = TARGET) -> str:
+def words(column: str, target: str = TARGET, unit: str = "pairs") -> str:
     """What a column of the metrics holds, in words."""
     known = RATES.get(column) or MEANS.get(column)
     if known:
-        return known.format(target=target)
+        return known.format(target=target, unit=unit)
     name = column.removesuffix("_mean").replace("_", " ")
     return f"mean {name}" if column.endswith("_mean") else name
 
 
-def axis_title(column: str, target: str = TARGET) -> str:
+def axis_title(column: str, target: str = TARGET, unit: str = "pairs") -> str:
     """The title of an axis or of colours: a rate is a share."""
-    what = words(column, target)
+    what = words(column, target, unit)
     return f"share of {what}" if column in RATES else what
 
 

@@ -33,10 +33,14 @@ class AudioFlamingo3(Pretrained):
         return [log_mel(self.extractor, waveform[start : start + size]) for start in range(0, len(waveform), size)]
 
     def encode(self, features: list[tuple[torch.Tensor, int]]) -> torch.Tensor:
-        return torch.cat([self._window(mel, n_frames) for mel, n_frames in features])
+        return torch.cat([self._window(number, *window) for number, window in enumerate(features)])
 
-    def _window(self, mel: torch.Tensor, n_frames: int) -> torch.Tensor:
+    def _window(self, number: int, mel: torch.Tensor, n_frames: int) -> torch.Tensor:
         mel = mel[None].to(self.encoder.device, self.encoder.dtype)
         is_sound = (torch.arange(mel.shape[-1], device=mel.device) < n_frames)[None].long()
         states = self.encoder(mel, input_features_mask=is_sound).last_hidden_state
-        return self.projector(states)[0, : pooled_length(n_frames)]
+        return self.projector(self._in_time(number, states))[0, : pooled_length(n_frames)]
+
+    def _in_time(self, number: int, states: torch.Tensor) -> torch.Tensor:
+        """The encoder's states of a window `[1, positions, width]`, as the projector reads them."""
+        return states

@@ -20,7 +20,7 @@ from typing import Any
 
 from voicepatch.errors import UserError
 
-SECONDS = 60  # the largest tokenizer of the families takes about 2
+SECONDS = 60  # the largest tokenizer of the families, that of Gemma 4, takes up to 10
 BYTES = 2 * 2**30  # in addition to what the process has at its start
 
 

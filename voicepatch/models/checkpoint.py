@@ -2,11 +2,13 @@
 
     paths = stored_tensors(folder, family)           # the file of each tensor; no weight is read yet
     sha256 = checkpoint_hash(folder)
+    sha256 = adapter_hash(adapter)                   # of a folder with an adapter
 
 Only safetensors are read, never a pickle.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from voicepatch.errors import UserError
+from voicepatch.file_hashes import file_hash
 from voicepatch.models.families import family_of
 from voicepatch.models.family import Family
 from voicepatch.models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_config, weight_paths
@@ -49,6 +52,11 @@ def stored_tensors(folder: Path, family: Family) -> dict[str, Path]:
     return stored
 
 
+def stored_bytes(folder: Path, family: Family) -> int:
+    """Bytes of the files with weights."""
+    return sum(path.stat().st_size for path in weight_paths(folder, family))
+
+
 def is_finite(tensor: torch.Tensor) -> bool:
     """Whether all values are finite; in one pass on the tensor's own device, without a copy of its size."""
     # NaN wins a comparison in aminmax, so both of its ends are finite only where every value is.
@@ -56,17 +64,26 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 
 def checkpoint_hash(folder: Path) -> str:
-    """sha256 over every file that is read (configuration, weights, tokenizer, features), in a fixed order."""
+    """sha256 over every file that is read (configuration, weights, tokenizer, features), in a fixed order.
+
+    Of adapters, that of the family is part of the checkpoint; another one has an `adapter_hash`.
+    """
+    return _hash_of(_files_read(folder, family_of(read_config(folder))))
+
+
+def adapter_hash(adapter: Path) -> str:
+    """sha256 over the two files of an adapter that are read."""
+    return _hash_of([adapter / name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)])
+
+
+def _hash_of(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    path = folder
-    try:
-        paths = _files_read(folder, family_of(read_config(folder)))
-        for path in tqdm(paths, desc="hashing the checkpoint", delay=2, leave=False):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
-            digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); fetch the file again") from None
+    for path in tqdm(paths, desc="hashing the checkpoint", delay=2, leave=False):
+        try:
+            content = bytes.fromhex(file_hash(path))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); fetch the file again") from None
+        digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + content)
     return digest.hexdigest()
 
 

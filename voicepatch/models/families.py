@@ -21,8 +21,12 @@ def _declare(name: str, summary: str, model: str, **facts: Any) -> None:
     def load(*args: Any) -> Any:
         return getattr(import_module(f"voicepatch.models.{module}"), cls).load(*args)
 
+    def without_weights(*args: Any) -> Any:
+        return getattr(import_module(f"voicepatch.models.{module}"), cls).without_weights(*args)
+
     where = f"{ROOT / 'voicepatch' / 'models' / module}.py:1"
-    families.add(name, Family(name, summary, load, where, **({"input_files": PROCESSOR_FILES} | facts)), where)
+    given: dict[str, Any] = {"input_files": PROCESSOR_FILES, "without_weights": without_weights} | facts
+    families.add(name, Family(name, summary, load, where, **given), where)
 
 
 _declare(
@@ -50,6 +54,17 @@ _declare(
     layers="28",
 )
 _declare(
+    "Gemma 4 12B",
+    "a linear layer over raw samples and a Gemma 4 decoder, of whose blocks five of six have a window.",
+    "gemma4_unified.Gemma4Unified",
+    model_types=("gemma4_unified",),
+    hub_ids=("google/gemma-4-12B-it",),
+    licence="Apache-2.0",
+    frames_per_second=25.0,
+    max_audio_length="all",
+    layers="48",
+)
+_declare(
     "Granite Speech",
     "a conformer, a Q-Former and a Granite decoder.",
     "granite_speech.GraniteSpeech",
@@ -64,6 +79,29 @@ _declare(
     max_audio_length="all",
     layers="40",
     adapter="",
+)
+_declare(
+    "Granite Speech plus",
+    "Granite Speech whose Q-Former also reads earlier blocks of the conformer.",
+    "granite_speech.GraniteSpeechPlus",
+    model_types=("granite_speech_plus",),
+    hub_ids=("ibm-granite/granite-speech-4.1-2b-plus",),
+    licence="Apache-2.0",
+    frames_per_second=10.0,
+    max_audio_length="all",
+    layers="40",
+    adapter="",
+)
+_declare(
+    "Music Flamingo",
+    "Audio Flamingo 3 with the time of each frame, for music.",
+    "music_flamingo.MusicFlamingo",
+    model_types=("musicflamingo",),
+    hub_ids=("nvidia/music-flamingo-2601-hf",),
+    licence="NVIDIA, non-commercial",
+    frames_per_second=25.0,
+    max_audio_length="1200 s",
+    layers="28",
 )
 _declare(
     "Phi-4-multimodal",
@@ -130,11 +168,35 @@ PER_LAYER = (
     "its per-layer inputs bring A's sound in again at every block, so writing B's residual stream at one of them does "
     "not give A's later blocks B's sound"
 )
+STATE_SPACE = (
+    "Most of its blocks are state-space or expert layers and have no attention, while experiments here read and write "
+    "the attention of every block"
+)
+TRANSCRIBES = "It writes down what is said and answers no question about the sound"
+NO_POSITIONS = f"{TRANSCRIBES}, and its decoder reads the sound by cross-attention, not at positions of its own"
+NO_DECODER = f"{TRANSCRIBES}, and it has no language model"
+GENERATES_SOUND = "It generates sound and answers no question in text"
+COMPARES = "It compares sounds with texts and writes no answer"
+TOO_LARGE = "With {} billion values, its weights are too large for one machine"
+# Model types of transformers 5.23 that read sound and are no family here, with the reason.
 REFUSED = {
-    "gemma3n": f"Gemma 3n: {PER_LAYER}",
-    "gemma4": f"Gemma 4 E2B and E4B: {PER_LAYER}",
     "phi4mm": "Its layout needs code from the checkpoint, which is not run. Take transformers' own layout, revision "
     "refs/pr/70, which --model microsoft/Phi-4-multimodal-instruct fetches",
+    "gemma3n": f"Gemma 3n: {PER_LAYER}",
+    "gemma4": f"Gemma 4 E2B and E4B: {PER_LAYER}",
+    **dict.fromkeys(("nemotron_h_omni", "NemotronH_Omni_Reasoning_V3"), STATE_SPACE),
+    **dict.fromkeys(("fun_asr_nano", "glmasr", "kyutai_speech_to_text", "moss_transcribe_diarize"), TRANSCRIBES),
+    **dict.fromkeys(("nemo_speechlm", "qwen3_asr", "vibevoice_asr", "voxtral_realtime"), TRANSCRIBES),
+    **dict.fromkeys(("canary", "cohere_asr", "moonshine", "moonshine_streaming", "speecht5", "whisper"), NO_POSITIONS),
+    **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2", "speech-encoder-decoder", "speech_to_text"), NO_POSITIONS),
+    **dict.fromkeys(("granite_speech5_ctc", "lasr_ctc", "nemotron3_5_asr", "nemotron_asr_streaming"), NO_DECODER),
+    **dict.fromkeys(("parakeet_ctc", "parakeet_rnnt", "parakeet_tdt"), NO_DECODER),
+    **dict.fromkeys(("bark", "clvp", "csm", "dia", "gradium_phonon_tts", "higgs_audio_v2"), GENERATES_SOUND),
+    **dict.fromkeys(("moshi", "musicgen", "musicgen_melody", "pocket_tts", "pop2piano", "vibevoice"), GENERATES_SOUND),
+    **dict.fromkeys(("clap", "embedding_gemma2", "pe_audio", "pe_audio_video"), COMPARES),
+    "dots3_note": TOO_LARGE.format(287),
+    "muse_spark": TOO_LARGE.format(822),
+    "inkling_mm_model": TOO_LARGE.format(1740),
 }
 
 
@@ -153,5 +215,5 @@ def family_of(config: Config) -> Family:
     known = ", ".join(family.name for family in families)
     raise UserError(
         f"config.json: model_type {str(model_type)[:40]!r} is of no known family ({known}); `python cli.py models` "
-        "lists them, and --plugin adds another one (docs/models.md)"
+        "lists them, and --plugin adds another one (docs/own-model.md)"
     )

@@ -8,7 +8,9 @@
 A file that is named with `--plugin` declares a family in this way; the built-in ones are in `families.py`.
 """
 
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,8 @@ class Family:
     Of a checkpoint, `input_files` are the patterns of what is read beside `config.json` and the safetensors weights;
     None means that any file may be read. All that may be read is hashed. Tensors are read whose name begins with one of
     `parts` and with none of `skips`. `adapter` is the folder of a LoRA inside the checkpoint's ("" for the checkpoint's
-    own); None means that a checkpoint with a LoRA is an error.
+    own); None means that a checkpoint with a LoRA is an error. `without_weights(folder, dtype)` gives the `SpeechLM` on
+    torch's `meta` device, from `config.json` alone; None means that its memory is not known before it is loaded.
     """
 
     name: str
@@ -59,10 +62,20 @@ class Family:
     adapter: str | None = None
     input_files: tuple[str, ...] | None = None
     revisions: Mapping[str, str] = field(default_factory=dict)
+    without_weights: Callable[[Path, Any], Any] | None = None
 
     def needs(self, name: str) -> bool:
         """Whether a tensor of this name is read."""
         return name.startswith(self.parts) and not name.startswith(self.skips)
+
+    def engine(self, name: str) -> str:
+        """The engine for `--engine`: `auto` is the fastest one that is declared as exact.
+
+        Where all are, the decoder decides (`Engine`).
+        """
+        if name != "auto" or self.engines == EXACT:
+            return name
+        return next(one for one in EXACT[::-1] if one in (*self.engines, "stepwise"))
 
     @property
     def path(self) -> Path:
@@ -73,6 +86,24 @@ class Family:
     def is_builtin(self) -> bool:
         """Whether it comes with the program."""
         return self.path.parent == Path(__file__).parent
+
+
+@contextmanager
+def own_code(family: Family, name: str) -> Iterator[None]:
+    """Inside, where the family's function `name` runs, its error is a `UserError` with the line of its file.
+
+    An error of a built-in family is a bug, and stays as it is.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if family.is_builtin or "memory" in str(error):  # torch has no type of its own for a lack of it on the CPU
+            raise
+        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(family.path)]
+        where = f"{family.path}:{lines[-1]}" if lines else family.where
+        raise UserError(f"{where}: {family.name}: {name} ends with {type(error).__name__}: {error}") from error
 
 
 families: Registry[Family] = Registry("family", from_anywhere=True)
@@ -94,7 +125,9 @@ def family(
             raise UserError(f"{where}: @family needs model_type= or recognises=", BAD_USAGE)
         unknown = facts.keys() - Family.__dataclass_fields__.keys()
         if unknown:
-            raise UserError(f"{where}: @family takes no {min(unknown)}=; docs/models.md lists what it takes", BAD_USAGE)
+            raise UserError(
+                f"{where}: @family takes no {min(unknown)}=; docs/own-model.md lists what it takes", BAD_USAGE
+            )
         name, _, summary = (load.__doc__ or "").strip().partition("\n")[0].partition(":")
         if not name:
             raise UserError(f"{where}: {load.__name__} needs a docstring that begins with the family's name", BAD_USAGE)

@@ -8,7 +8,8 @@ A checkpoint comes from elsewhere, so it is read as data only: JSON and safetens
 its folder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,20 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DECODERS = (("llm_config",), ("text_config",), ("thinker_config", "text_config"))  # where families describe theirs
 
 
-def checkpoint_folder(source: str | Path) -> Path:
-    """The local folder of a checkpoint; of a hub id, the files that are read are fetched."""
+def checkpoint_folder(source: str | Path, option: str = "--model") -> Path:
+    """The local folder of a checkpoint or of an adapter; of a hub id, the files that are read are fetched.
+
+    `option` is what named it, for errors.
+    """
+    return _folder(source, option, _fetch)
+
+
+def config_folder(source: str | Path) -> Path:
+    """The local folder of a checkpoint; of a hub id, `config.json` alone is fetched."""
+    return _folder(source, "--model", partial(_fetch, only_config=True))
+
+
+def _folder(source: str | Path, option: str, fetch: Callable[[str, str], Path]) -> Path:
     folder = Path(source)
     name = str(source)
     try:
@@ -32,12 +45,13 @@ def checkpoint_folder(source: str | Path) -> Path:
             return folder
         is_file = folder.exists()
     except OSError as error:
-        raise UserError(f"--model {name}: cannot be read ({error.strerror}); name a checkpoint folder") from None
+        raise UserError(f"{option} {name}: cannot be read ({error.strerror}); name a checkpoint folder") from None
     if is_file:
-        raise UserError(f"--model {name}: is a file; name the checkpoint folder that holds config.json")
+        raise UserError(f"{option} {name}: is a file; name the checkpoint folder that holds config.json")
     if not is_hub_id(name):
-        raise UserError(f"--model {name}: no such folder, and not a hub id of the form OWNER/NAME")
-    return _fetch(name)
+        way_out = "" if option == "--model" else "; name the base model's folder with --base"
+        raise UserError(f"{option} {name}: no such folder, and not a hub id of the form OWNER/NAME{way_out}")
+    return fetch(name, option)
 
 
 def is_hub_id(name: str) -> bool:
@@ -45,7 +59,7 @@ def is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
-def _fetch(hub_id: str) -> Path:
+def _fetch(hub_id: str, option: str, only_config: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError
 
@@ -54,9 +68,14 @@ def _fetch(hub_id: str) -> Path:
     revisions = {hub_id: branch for family in declared_families() for hub_id, branch in family.revisions.items()}
     branch: dict[str, Any] = {"revision": revisions[hub_id]} if hub_id in revisions else {}
     try:
+        if only_config:
+            return Path(snapshot_download(hub_id, allow_patterns=["config.json"], **branch))
         folder = Path(snapshot_download(hub_id, **small, **branch))
+        if (folder / ADAPTER_CONFIG).is_file():
+            snapshot_download(hub_id, allow_patterns=[ADAPTER_WEIGHTS], **branch)
+            if not (folder / "config.json").is_file():
+                return folder
         family = family_of(read_config(folder))
-        refuse_adapter(folder, family)
         if family.input_files is None:
             return Path(snapshot_download(hub_id, **branch))
         adapter = [] if family.adapter is None else [str(Path(family.adapter) / ADAPTER_WEIGHTS)]
@@ -67,19 +86,37 @@ def _fetch(hub_id: str) -> Path:
     except (HTTPError, HFValidationError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"--model {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
+            f"{option} {hub_id}: could not be fetched ({reason[:120]}). Without a network, put config.json, "
             "*.safetensors (with model.safetensors.index.json if sharded), the tokenizer's files and "
             "preprocessor_config.json (OpenS2S: audio/preprocessor_config.json) into one folder and pass it: "
-            "--model FOLDER"
+            f"{option} FOLDER"
         ) from None
     return folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's `config.json`; `UserError` names a LoRA adapter that lies there without its base model."""
-    if not (folder / "config.json").is_file():
-        refuse_adapter(folder, None)
+    """The checkpoint's `config.json`."""
     return read_json(folder / "config.json")
+
+
+def refuse_quantised(config: Mapping[str, Any]) -> None:
+    """`UserError` for a configuration that says how weights were quantised: they are other numbers than the model's."""
+    for part in parts_of(config):
+        found = part.get("quantization_config")
+        if found is not None:
+            method = found.get("quant_method") if isinstance(found, Mapping) else None
+            raise UserError(
+                f"config.json has a quantization_config ({str(method)[:40]}); take the checkpoint with float or "
+                "bfloat16 weights that it was made from"
+            )
+
+
+def parts_of(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A configuration and the objects in it, at any depth."""
+    yield config
+    for value in config.values():
+        if isinstance(value, Mapping):
+            yield from parts_of(value)
 
 
 def n_layers_of(config: Mapping[str, Any]) -> int | None:
@@ -117,21 +154,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def refuse_adapter(folder: Path, family: Family | None) -> None:
-    """Raise `UserError` for adapter files beside a checkpoint, because the base model alone is another model.
-
-    transformers looks for `adapter_config.json` in the checkpoint's own folder and in no folder below it.
-    """
-    if family is not None and family.adapter == "":
-        return
-    found = sorted(path.name for name in ("adapter_config.json", "adapter_model*") for path in folder.glob(name))
-    if found:
-        raise UserError(
-            f"{folder / found[0]}: is a LoRA adapter, which is not loaded; merge it with peft (merge_and_unload(), "
-            "then save_pretrained()) and pass the merged folder, or remove the adapter's files to study the base model"
-        )
-
-
 def _weight_files(folder: Path, family: Family) -> list[str]:
     """Names of the safetensors files to read; as in transformers, `model.safetensors` goes before an index."""
     if (folder / WEIGHTS).is_file():
@@ -152,9 +174,8 @@ def _weight_files(folder: Path, family: Family) -> list[str]:
 def weight_paths(folder: Path, family: Family) -> list[Path]:
     """The safetensors files to read: `model.safetensors`, or the shards of its index where there is no such file.
 
-    Raises `UserError` where there are none or one is missing, and for a LoRA adapter beside them.
+    Raises `UserError` where there are none or one is missing.
     """
-    refuse_adapter(folder, family)
     names = _weight_files(folder, family)
     if not names:
         raise UserError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import GraniteSpeechForConditionalGeneration
+from transformers import GraniteSpeechForConditionalGeneration, GraniteSpeechPlusForConditionalGeneration
 from transformers.audio_utils import mel_filter_bank
 
 from voicepatch.audio.decode import SAMPLE_RATE
@@ -64,9 +64,10 @@ class GraniteSpeech(Pretrained):
 
     @classmethod
     def read_prompt(cls, folder: Path, config: Any, question: str, labels: Sequence[str]) -> tuple[Tokens, Prompt]:
-        turn = Turn(None, TURN, inline=True)
+        turn = Turn(None, TURN, message="{sound}{question}")
         if config.has_lora_adapter:
-            turn = Turn(SYSTEM, f"<|start_of_role|>system<|end_of_role|>{SYSTEM}<|end_of_text|>\n{TURN}", inline=True)
+            system = f"<|start_of_role|>system<|end_of_role|>{SYSTEM}<|end_of_text|>\n"
+            turn = Turn(SYSTEM, system + TURN, message=turn.message)
         return read_prompt(folder, config.audio_token_id, turn, question, labels)
 
     def features(self, waveform: np.ndarray) -> torch.Tensor:
@@ -81,6 +82,15 @@ class GraniteSpeech(Pretrained):
 
     def n_audio(self, n_samples: int) -> int:
         return math.ceil((n_samples // HOP + 1) // 2 / self._block) * self._of_a_block
+
+
+class GraniteSpeechPlus(GraniteSpeech):
+    """Granite Speech plus: its Q-Former also reads the outputs of earlier blocks of the conformer.
+
+    Which ones, `cat_hidden_layers` of the configuration says. The encoder puts them beside its last output.
+    """
+
+    outer_class = GraniteSpeechPlusForConditionalGeneration
 
 
 def log_mel_pairs(samples: torch.Tensor) -> torch.Tensor:

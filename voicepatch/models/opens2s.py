@@ -19,7 +19,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, Qwen2AudioEncoderCon
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from voicepatch.errors import UserError
-from voicepatch.models.folder import checkpoint_folder
+from voicepatch.models.adapter_folder import added_adapter, find_checkpoint
+from voicepatch.models.adapters import merge_adapter
 from voicepatch.models.mel import pooled_length
 from voicepatch.models.pretrained import load_outer, outer_config
 
@@ -139,5 +140,9 @@ def audio_length(n_frames: int, window_frames: int, n_convs: int) -> int:
 
 def load_model(source: str | Path, device: str | None = None, dtype: str | None = None) -> OpenS2S:
     """Load a checkpoint folder or hub id, in `eval()` mode; device, dtype and errors as in `load_outer`."""
-    folder = checkpoint_folder(source)
-    return load_outer(OpenS2S, folder, outer_config(folder, OpenS2SConfig.from_checkpoint), device, dtype)
+    found = find_checkpoint(source)
+    config = outer_config(found.folder, OpenS2SConfig.from_checkpoint)
+    model = load_outer(OpenS2S, found.folder, config, device, dtype)
+    if (adapter := added_adapter(found)) is not None:
+        merge_adapter(adapter, model, model.llm_model)
+    return model

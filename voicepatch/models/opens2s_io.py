@@ -30,7 +30,7 @@ TURN = Turn(
     f"<|im_start|>assistant\n<think>\n\n</think>\n\n{TTS_START}",
     borders=(AUDIO_START, AUDIO_END),
     end=TTS_START,
-    inline=True,
+    message="{sound}{question}",
 )
 
 
@@ -43,8 +43,8 @@ class OpenS2SLM(Pretrained):
         self.model, self.llm, self.extractor = model, model.llm_model, extractor
 
     @classmethod
-    def read_config(cls, folder: Path) -> OpenS2SConfig:
-        return outer_config(folder, OpenS2SConfig.from_checkpoint)
+    def read_config(cls, folder: Path, has_weights: bool = True) -> OpenS2SConfig:
+        return outer_config(folder, OpenS2SConfig.from_checkpoint, has_weights)
 
     @classmethod
     def read_features(cls, folder: Path, config: OpenS2SConfig) -> WhisperFeatureExtractor:

@@ -31,7 +31,7 @@ class Phi4Multimodal(Pretrained):
     """Phi-4-multimodal with the interface of `SpeechLM`."""
 
     outer_class = Phi4MultimodalForCausalLM
-    turn = Turn(None, "<|user|>{sound}{question}<|end|><|assistant|>", inline=True)
+    turn = Turn(None, "<|user|>{sound}{question}<|end|><|assistant|>", message="{sound}{question}")
 
     def __init__(self, outer: Phi4MultimodalForCausalLM, extractor: Any):
         self.audio, self.extractor = outer.model.embed_tokens_extend.audio_embed, extractor

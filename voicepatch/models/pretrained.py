@@ -10,11 +10,12 @@ named here.
 """
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -25,17 +26,18 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from voicepatch.errors import UserError
-from voicepatch.models.adapters import merged
+from voicepatch.models.adapters import merge_adapter
 from voicepatch.models.checkpoint import is_finite, stored_tensors
 from voicepatch.models.devices import pick_device, pick_dtype
 from voicepatch.models.families import family_of
-from voicepatch.models.folder import WEIGHTS, read_config
+from voicepatch.models.folder import WEIGHTS, parts_of, read_config, refuse_quantised
 from voicepatch.models.mel import pooled_length, read_extractor
 from voicepatch.models.speech_lm import CausalLM, Prompt
 from voicepatch.models.tokens import Tokens, Turn, check_vocabulary, read_prompt
 
 # For each of these, something is made before a shape can be compared.
 COUNTS = ("num_hidden_layers", "encoder_layers", "num_layers", "num_blocks", "depth", "num_labels")
+MOST_LAYERS = 1000  # where there are no weights to compare a configuration with
 UNUSABLE_VALUE = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError,
     ValueError, SafetensorError, StrictDataclassError,
@@ -98,7 +100,7 @@ class Pretrained:
         self.llm = Decoder(outer.model.language_model, outer.lm_head)
         self.encoder, self.projector = outer.model.audio_tower, getattr(outer.model, "multi_modal_projector", None)
         self.extractor = extractor
-        self.max_samples = self.max_windows and self.max_windows * extractor.n_samples
+        self.max_samples = extractor and self.max_windows and self.max_windows * extractor.n_samples
 
     @classmethod
     def load(
@@ -109,13 +111,20 @@ class Pretrained:
         question: str,
         labels: Sequence[str],
         random_weights: int | None = None,
+        adapter: Path | None = None,
     ) -> "Pretrained":
-        """The model of a checkpoint folder; the small files are read first, because they fail sooner than weights."""
+        """The model of a checkpoint folder, with the `adapter` of another folder merged into its weights.
+
+        The small files are read first, because they fail sooner than weights.
+        """
         config = cls.read_config(folder)
         extractor = cls.read_features(folder, config)
         prompt_of = partial(cls.read_prompt, folder, config)
         tokens, prompt = prompt_of(question, labels)
-        model = cls(load_outer(cls.outer_class, folder, config, device, dtype, random_weights), extractor)
+        outer = load_outer(cls.outer_class, folder, config, device, dtype, random_weights)
+        model = cls(outer, extractor)
+        if adapter is not None and random_weights is None:
+            merge_adapter(adapter, outer, cast(nn.Module, model.llm))
         model._prompt_of = prompt_of
         return model._with(tokens, prompt)
 
@@ -129,10 +138,18 @@ class Pretrained:
         return self
 
     @classmethod
-    def read_config(cls, folder: Path) -> Any:
-        """`config.json` as `outer_class` reads it."""
+    def without_weights(cls, folder: Path, dtype: torch.dtype) -> "Pretrained":
+        """The model on torch's `meta` device, from `config.json` alone: shapes without numbers."""
+        config = cls.read_config(folder, has_weights=False)
+        with _errors("config.json gives no model"), torch.device("meta"):
+            outer = cls.outer_class._from_config(config, dtype=dtype)
+        return cls(outer.eval().requires_grad_(False), None)
+
+    @classmethod
+    def read_config(cls, folder: Path, has_weights: bool = True) -> Any:
+        """`config.json` as `outer_class` reads it, compared with the weights if the folder `has_weights`."""
         read = cls.outer_class.config_class.from_pretrained
-        return outer_config(folder, lambda _: read(folder, local_files_only=True))
+        return outer_config(folder, lambda _: read(folder, local_files_only=True), has_weights)
 
     @classmethod
     def read_features(cls, folder: Path, config: Any) -> Any:
@@ -161,7 +178,7 @@ def load_outer(
     dtype: str | None,
     random_weights: int | None = None,
 ) -> Any:
-    """The class with the checkpoint's weights, in `eval()` mode; a LoRA that its family has is merged into them.
+    """The class with the checkpoint's weights, in `eval()` mode.
 
     `made_from` is its `outer_config`. `device` defaults to CUDA where there is one, `dtype` to bfloat16 on CUDA and
     float32 elsewhere. With `random_weights`, a seed, the class has weights of its own initialisation instead, which are
@@ -179,8 +196,6 @@ def load_outer(
         # A slice is read when its turn comes, so that memory holds no second copy of the weights.
         tensors = {name: opened[path].get_slice(name) for name, path in stored.items()}
         n_stored = sum(torch.Size(tensor.get_shape()).numel() for tensor in tensors.values())
-        if family.adapter is not None:
-            tensors |= merged(folder, family.adapter, config, tensors)
         _check_size(cls, made_from, n_stored)
         if random_weights is not None:
             with torch.random.fork_rng(devices=[]):
@@ -189,6 +204,8 @@ def load_outer(
             return outer.to(target).eval().requires_grad_(False)
         if n_stored < 2**28:  # loaded sooner than a bar can be read
             transformers.logging.disable_progress_bar()
+        # One tensor after the other: many of them in threads, as by default, need up to a second copy of all experts.
+        os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
         outer, found = cls.from_pretrained(
             None,
             config=made_from,
@@ -197,14 +214,15 @@ def load_outer(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are errors below, with their names
         )
-        _check(folder, outer, found, number_type)
+        check_loaded(folder, outer, found, number_type)
         return outer.to(target).eval().requires_grad_(False)
 
 
-def outer_config(folder: Path, read: Callable[[dict[str, Any]], Any]) -> Any:
+def outer_config(folder: Path, read: Callable[[dict[str, Any]], Any], has_weights: bool = True) -> Any:
     """The configuration that `read` makes of the content of `config.json`; `UserError` where it cannot be used."""
     config = read_config(folder)
-    _check_parts(config, len(stored_tensors(folder, family_of(config))))
+    refuse_quantised(config)
+    _check_parts(config, len(stored_tensors(folder, family_of(config))) if has_weights else None)
     with _errors("config.json: cannot be used"):
         made = read(config)
         # How attention and experts are computed is no property of the checkpoint; these also set it in all parts.
@@ -212,24 +230,18 @@ def outer_config(folder: Path, read: Callable[[dict[str, Any]], Any]) -> Any:
         return made
 
 
-def _parts(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield config
-    for value in config.values():
-        if isinstance(value, Mapping):
-            yield from _parts(value)
-
-
-def _check_parts(config: Mapping[str, Any], n_tensors: int) -> None:
-    for part in _parts(config):
-        if part.get("quantization_config") is not None:
-            raise UserError("config.json has a quantization_config; take a checkpoint with float or bfloat16 weights")
+def _check_parts(config: Mapping[str, Any], n_tensors: int | None) -> None:
+    limit, known = (
+        (MOST_LAYERS, "no model has more than") if n_tensors is None else (n_tensors, "the weights hold only")
+    )
+    what = "layers" if n_tensors is None else "tensors"
+    for part in parts_of(config):
         if (other := part.get("transformers_weights")) not in (None, WEIGHTS):
             raise UserError(f"config.json: transformers_weights names {other!r}; rename the weights to {WEIGHTS}")
         for key in COUNTS:
-            if isinstance(part.get(key), int) and part[key] > n_tensors:
+            if isinstance(part.get(key), int) and part[key] > limit:
                 raise UserError(
-                    f"config.json: {key} is {part[key]}, but the weights hold only {n_tensors} tensors; "
-                    "take both from one checkpoint"
+                    f"config.json: {key} is {part[key]}, but {known} {limit} {what}; take both from one checkpoint"
                 )
 
 
@@ -261,7 +273,11 @@ def _errors(message: str) -> Iterator[None]:
         transformers.logging.set_verbosity(level)
 
 
-def _check(folder: Path, outer: nn.Module, found: Mapping[str, Any], dtype: torch.dtype) -> None:
+def check_loaded(folder: Path, outer: nn.Module, found: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Raise `UserError` for tensors that are misshapen, missing or unexpected, and for values that are not finite.
+
+    `found` is the loading information of `from_pretrained`.
+    """
     for name, stored, expected in sorted(found["mismatched_keys"]):
         raise UserError(
             f"{folder}: {name} has shape {list(stored)}, but config.json asks for {list(expected)}; "

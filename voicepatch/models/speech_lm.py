@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.models.adapter_folder import adapter_of
 from voicepatch.models.families import family_of
-from voicepatch.models.family import Family
+from voicepatch.models.family import Family, own_code
 from voicepatch.models.folder import read_config
 from voicepatch.models.labels import Tokenizer
 from voicepatch.types.task import Task, default_task
@@ -129,21 +130,25 @@ def load_speech_lm(
     dtype: str | None = None,
     task: Task | None = None,
     random_weights: int | None = None,
+    adapter: Path | None = None,
 ) -> SpeechLM:
     """Load a checkpoint folder of any known family; `UserError` for what cannot be loaded completely.
 
     `task` is the emotion task for None. `random_weights` is the seed of random weights, None for the checkpoint's own.
-    A family from outside gets the question, the labels and this seed if its `load` has parameters of the names
-    `question`, `labels` and `random_weights`; `UserError` where a seed is given and it has no such parameter.
+    `adapter` is the folder of an adapter to merge, None for the one in the checkpoint's folder, if any. A family from
+    outside gets the question, the labels, the seed and the adapter's folder if its `load` has parameters of the names
+    `question`, `labels`, `random_weights` and `adapter`; `UserError` where a seed or an adapter is given and it has no
+    such parameter.
 
     `device` defaults to CUDA where there is one, `dtype` to bfloat16 on CUDA and float32 elsewhere, whatever the
     checkpoint was saved in.
     """
-    family = family_of(read_config(folder))
-    task = task or default_task()
+    config = read_config(folder)
+    family, task = family_of(config), task or default_task()
+    adapter = adapter_of(folder, family, config, adapter)
     if family.is_builtin:
-        return family.load(folder, device, dtype, task.asked(), task.texts, random_weights)
-    more = {"question": task.asked(), "labels": task.texts, "random_weights": random_weights}
+        return family.load(folder, device, dtype, task.asked(), task.texts, random_weights, adapter)
+    more = {"question": task.asked(), "labels": task.texts, "random_weights": random_weights, "adapter": adapter}
     parameters = inspect.signature(family.load).parameters
     if random_weights is not None and "random_weights" not in parameters:
         raise UserError(
@@ -151,12 +156,13 @@ def load_speech_lm(
             "draws; add one, or leave the option out",
             BAD_USAGE,
         )
-    try:
+    if adapter is not None and family.adapter is None and "adapter" not in parameters:
+        raise UserError(
+            f"{adapter}: {family.where}: load has no parameter adapter, the folder of the adapter that it merges; add "
+            "one, or merge the adapter with peft (merge_and_unload(), then save_pretrained())"
+        )
+    with own_code(family, "load"):
         model = family.load(folder, device, dtype, **{name: more[name] for name in more if name in parameters})
-    except UserError:
-        raise
-    except Exception as error:  # of code that is not the program's
-        raise UserError(f"{family.where}: load ends with {type(error).__name__}: {error}") from error
     check_speech_lm(model, family)
     return model
 
@@ -180,7 +186,7 @@ def check_speech_lm(model: Any, family: Family) -> None:
             found = model if owner == "the model" else model.llm
             for part in name.split("."):
                 if not hasattr(found, part):
-                    raise UserError(f"{family.where}: {owner} has no {name}; docs/models.md lists what a model has")
+                    raise UserError(f"{family.where}: {owner} has no {name}; docs/own-model.md lists what a model has")
                 found = getattr(found, part)
     if not isinstance(model.prompt, Prompt):
         raise UserError(f"{family.where}: the model's prompt is no voicepatch.Prompt")

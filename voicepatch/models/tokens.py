@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from voicepatch.errors import UserError
@@ -65,17 +65,21 @@ def check_vocabulary(tokens: Tokens, n_rows: int) -> None:
 class Turn:
     """How a family asks about a sound.
 
-    `documented` is the turn of the family's documentation, with `{sound}` and `{question}` in it; it is
-    used where the folder has no chat template. `borders` are the tokens directly beside the sound, None for none, and
-    `end` is a token after the generation prompt. `inline` says that a chat template takes the sound's placeholder as
-    text, and not as a part of its own.
+    `documented` is the turn of the family's documentation, with `{sound}` and `{question}` in it; it is used where the
+    folder has no chat template, and None where it must have one. `borders` are the tokens directly beside the sound,
+    None for none, and `end` is a token after the generation prompt. `message` is the user's message where a chat
+    template takes it as text, with `{sound}` and `{question}` in it; None where the sound is a part of its own.
+    `adds_borders` says that a chat template writes the placeholder alone, and the family's processor adds the borders;
+    `has_template` is false where the folder's chat template is never used.
     """
 
     system: str | None
-    documented: str
+    documented: str | None
     borders: tuple[str | None, str | None] = (None, None)
     end: str = ""
-    inline: bool = False
+    message: str | None = None
+    adds_borders: bool = False
+    has_template: bool = True
 
 
 def read_prompt(
@@ -102,7 +106,7 @@ def _read_prompt(
                 "from one checkpoint"
             )
         text, date = _text(tokenizer, folder, turn, placeholder, question)
-        if text.rstrip().endswith("<think>"):
+        if text.rstrip().endswith(("<think>", "<|channel>thought")):
             raise UserError(f"{folder}: the model thinks before it answers, so its first token is no answer")
         before, after = (tokenizer.encode(part, add_special_tokens=False) for part in text.split(placeholder))
         for token, there in ((turn.borders[0], before[-1:]), (turn.borders[1], after[:1]), (turn.end, after[-1:])):
@@ -113,8 +117,14 @@ def _read_prompt(
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint folder, with nothing in it drawn at random; no code of the checkpoint is run."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    """The tokenizer of a checkpoint folder, with nothing in it drawn at random.
+
+    No code of the checkpoint is run; of a tokenizer with a class of its own, `tokenizer.json` is read.
+    """
+    path = folder / "tokenizer_config.json"
+    has_code = path.is_file() and "AutoTokenizer" in (read_json(path).get("auto_map") or {})
+    kind = PreTrainedTokenizerFast if has_code else AutoTokenizer
+    tokenizer = kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
     if model is not None and getattr(model, "dropout", None) is not None:  # of BPE, left from training
         model.dropout = None
@@ -143,14 +153,16 @@ def _text(
     tokenizer: PreTrainedTokenizerBase, folder: Path, turn: Turn, sound: str, question: str
 ) -> tuple[str, str | None]:
     """The turn, and the date that its template was given where it asked for one."""
-    template, is_for_sound = _chat_template(tokenizer, folder)
+    template, is_for_sound = _chat_template(tokenizer, folder) if turn.has_template else (None, False)
     found = _rendered(tokenizer, template, turn, sound, question) if template else None
-    if found is None and template and (is_for_sound or turn.inline):
+    if found is not None:
+        return found
+    if turn.documented is None or template and (is_for_sound or turn.message is not None):
         raise UserError(
             f"{folder}: the chat template does not give the turn with one {sound} in it; use the checkpoint's own"
         )
     # A template in tokenizer_config.json may be that of a text model, which has no place for sound.
-    return found or (turn.documented.format(sound=sound, question=question), None)
+    return turn.documented.format(sound=sound, question=question), None
 
 
 def _chat_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> tuple[Any, bool]:
@@ -180,8 +192,8 @@ def _rendered(
 ) -> tuple[str, str | None] | None:
     """The turn and its date, or None where the template does not give it from any form of the messages."""
     first, last = (token or "" for token in turn.borders)
-    content: Any = first + sound + last + question
-    if not turn.inline:
+    content: Any = (turn.message or "").format(sound=first + sound + last, question=question)
+    if turn.message is None:
         content = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": question}]
     for system in (turn.system, [{"type": "text", "text": turn.system}]):
         messages = [{"role": "user", "content": content}]
@@ -189,6 +201,7 @@ def _rendered(
             messages.insert(0, {"role": "system", "content": system})
         try:
             text, date = _render(tokenizer, template, messages)
+            text = text.replace(sound, first + sound + last) if turn.adds_borders else text
         except MemoryError:
             raise
         except Exception:  # any error of a template with a form that it does not take

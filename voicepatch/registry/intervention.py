@@ -43,6 +43,7 @@ class Declared:
 
     named_by_kind: its NAME in files ends with the kind of its pairs
     may_be_noop: it may leave every value as it is; for any other experiment that is an error
+    expected: what a control must show, for the help of `control`
     one_order: its readouts cannot be averaged over orders of the options, as log-probabilities
     """
 
@@ -57,6 +58,7 @@ class Declared:
     beside_main: bool = False
     must_change_nothing: bool = False
     may_be_noop: bool = False
+    expected: str = ""
     one_order: bool = False
     reads_only: bool = False
     approximate: bool = False

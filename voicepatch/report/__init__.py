@@ -20,15 +20,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from voicepatch.analysis.results import Results
-from voicepatch.analysis.words_and_voice import MEASURED, headline, what_p_means
+from voicepatch.analysis.words_and_voice import MEASURED, midpoints, what_p_means
 from voicepatch.figures.captions import sentence
 from voicepatch.files import write_whole
-from voicepatch.report import answers, checks, overview, prose
+from voicepatch.report import answer, answers, checks, overview, prose
 from voicepatch.report.browser import browser_data
 from voicepatch.report.details import details, hand_over, hand_over_means
 from voicepatch.report.experiments import VARIES, read_run
 from voicepatch.report.methods import methods
-from voicepatch.report.reproduce import MODEL, commands
+from voicepatch.report.reproduce import MODEL, chosen_by_machine, commands
 from voicepatch.report.sounds import sounds_of
 from voicepatch.text import for_xml
 
@@ -47,10 +47,11 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
     figures = [
         *content.answer,
         *content.unpatched,
+        *content.natural,
         *(figure for of_one in content.figures.values() for figure in of_one),
     ]
     scripts = {"vega": _script(_vega()), "charts": _script(_read("charts.js")), "pairs": _script(_read("pairs.js"))}
-    found = headline(results, midpoints=False)
+    found = answer.answer(results)
     made = checks.checks_of(content)
     template = _environment().get_template("page.html")
     page = template.render(
@@ -59,9 +60,11 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
         scripts=scripts,
         policy=_policy(scripts.values()),
         unpatched=answers.tables(results),
+        verdict=answers.verdict_of(results),
         headline=found,
         warnings=checks.warnings(results, made),
-        elsewhere=[*headline(results), *(main.congruence_note for main in content.mains)],
+        in_headline=[*found, midpoints(results)],
+        congruence_notes=[main.congruence_note for main in content.mains],
         p_means=what_p_means(results),
         measured=MEASURED,
         question=prose.question(content),
@@ -85,6 +88,7 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
         details=details(content),
         settings=overview.settings(content),
         commands=commands(content),
+        chosen_by_machine=chosen_by_machine(content),
         unknown_model=MODEL,
     )
     return write_whole(results.run / "report.html", for_xml(page))

@@ -19,7 +19,7 @@ from voicepatch.figures.captions import sentence
 from voicepatch.figures.own import why_missing
 from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
-from voicepatch.text import escape
+from voicepatch.text import counted, escape
 from voicepatch.types.check import Check
 from voicepatch.types.dataset import spelling_lines
 
@@ -108,7 +108,7 @@ def _of_experiment(run: Run, experiment: ExperimentResults) -> list[Check]:
 
 def _pairs_measured(experiment: ExperimentResults) -> Check:
     n, n_failed, n_measured = len(experiment.pairs), len(experiment.failed), experiment.n_measured
-    text = f"{n_measured} of {n} {experiment.unit}s are measured"
+    text = f"{n_measured} of {counted(n, experiment.unit)} {'is' if n == 1 else 'are'} measured"
     text += f", {n_failed} gave no record; the reasons are below" if n_failed else ""
     text += "" if experiment.finished else "; not finished, the same command continues"
     return Check("Every pair is measured", True, text, note=n_measured < n or not experiment.finished)
@@ -119,7 +119,8 @@ def _of_records(run: Run, experiment: ExperimentResults) -> list[Check]:
     checks = [*run.own(experiment, "checks"), _near_ties(experiment)]
     checks += [_lengths(experiment)] if experiment.has_donor else []
     mass = experiment.label_mass
-    text = f"unpatched they hold {mass.mean():.1%} of it on average and {mass.min():.1%} at least; {len(mass)} clips"
+    held = f"unpatched they hold {mass.mean():.1%} of it on average and {mass.min():.1%} at least"
+    text = f"{held}; {counted(len(mass), 'clip')}"
     checks.append(Check("The labels hold the model's probability", True, text, note=mass.mean() < ENOUGH_MASS))
     if missing := why_missing(run.results, experiment):
         checks.append(Check("The figures of the experiment alone are there", True, missing, note=True))
@@ -147,7 +148,8 @@ def _lengths(experiment: ExperimentResults) -> Check:
     pairs = experiment.records.drop_duplicates("pair_id")
     apart = lengths_apart(pairs).abs()
     unlike = apart > MOST_APART
-    text = f"{unlike.sum()} of {len(pairs)} pairs have a span less than half as long as the other"
+    of = f"{unlike.sum()} of {counted(len(pairs), 'pair')}"
+    text = f"{of} {'has' if len(pairs) == 1 else 'have'} a span less than half as long as the other"
     if unlike.any():
         worst = pairs.loc[apart.idxmax()]
         text += (
@@ -161,7 +163,8 @@ def _pairs(run: Run) -> list[Check]:
     found = []
     for kind, report in run.documents["construction"].items():
         drawn = (
-            f"{report['pairs_sampled']} drawn of {report['pairs_possible']} possible, from {report['n_clips']} clips"
+            f"{report['pairs_sampled']} drawn of {report['pairs_possible']} possible, from "
+            f"{counted(report['n_clips'], 'clip')}"
         )
         text = "; ".join([drawn, *_first(report["warnings"])])
         found.append(Check(f"{kind.capitalize()} pairs", True, text, note=bool(report["warnings"])))
@@ -180,7 +183,7 @@ def _controls(run: Run) -> list[Check]:
 def _data(run: Run) -> Check:
     data = run.config["data"]
     of_clips: dict[str, Any] = next(iter(run.documents["construction"].values()), {})
-    count = f"{data['name']}: {data['n_clips']} clips, {len(data['warnings'])} warnings"
+    count = f"{data['name']}: {counted(data['n_clips'], 'clip')}, {counted(len(data['warnings']), 'warning')}"
     lines = [count, *_first(data["warnings"]), *spelling_lines(of_clips.get("label_spellings", {}))]
     return Check("Data", True, "; ".join(lines), note=bool(data["warnings"]))
 

@@ -15,6 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from voicepatch.analysis.cells import DOSE, ranges, value_name
@@ -27,9 +28,23 @@ from voicepatch.analysis.rounding import with_interval
 from voicepatch.analysis.samples import speakers_note
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.figures import curves, figure_style
-from voicepatch.files import CONFIG
-from voicepatch.text import escape, listing
+from voicepatch.figures.wording import words
+from voicepatch.files import CONFIG, write_whole
+from voicepatch.store.reading import read_rows
+from voicepatch.text import counted, escape, listing
 
+COMPARED = "compared.json"  # in the folder: what was compared
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What `compare` was asked for; the runs are absolute paths."""
+
+    runs: list[str]
+    by: str | None
+    experiment: str | None
+
+
+ALL_PAIRS = "all pairs"
 ESTIMATES = {"hand_over_layer": ("low", "high"), "area": ("area_low", "area_high")}
 # What the terminal shows of the table: these always, and of the others those that differ.
 ALWAYS = ("curve", "n_pairs")
@@ -48,8 +63,35 @@ def compare(
     Raises `UserError` for a directory without a finished experiment of one curve, for one whose files do not hold
     together, for one that is named twice, and for a single curve.
     """
-    _require_each_once(runs)
+    groups, left_out = _groups(runs, by, experiment)
     _remove_earlier(out)
+    table = _table(groups)
+    write_table(out / "hand_over.csv", table, ["alpha"])
+    asked = Comparison([str(run.resolve()) for run in runs], by, experiment)
+    write_whole(out / COMPARED, msgspec.json.encode(asked) + b"\n")
+    figures = []
+    for stem, chart in _charts(groups, table, by).items():
+        figures += figure_style.save(chart, out / stem)
+    lines = contrast_groups(groups, out)
+    if any(len(mine) > 2 for mine in groups.values()):
+        lines.append("these p values are not corrected for the number of contrasts")
+    table.attrs["contrasts"] = left_out + lines
+    return table, [figure for figure in figures if figure.suffix == ".png"]
+
+
+def charts_in(folder: Path) -> dict[str, Any]:
+    """The figures of a folder that `compare` wrote, by file stem, from the records of its runs."""
+    again = "call compare again"
+    asked = next((row for _, row in read_rows(folder / COMPARED, Comparison, again)), None)
+    if asked is None:
+        raise UserError(f"{folder / COMPARED}: is empty; {again}")
+    groups, _ = _groups([Path(run) for run in asked.runs], asked.by, asked.experiment)
+    return _charts(groups, _table(groups), asked.by)
+
+
+def _groups(runs: list[Path], by: str | None, experiment: str | None) -> tuple[dict[str, list[Compared]], list[str]]:
+    """The curves that are compared with each other, by experiment, and lines on what is left out."""
+    _require_each_once(runs)
     groups: dict[str, list[Compared]] = defaultdict(list)
     left_out = []
     for run, name in zip(runs, _names(runs), strict=True):
@@ -63,23 +105,30 @@ def compare(
         raise UserError(
             f"{runs[0]}: is one run; name another one, or give --by COLUMN to compare parts of it", BAD_USAGE
         )
-    table = pd.DataFrame([_row(curve) for mine in groups.values() for curve in mine])
-    write_table(out / "hand_over.csv", table, ["alpha"])
-    figures = []
-    for group, mine in groups.items():
-        figures += figure_style.save(_chart(mine, table[table["experiment"] == group], by), out / f"compare_{group}")
-    lines = contrast_groups(groups, out)
-    if any(len(mine) > 2 for mine in groups.values()):
-        lines.append("these p values are not corrected for the number of contrasts")
-    table.attrs["contrasts"] = left_out + lines
-    return table, [figure for figure in figures if figure.suffix == ".png"]
+    return groups, left_out
+
+
+def _table(groups: dict[str, list[Compared]]) -> pd.DataFrame:
+    return pd.DataFrame([_row(curve) for mine in groups.values() for curve in mine])
+
+
+def _charts(groups: dict[str, list[Compared]], table: pd.DataFrame, by: str | None) -> dict[str, Any]:
+    of_group = {group: table[table["experiment"] == group] for group in groups}
+    return {f"compare_{group}": _chart(mine, of_group[group], by) for group, mine in groups.items()}
 
 
 def _remove_earlier(out: Path) -> None:
     """Remove what an earlier comparison wrote into the folder, which another one may not write again."""
     if not (out / "hand_over.csv").is_file():
         return
-    for pattern in ("contrast_*_vs_*.csv", "contrasts.json", "compare_*.png", "compare_*.svg", "compare_*.txt"):
+    for pattern in (
+        "contrast_*_vs_*.csv",
+        "contrasts.json",
+        "compare_*.png",
+        "compare_*.svg",
+        "compare_*.txt",
+        COMPARED,
+    ):
         for file in out.glob(pattern):
             file.unlink(missing_ok=True)
 
@@ -98,10 +147,12 @@ def _chart(mine: list[Compared], rows: pd.DataFrame, by: str | None) -> Any:
             curve = pd.concat([curve, curves.references(one.curve)])
         tables.append(curve.assign(run=one.name, depth=curve["layer"] / max(1, one.n_layers - 1)))
     what = f"{first.kind.capitalize()} pairs" if first.is_main else f"Experiment {escape(first.name)}"
-    title = f"{what} by {escape(by)}" if by else f"{what} in {len(mine)} runs"
+    title = f"{what} by {words(escape(by))}" if by else f"{what} in {counted(len(mine), 'run')}"
     notes = dict.fromkeys(note for one in mine if (note := speakers_note(one.side.pairs)))
     about = [_note(row) for row in rows.to_dict("records")]
-    return curves.depth_curves(pd.concat(tables), rate, title, [*about, *notes, *differing(rows)])
+    same = set(map(_selection, rows.to_dict("records")))
+    selected = [f"all curves: {same.pop()}"] if len(same) == 1 and same != {ALL_PAIRS} else []
+    return curves.depth_curves(pd.concat(tables), rate, title, [*about, *selected, *notes, *differing(rows)])
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -146,6 +197,9 @@ def differing(table: pd.DataFrame) -> list[str]:
         lines.append(f"the tasks differ: {_each(table, 'task')}")
     elif table["prompt"].nunique() > 1:
         lines.append("the prompts differ in more than the question; each is in its run's patching_config.json")
+    selections = {row["curve"]: _selection(row) for row in table.to_dict("records")}
+    if len(set(selections.values())) > 1:
+        lines.append(f"the selections differ: {'; '.join(map(': '.join, selections.items()))}")
     if table["frames_per_second"].nunique() > 1:
         spans = "; ".join(
             f"{row['curve']} {row['median_span']:g} positions at {row['frames_per_second']:g} a second"
@@ -163,6 +217,13 @@ def differing(table: pd.DataFrame) -> list[str]:
 
 def _each(table: pd.DataFrame, column: str) -> str:
     return "; ".join(f"{row['curve']} {row[column]}" for row in table.to_dict("records"))
+
+
+def _selection(row: dict[str, Any]) -> str:
+    """Which clips and pairs a curve is of, as the options that chose them."""
+    options = [f"--only {row['only']}"] if row["only"] != "all" else []
+    options += [f"--where {escape(row['where'])}"] if pd.notna(row["where"]) else []
+    return " ".join(options) or ALL_PAIRS
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -246,6 +307,8 @@ def _row(one: Compared) -> dict[str, Any]:
         "n_layers": n_layers,
         "layers": "all" if len(layers) == n_layers else ranges(layers),
         "alpha": float(metrics[DOSE].iloc[0]),
+        "only": main.settings["only"],
+        "where": "; ".join(main.settings["where"]) or None,
         "hand_over_layer": layer,
         "low": found["low"],
         "high": found["high"],

@@ -11,14 +11,14 @@ from voicepatch.analysis.cell_tests import DRAWS
 from voicepatch.analysis.cells import is_one_curve
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.experiment_results import TO_TARGET_ELIGIBLE, ExperimentResults
-from voicepatch.analysis.rounding import BOTH_OPEN, rate_text, with_interval
-from voicepatch.analysis.words_and_voice import contrast_of, headline
+from voicepatch.analysis.rounding import BOTH_OPEN, with_interval
+from voicepatch.analysis.words_and_voice import contrast_of, headline, midpoints
 from voicepatch.figures.cell_map import cell_map
-from voicepatch.figures.curves import FROM_BASE
 from voicepatch.figures.headings import no_interval, selection
+from voicepatch.report.answer import interval_in, outcome, rate_in
 from voicepatch.report.experiments import Run
-from voicepatch.report.overview import rate_in
-from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, list_of, what_it_did
+from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, list_of, model_of, what_it_did
+from voicepatch.text import counted
 
 
 def details(run: Run) -> list[str]:
@@ -27,7 +27,7 @@ def details(run: Run) -> list[str]:
     several = [label for label, entry in run.documents["tokens"].get("labels", {}).items() if entry["multi_token"]]
     measured = [experiment for experiment in run.others if experiment.records is not None]
     what = (
-        f"Model: {model['name']}, hidden size {model['hidden_size']}, weights sha256 {model['sha256'][:12]}. Data: "
+        f"Model: {model_of(run)}, hidden size {model['hidden_size']}, weights sha256 {model['sha256'][:12]}. Data: "
         f"sha256 {data['sha256'][:12]}. "
         + (f"Labels of several tokens: {list_of(several)}. " if several else "")
         + _engines(run)
@@ -36,7 +36,7 @@ def details(run: Run) -> list[str]:
         what,
         *_patching(run),
         *(" ".join(_of_main(run, experiment)) for experiment in run.mains),
-        " ".join([hand_over_means(run), *_areas(run), *headline(run.results)]),
+        " ".join(filter(None, [hand_over_means(run), *_areas(run), *headline(run.results), midpoints(run.results)])),
         " ".join(intervals(run)),
         *_maps(run),
         *(line for experiment in measured for line in run.own(experiment, "sentences")),
@@ -97,13 +97,16 @@ def _of_main(run: Run, experiment: ExperimentResults) -> list[str]:
     """How the pairs were sampled, and what came out."""
     settings, kind = experiment.settings, experiment.kind
     construction = run.documents["construction"].get(kind)
-    of = f" of {construction['pairs_possible']} possible" if construction else ""
+    possible = f" of {construction['pairs_possible']} possible" if construction else ""
+    drawn = f"{len(experiment.pairs)}{possible} were sampled"
+    if tried := (construction or {}).get("answered"):
+        drawn = f"{tried['tried']}{possible} were tried, of which {tried['passed']} passed"
     speaker = "A and B by the same speaker where the data name speakers" if settings["same_speaker"] else "any speakers"
     direction = "both directions run" if settings["both_directions"] else "direction drawn"
     selected = "".join(f", {words}" for words in selection([settings]))
     failed = f" Of these, {len(experiment.failed)} gave no record and are left out." if experiment.failed else ""
     sampled = (
-        f"{kind.capitalize()} pairs: {len(experiment.pairs)}{of} were sampled (seed {settings['pair_sampling_seed']}, "
+        f"{kind.capitalize()} pairs: {drawn} (seed {settings['pair_sampling_seed']}, "
         f"{speaker}, {direction}{selected}), {differs(run, kind)}.{failed}"
     )
     why = [] if experiment.records is None else [f"{line[0].upper()}{line[1:]}." for line in no_interval(experiment)]
@@ -113,9 +116,10 @@ def _of_main(run: Run, experiment: ExperimentResults) -> list[str]:
     eligible = int(start["eligible_count"])
     sentences = [
         sampled,
-        f"Unpatched, A gave the target in {start['base_is_target_rate']:.0%} of the {int(start['n_pairs'])} pairs "
-        f"measured (A's own rate) and B in {start['donor_is_target_rate']:.0%} (B's own rate); {eligible} pairs were "
-        "eligible, A's answer not being the target.",
+        f"Unpatched, A gave the target in {start['base_is_target_rate']:.0%} of the "
+        f"{counted(int(start['n_pairs']), 'pair')} measured (A's own rate) and B in "
+        f"{start['donor_is_target_rate']:.0%} (B's own rate); {counted(eligible, 'pair')} "
+        f"{'was' if eligible == 1 else 'were'} eligible, A's answer not being the target.",
     ]
     if eligible:
         rates = [
@@ -123,19 +127,23 @@ def _of_main(run: Run, experiment: ExperimentResults) -> list[str]:
             for row in ([start, end] if len(experiment.curve) > 1 else [start])
         ]
         sentences.append(f"The flip-to-target rate among eligible pairs was {list_of(rates)}.")
-    return [*sentences, *([hand_over(found)] if (found := run.hand_over(experiment)) else []), *why]
+    return [
+        *sentences,
+        *([hand_over(found, experiment.of_compared)] if (found := run.hand_over(experiment)) else []),
+        *why,
+    ]
 
 
 def _interval(row: pd.Series) -> str:
-    low, high = (row.get(f"{TO_TARGET_ELIGIBLE}_{side}") for side in ("low", "high"))
-    return f" (95 % interval {rate_text(low, low, high)} to {rate_text(high, low, high)})" if pd.notna(low) else ""
+    interval = interval_in(row, TO_TARGET_ELIGIBLE)
+    return f" ({interval})" if interval else ""
 
 
-def hand_over(found: dict[str, Any]) -> str:
-    """The hand-over layer with its interval, as a sentence."""
+def hand_over(found: dict[str, Any], of: str = "") -> str:
+    """The hand-over layer with its interval, as a sentence; `of` names its pairs (`ExperimentResults.of_compared`)."""
     if found.get("layer") is None:
         return f"There is no hand-over layer: {found['reason']}."
-    sentence, suffix = f"The hand-over layer is {_layer(found)}", found.get("suffix")
+    sentence, suffix = f"The hand-over layer is {_layer(found)}{of}", found.get("suffix")
     if suffix and suffix.get("layer") is not None:
         sentence += f"; the rate of the suffix rises above the same middle at layer {_layer(suffix)}"
     return f"{sentence}."
@@ -152,33 +160,12 @@ def _layer(found: dict[str, float | None]) -> str:
     return f"{layer} ({remark})"
 
 
-def outcome(experiment: ExperimentResults) -> str:
-    """How often A's answer became the target among eligible pairs, and how often it changed at all."""
-    metrics = experiment.curve
-    top = metrics.loc[metrics[FROM_BASE].idxmax()]
-    of = f"of {int(top['n_pairs'])} {experiment.unit}s"
-    would = "by the estimates, " if experiment.is_estimate else ""
-    most = f"at most {rate_in(top, FROM_BASE)} {of} ({experiment.cell(top)})" if top[FROM_BASE] else f"none {of}"
-    changed = f"{would}A's answer changed in {most}"
-    eligible = metrics[TO_TARGET_ELIGIBLE]
-    if experiment.rate == FROM_BASE:
-        return changed
-    if eligible.isna().all():
-        return f"no pair was eligible; {changed}"
-    top = metrics.loc[eligible.idxmax()]
-    of = f"of the {int(top['eligible_count'])} eligible pairs"
-    if top[TO_TARGET_ELIGIBLE]:
-        most = f"at most {rate_in(top, TO_TARGET_ELIGIBLE)} flipped to the target ({experiment.cell(top)})"
-        return f"{of} {most}; {changed}"
-    return f"none {of} flipped to the target; {changed}"
-
-
 def _self_patch(run: Run) -> list[str]:
     found = run.documents["self_patch"]
     if not found:
         return []
     return [
-        f"Before measuring, patching {len(found['clips'])} clips with themselves left "
+        f"Before measuring, patching {counted(len(found['clips']), 'clip')} with themselves left "
         f"{found['prediction_agreement']:.0%} of {found['n_predictions']} answers unchanged (largest |Δlogit| "
         f"{found['max_abs_delta_logit']:.2g}), patching the last layer changed the logits by "
         f"{found['last_layer_max_abs_delta_logit']:.2g}, and replacing the span at the embeddings reproduced B's "

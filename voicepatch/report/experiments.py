@@ -22,16 +22,11 @@ from voicepatch.analysis.words_and_voice import contrast_of
 from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.charts import charts_of
 from voicepatch.figures.own import own
-from voicepatch.report import answers
+from voicepatch.report import answers, natural
 from voicepatch.report.figures import Album, Figure
 from voicepatch.report.table import Table, table_of
 
 MOST_ROWS = 400  # of a table
-# Columns of the metrics that mean something where there is no donor, and so no target.
-OF_CLIPS = (
-    *("layer", "n_pairs", "flip_from_base_rate", "label_mass_patch_mean", "stream_shift_mean"),
-    *("patch_alpha", "near_tie_count", "site"),
-)
 VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other words"}
 
 
@@ -39,7 +34,8 @@ VARIES = {"prosody": "same words, another voice", "semantic": "same voice, other
 class Run:
     """A run with the figures and tables of each experiment by its name; main experiments first, controls last.
 
-    `answer` are the figures that stand beside the headline, `unpatched` those of the unpatched answers.
+    `answer` are the figures that stand beside the headline, `unpatched` those of the unpatched answers,
+    `natural` those of `check --natural`.
     """
 
     results: Results
@@ -48,6 +44,7 @@ class Run:
     tables: dict[str, list[Table]]
     answer: list[Figure]
     unpatched: list[Figure]
+    natural: list[Figure]
     datasets: dict[str, dict[str, Any]]
 
     @property
@@ -112,7 +109,8 @@ def read_run(results: Results) -> Run:
         tables[one.name] = [] if one.records is None else _tables(results, one)
     answer = [figure for one in by_rank if one.settings["beside_main"] for figure in figures[one.name]]
     figures |= {one.name: [] for one in by_rank if one.settings["beside_main"]}
-    return Run(results, by_rank, figures, tables, answer, album.take(answers.charts(results)), album.datasets)
+    unpatched, of_natural = album.take(answers.charts(results)), album.take(natural.charts(results))
+    return Run(results, by_rank, figures, tables, answer, unpatched, of_natural, album.datasets)
 
 
 def _tables(results: Results, measured: ExperimentResults) -> list[Table]:
@@ -141,9 +139,7 @@ def _other_tables(results: Results, measured: ExperimentResults) -> list[Table]:
     if measured.settings["reads_only"]:
         return tables
     metrics = measured.metrics[["layer", *swept, *measured.metrics.columns.drop(["layer", *swept])]]
-    if not measured.has_donor:
-        known = {*OF_CLIPS, *swept, *(column for one in measured.further_metrics for column in one.columns)}
-        metrics = metrics[[c for c in metrics if c.removesuffix("_low").removesuffix("_high") in known]]
+    metrics = metrics[measured.meaningful(metrics)]
     cell = [*(["layer"] if measured.settings["by_layer"] else []), *swept]
     caption = " by ".join(filter(None, ["All metrics", " and ".join(cell)])) + (
         ", of estimates" if measured.is_estimate else ""

@@ -9,11 +9,13 @@ import pandas as pd
 
 from voicepatch.analysis.cells import is_one_curve, ranges
 from voicepatch.analysis.experiment_results import FROM_BASE, TO_TARGET_ELIGIBLE, ExperimentResults
-from voicepatch.analysis.rounding import rate_text, with_interval
+from voicepatch.analysis.rounding import with_interval
+from voicepatch.report.answer import rate_in
 from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
 
 FLIPS, CHANGED = ("flips, first layer", "flips, most", "flips, last layer"), "changed answers, most"
+HAND_OVER = "hand-over layer"
 # Settings that the page shows elsewhere.
 APART = ("versions", "finished", "control", "main", "doc", "describes", "places")
 
@@ -24,16 +26,17 @@ def glance(run: Run) -> Table:
     Over all pairs, the rate of an experiment without any effect is A's own rate.
     """
     lines = pd.DataFrame([_line(run, experiment) for experiment in run.experiments]).dropna(axis="columns", how="all")
-    flips = "; flips are eligible pairs whose answer becomes the target" if FLIPS[1] in lines else ""
-    return table_of(f"Every experiment of this run{flips}", lines)
+    notes = ["flips are eligible pairs whose answer becomes the target"] if FLIPS[1] in lines else []
+    notes += ["in brackets after a hand-over layer: its 95 % interval"] if HAND_OVER in lines else []
+    notes += ["clips are those of the pairs, each once"] if any(one.unit == "clip" for one in run.experiments) else []
+    return table_of("; ".join(["Every experiment of this run", *notes]), lines)
 
 
 def _line(run: Run, experiment: ExperimentResults) -> dict[str, object]:
-    what = f"{experiment.what} (estimates)" if experiment.is_estimate else experiment.what
-    line = {"experiment": experiment.name, "what it does": what}
+    line = {"experiment": f"{experiment.name} (estimates)" if experiment.is_estimate else experiment.name}
     n_pairs, n_measured = len(experiment.pairs), experiment.n_measured
     counted = str(n_pairs) if n_measured == n_pairs else f"{n_measured} of {n_pairs}"
-    counted += "" if experiment.has_donor else " clips"
+    counted += " clips" if experiment.unit == "clip" else ""
     if experiment.records is None:
         return {**line, "pairs": f"none of {n_pairs}" if experiment.finished else "none yet"}
     if experiment.settings["reads_only"]:  # it patches nothing, so nothing flips
@@ -51,16 +54,10 @@ def _line(run: Run, experiment: ExperimentResults) -> dict[str, object]:
         **line,
         "pairs": counted,
         "eligible": str(metrics["eligible_count"].max()),
-        "A's own rate": f"{metrics['base_is_target_rate'].max():.0%}",
         **dict(zip(FLIPS, (ends[0], most, ends[1]), strict=True)),
         CHANGED: changed,
-        "hand-over layer": _hand_over(run.hand_over(experiment)),
+        HAND_OVER: _hand_over(run.hand_over(experiment), experiment),
     }
-
-
-def rate_in(row: pd.Series, column: str) -> str:
-    """A rate of a row of metrics in percent, with the digits that its limits allow."""
-    return rate_text(row[column], row.get(f"{column}_low"), row.get(f"{column}_high"))
 
 
 def _rate(experiment: ExperimentResults, row: pd.Series | None) -> str | None:
@@ -71,11 +68,13 @@ def _rate(experiment: ExperimentResults, row: pd.Series | None) -> str | None:
     return f"{rate_in(row, TO_TARGET_ELIGIBLE)} ({cell})"
 
 
-def _hand_over(found: dict[str, float | None]) -> str | None:
+def _hand_over(found: dict[str, float | None], experiment: ExperimentResults) -> str | None:
+    """The layer with its interval, and the number of its pairs where the row has another one."""
     if found.get("layer") is None:
         return None
     layer, interval = with_interval(found["layer"], found["low"], found["high"])
-    return f"{layer} ({interval})" if interval else layer
+    limits = f" ({interval.removeprefix('95 % interval ')})" if interval else ""
+    return f"{layer}{limits}{experiment.of_compared}"
 
 
 def settings(run: Run) -> list[Table]:

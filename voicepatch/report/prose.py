@@ -16,6 +16,7 @@ from voicepatch.analysis.words_and_voice import n_named
 from voicepatch.figures.curves import NO_UPPER_BOUND
 from voicepatch.figures.headings import selection
 from voicepatch.report.experiments import Run
+from voicepatch.text import counted
 
 LIMITS = (
     "Patching shows until which layer B's states can override A's answer. It shows neither when the information leaves "
@@ -110,10 +111,22 @@ def question(run: Run) -> str:
     return f"Until which decoder layer of {model} can {asked} change its answer to a question about a clip?"
 
 
+def model_of(run: Run) -> str:
+    """The model's name, and the base of the adapter where one was merged."""
+    model = run.config["model"]
+    if "adapter" not in model:
+        return model["name"]
+    return f"{model['name']}, an adapter (LoRA) merged into {model['adapter']['base']}"
+
+
 def what_was_done(run: Run) -> str:
     """The model's question, what was written where, and in which pairs; in two sentences."""
-    model, data, prompt = run.config["model"]["name"], run.config["data"]["name"], run.config["prompt"]["user"]
-    asked = f"{model} heard a clip of {data} and was asked: “{prompt}”"
+    data, prompt, task = run.config["data"]["name"], run.config["prompt"]["user"], run.results.task
+    comma = "," if "adapter" in run.config["model"] else ""
+    asked = f"{model_of(run)}{comma} heard a clip of {data} and was asked: “{prompt}”"
+    if task.n_orders > 1:
+        orders = "; ".join(f"“{task.options(order)}”" for order in range(task.n_orders))
+        asked += f" The options were offered in {task.n_orders} orders, one question each: {orders}."
     if not run.mains:
         did = "; ".join(what_it_did(run, one) for one in run.others)
         return f"{asked} The run has no main experiment. At {layers_of(run)} it has: {did}."
@@ -214,7 +227,7 @@ def is_resampled(experiment: ExperimentResults) -> bool:
 def _alignment(experiment: ExperimentResults) -> str:
     first = experiment.records.drop_duplicates("pair_id")
     apart = lengths_apart(first).abs()
-    differ = f"In {(apart > 0).sum()} of {len(first)} pairs the lengths differ"
+    differ = f"In {(apart > 0).sum()} of {counted(len(first), 'pair')} the lengths differ"
     if is_resampled(experiment):
         most = f", by up to {apart.max():.0%} of the longer one" if apart.any() else ""
         return (
@@ -227,10 +240,6 @@ def _alignment(experiment: ExperimentResults) -> str:
         f"{experiment.name}: spans are aligned at their start ({experiment.settings['align']}). {differ}: "
         f"{longer_a.sum()} recipients keep their own end, {longer_b.sum()} donors lose theirs."
     )
-
-
-def counted(n: int, what: str) -> str:
-    return f"{n} {what}{'s' if n > 1 else ''}"
 
 
 def doses_of(alphas: list[float]) -> str:

@@ -16,19 +16,46 @@ from voicepatch.report.experiments import Run
 from voicepatch.types.setting import Setting, option_flag
 from voicepatch.types.settings import DECLARED, stored_name
 
+MACHINE = ("device", "dtype", "engine")
 MODEL = "MODEL"  # stands for a checkpoint whose place was not recorded
 
 
 def commands(run: Run) -> list[str]:
-    """A command line for each experiment, in the order in which they were begun.
+    """A command line for `answers` and for each experiment, in the order in which they were begun.
 
-    All settings that differ from their defaults are written out. The commands share a directory of their own.
+    All settings that differ from their defaults are written out; of what the machine decides, see `chosen_by_machine`.
+    The commands share a directory of their own.
     """
     begun = list(run.config["experiments"])
     kinds = {main.kind for main in run.mains}  # whose commands run the experiments beside them too
     shown = [one for one in run.experiments if not (one.settings["beside_main"] and one.kind in kinds)]
     in_order = sorted(shown, key=lambda experiment: begun.index(experiment.name))
-    return [shlex.join(["python", "cli.py", *_command(run, experiment)]) for experiment in in_order]
+    lines = [*_answers(run), *(_command(run, experiment) for experiment in in_order)]
+    return [shlex.join(["python", "cli.py", *words]) for words in lines]
+
+
+def chosen_by_machine(run: Run) -> str:
+    """What the commands leave to the program, and how to have it as it was; "" where it is written out."""
+    if not _machine(run):
+        return ""
+    device, dtype, engine = _machine(run)
+    flags = f"--device {device} --dtype {dtype} --engine {engine}"
+    return f"They leave device, number type and engine to the program. This run had {flags}."
+
+
+def _machine(run: Run) -> tuple[str, ...]:
+    """Device, dtype and engine, where the experiments have the same and the program may have chosen them; or none."""
+    found = {tuple(one.settings[name] for name in MACHINE) for one in run.experiments}
+    device, dtype, engine = next(iter(found))
+    is_default = dtype == ("bfloat16" if device == "cuda" else "float32") and engine != "stepwise"
+    return (device, dtype, engine) if len(found) == 1 and is_default else ()
+
+
+def _answers(run: Run) -> list[list[str]]:
+    """The command that asks about each clip, where it was run; with the files of the first experiment."""
+    if not run.config.get("answers", {}).get("finished"):
+        return []
+    return [["answers", *_places(run, run.experiments[0].settings), "--out", str(RESULTS / "again")]]
 
 
 def _command(run: Run, experiment: ExperimentResults) -> list[str]:
@@ -42,7 +69,8 @@ def _command(run: Run, experiment: ExperimentResults) -> list[str]:
         value, default = of.get(stored_name(name, experiment.kind)), setting.default
         if name == "same_speaker":
             default = run.results.task.same_speaker
-        if setting.recorded and name not in ("kind", "layers") and value is not None and not _equal(value, default):
+        left = ("kind", "layers", *(MACHINE if _machine(run) else ()))
+        if setting.recorded and name not in left and value is not None and not _equal(value, default):
             words += [setting.flag if value else setting.off_flag] if isinstance(value, bool) else _each(setting, value)
     beside = [one for one in run.experiments if one.settings["beside_main"] and one.kind == experiment.kind]
     words += ["--no-need"] if experiment.is_main and not beside else []
@@ -84,7 +112,9 @@ def _places(run: Run, of: dict[str, Any]) -> list[str]:
     plugins = places.get("plugins", [of["plugin"]] if "plugin" in of else [])
     words = [word for plugin in plugins for word in ("--plugin", plugin)]
     words += ["--random-weights"] if "random_weights" in run.config["model"] else []
-    words += [word for name in ("model", "task") if name in places for word in (option_flag(name), places[name])]
+    words += [
+        word for name in ("model", "base", "task") if name in places for word in (option_flag(name), places[name])
+    ]
     words += [] if data["source"] == str(DEMO_DATA) else ["--data", data["source"]]
     words += ["--texts", data["texts"]] if "texts" in data else []
     renamed = ",".join(f"{name}={theirs}" for name, theirs in data.get("renamed", {}).items())

@@ -7,7 +7,7 @@ Called at the end of every experiment and by `python cli.py report`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,18 @@ import pandas as pd
 
 from voicepatch.analysis import words_and_voice
 from voicepatch.analysis.behaviour import behaviour
-from voicepatch.analysis.breakdown import breakdown, breakdown_columns, breakdown_file, largest_difference
+from voicepatch.analysis.breakdown import (
+    breakdown,
+    breakdown_columns,
+    breakdown_file,
+    largest_difference,
+    single_values,
+)
 from voicepatch.analysis.cells import DOSE, at_highest_dose, with_all_digits
 from voicepatch.analysis.contrasts import Contrast
 from voicepatch.analysis.csv_file import write_table
 from voicepatch.analysis.experiment_results import ExperimentResults
-from voicepatch.analysis.need import need_of
+from voicepatch.analysis.need import FOLLOW, LOST, need_by, need_of
 from voicepatch.analysis.results import Results
 from voicepatch.analysis.rounding import with_digits
 from voicepatch.errors import UserError
@@ -63,13 +69,16 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
         write_table(path, experiment.metrics_by_congruence, [DOSE, *experiment.swept])
     by = {column: results.cached(breakdown, name, column) for column in breakdown_columns(results, experiment)}
     for column, table in by.items():
-        write_table(
-            run / f"patching_metrics_{breakdown_file(name, column, list(by))}.csv", table, [DOSE, *experiment.swept]
-        )
+        write_table(run / f"patching_metrics_{breakdown_file(name, column)}.csv", table, [DOSE, *experiment.swept])
     main = results.main(kind)
     if main is not None:
         area = {key: results.area(kind)[key] for key in ("area", "low", "high", "reason")}
-        content = {"hand_over": results.hand_over(kind), "area": area, "seed": main.seed}
+        content = {
+            "hand_over": results.hand_over(kind),
+            "area": area,
+            "n_pairs": main.n_compared,
+            "seed": main.seed,
+        }
         write_whole(run / f"statistics_{kind}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         _write_contrasts(results, main, None if experiment is main else name)
     if experiment.is_main:
@@ -80,6 +89,7 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
         write_whole(run / "statistics_need.json", text)
     columns = SHOWN if experiment.has_donor else WITHOUT_DONOR
     metrics.attrs["shown"] = [columns[0], *experiment.swept, *columns[1:]]
+    metrics.attrs["unit"] = experiment.unit
     tested = results.cached(cell_map, name)
     if tested is not None:
         write_table(run / f"map_cells_{name}.csv", tested.table, [DOSE, *experiment.swept])
@@ -91,7 +101,7 @@ def summarise(results: Results, name: str) -> tuple[pd.DataFrame, list[Path]]:
     metrics.attrs |= {
         "gone": gone,
         "tested": tested,
-        "notes": [*_notes(results, experiment), *_differences(experiment, by)],
+        "notes": [*_notes(results, experiment), *_differences(results, experiment, by)],
     }
     figures = []
     for stem, chart in charts_of(results, name).items():
@@ -107,7 +117,11 @@ def as_text(metrics: pd.DataFrame) -> str:
     tested = metrics.attrs.get("tested")
     columns = metrics.attrs.get("shown", list(metrics))
     swept = [name for name in columns if name not in SHOWN] if TO_TARGET in metrics else []
-    parts = [] if tested and len(metrics) > MOST_SHOWN else [_rows(metrics, swept, columns)]
+    parts = (
+        []
+        if tested and len(metrics) > MOST_SHOWN
+        else [_rows(metrics, swept, columns, metrics.attrs.get("unit", "pair"))]
+    )
     return "\n".join([*parts, *metrics.attrs.get("notes", []), *(_marked(tested) if tested else [])])
 
 
@@ -115,7 +129,8 @@ def _notes(results: Results, experiment: ExperimentResults) -> list[str]:
     """What a reader of the rates must know of them, and the hand-over layer of a main experiment."""
     own, found = experiment.metrics["base_is_target_rate"].mean(), results.hand_over(experiment.kind)
     lines = [ESTIMATES] if experiment.is_estimate else []
-    lines += [hand_over(found)] if found and experiment.is_main else []
+    lines += [hand_over(found, experiment.of_compared)] if found and experiment.is_main else []
+    lines += single_values(results, experiment)
     lines += [experiment.congruence_note] if found and experiment.congruence_note else []
     if experiment.has_donor and own:
         lines.append(f"A's own rate: {own:.1%} of answers are the target before the change; {OWN}")
@@ -124,12 +139,25 @@ def _notes(results: Results, experiment: ExperimentResults) -> list[str]:
     return lines + ([f"warning: {experiment.little_mass}"] if experiment.little_mass else [])
 
 
-def _differences(experiment: ExperimentResults, by: Mapping[str, pd.DataFrame]) -> list[str]:
-    """A line for each column by which a curve is broken down."""
+def _differences(results: Results, experiment: ExperimentResults, by: Mapping[str, pd.DataFrame]) -> list[str]:
+    """A line for each column by which a curve is broken down; of need, whose groups differ, a line for each group."""
+    if experiment.settings["beside_main"]:
+        return _differences_of_need(results, experiment, by)
     if not experiment.is_curve or not experiment.settings["by_layer"] or experiment.settings["reads_only"]:
         return []
     lines = [largest_difference(at_highest_dose(table), column, experiment.rate) for column, table in by.items()]
     return [line for line in lines if line]
+
+
+def _differences_of_need(results: Results, experiment: ExperimentResults, by: Iterable[str]) -> list[str]:
+    found, lines = results.cached(need_of), []
+    if found is None or experiment.name not in found.names:
+        return []
+    for column in by:
+        for group, mine in results.cached(need_by, column).groupby("follows", sort=False):
+            line = largest_difference(mine.rename(columns={"n_clips": "n_pairs"}), column, LOST)
+            lines += [f"{FOLLOW[str(group)]}: {line}"] if line else []
+    return lines
 
 
 def _marked(tested: CellMap) -> list[str]:
@@ -141,9 +169,10 @@ def _marked(tested: CellMap) -> list[str]:
     return [tested.note + first, _rows(marked[:MARKED_SHOWN], tested.cell, [*tested.cell, *MARKED])]
 
 
-def _rows(table: pd.DataFrame, exact: list[str], columns: list[str]) -> str:
+def _rows(table: pd.DataFrame, exact: list[str], columns: list[str], unit: str = "pair") -> str:
     table = with_digits(with_all_digits(table, exact))[columns]
     table = table.map(lambda value: for_xml(value) if isinstance(value, str) else value)
+    table = table.rename(columns={"n_pairs": "n_clips"}) if unit == "clip" else table
     return table.to_string(index=False, na_rep="–", float_format="{:.3f}".format)
 
 

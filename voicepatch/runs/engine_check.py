@@ -13,6 +13,7 @@ from voicepatch.engine.not_finite import check_finite
 from voicepatch.engine.subject import Subject
 from voicepatch.runs.checks import largest_difference, largest_logit, noise
 from voicepatch.runs.job import Job
+from voicepatch.text import counted
 from voicepatch.types.check import Check, as_stored
 from voicepatch.types.pair import Pair
 
@@ -63,7 +64,7 @@ def engine_check(job: Job, pairs: Sequence[Pair]) -> tuple[dict[str, Any], list[
     as_written = next((found.as_written for found in readouts if found.as_written), None)
     how = f"as written ({as_written})" if as_written else f"engine {engine.name}"
     text = (
-        f"{how}, compared with stepwise on {len(compared)} pairs: largest |Δlogit| {difference:.2g}, "
+        f"{how}, compared with stepwise on {counted(len(compared), 'pair')}: largest |Δlogit| {difference:.2g}, "
         f"tolerance {tolerance:g}; {len(differing)} of {total} answers differ"
     )
     if differing:

@@ -97,6 +97,7 @@ class LocalExecutor:
         orders = [asked.model.prompt.text for asked in subject.asked] if len(subject.asked) > 1 else None
         optional = {"span": prompt.span, "date": prompt.date, "orders": orders, "warnings": list(subject.warnings)}
         more = {key: value for key, value in optional.items() if value}
+        weights = {"random_weights": subject.random_weights, "adapter": subject.adapter}
         return {
             "model": {
                 "name": subject.name,
@@ -105,8 +106,8 @@ class LocalExecutor:
                 "hidden_size": subject.model.llm.config.hidden_size,
                 "family": subject.family.name,
                 "frames_per_second": subject.family.frames_per_second,
-                **({} if subject.random_weights is None else {"random_weights": subject.random_weights}),
-            },
+            }
+            | {key: value for key, value in weights.items() if value is not None},
             "task": subject.task.identity(),
             "prompt": {
                 "system": prompt.system,

@@ -24,6 +24,7 @@ from voicepatch.errors import CHECK_FAILED, UserError
 from voicepatch.runs.checks import label_check, self_patch_check, sound_check, span_check, usable
 from voicepatch.runs.engine_check import N_ENGINE_PAIRS, engine_check, moves
 from voicepatch.runs.fewer_rows import with_fewer_rows
+from voicepatch.runs.interface_check import interface_check
 from voicepatch.runs.job import Job
 from voicepatch.runs.log import Log
 from voicepatch.runs.model_contract import model_check
@@ -84,6 +85,10 @@ def run_checks(
     """The checks of SPEC section 7 on some clips, into their files and the log; status 3 when one fails."""
     _store(run, "tokenization_report.json", label_check(subject), log)
     drawn = _in_random_order(dataset, seed)
+    where = f"{subject.family.where}: {subject.family.name}: "
+    interface = interface_check(subject, drawn)
+    if not interface[-1].passed:  # what follows would end with an error of its own
+        _store(run, "sanity_check_model.json", model_check(subject, drawn[0], interface), log, where)
     with subject.clips.prefetching(drawn[:N_CHECK_CLIPS]):
         clips, left_out = usable(subject, drawn, N_CHECK_CLIPS, skip_bad_clips)
     spans = span_check(subject, clips) | {"left_out": left_out}
@@ -92,8 +97,7 @@ def run_checks(
     log("audio spans, in positions of the expanded sequence; span_end is the first position after the span:")
     log(table.to_string(index=False))
     _store(run, "sanity_check_audio_span.json", spans, log)
-    where = f"{subject.family.where}: {subject.family.name}: "
-    model = with_fewer_rows(subject, lambda: model_check(subject, clips[0]), log)
+    model = with_fewer_rows(subject, lambda: model_check(subject, clips[0], interface), log)
     _store(run, "sanity_check_model.json", model, log, where)
     same = with_fewer_rows(subject, lambda: self_patch_check(subject, clips[:N_SELF_PATCHED], layers), log)
     _store(run, "sanity_check_self_patch.json", same, log, where)

@@ -145,6 +145,8 @@ def places(settings: Settings) -> dict[str, dict[str, str | list[str]]]:
     found: dict[str, str | list[str]] = {}
     if settings.model != str(DEMO_MODEL):
         found["model"] = settings.model
+    if settings.base is not None:
+        found["base"] = settings.base
     if settings.task and settings.task != default_task():
         found["task"] = settings.task.source
     if files := plugins():

@@ -18,7 +18,7 @@ PLACES = ("source", "texts", "renamed")
 NOTED = {"data": (*PLACES, "name", "warnings", "corpus"), "model": ("family", "frames_per_second")}
 NO_MATTER: tuple[str, ...] = (
     *("versions.altair", "versions.pandas", "program_sha256", "doc", "describes", "figures", "threads", "plugin"),
-    *("places", "places.model", "places.task", "places.plugins"),
+    *("places", "places.model", "places.base", "places.task", "places.plugins"),
     *not_compared(),
 )
 

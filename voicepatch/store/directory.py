@@ -40,6 +40,8 @@ from voicepatch.store.reading import has_line, offset_of_line, read_config, read
 from voicepatch.types.record import FailedPair, PairRow, record_type
 
 REPORT = "report.html"
+# What tells whether a model can be studied; the checks stop at the first that fails.
+CHECKED = ("sanity_check_audio_span.json", "sanity_check_model.json", "sanity_check_self_patch.json")
 Row = dict[str, Any]
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -89,16 +91,22 @@ class RunDir:
 
     def check(self, identity: Row) -> None:
         """`UserError` where the directory is already that of another model, data set or prompt."""
-        config = self.config()
+        config = self._of_a_run()
         for part, value in identity.items():
             if config and lasting(part, config.get(part)) != lasting(part, value):
                 how = difference(part, config.get(part), value)
                 raise UserError(f"{self.path}: holds a run {how}; pass another --out, or remove it")
 
+    def _of_a_run(self) -> Row:
+        """The configuration; `{}` where all that was done here is a check that failed, so that it can be mended."""
+        config = self.config()
+        failed = any(read_document(self.path / name).get("passed") is False for name in CHECKED)
+        return {} if failed and not config.get("experiments") else config
+
     def claim(self, identity: Row) -> None:
         """Make the directory that of this model, data set and prompt, unless it is another's."""
         self.check(identity)
-        config = self.config()
+        config = self._of_a_run()
         self.write_json(CONFIG, {**config, **identity, "experiments": config.get("experiments", {})})
 
     def begin(self, name: str, settings: Row, pair_rows: Sequence[Row], overwrite: bool = False) -> int:

@@ -22,6 +22,12 @@ AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
+class Adapter(Keys):
+    sha256: str
+    base: str
+    base_sha256: str
+
+
 class Model(Keys):
     name: str
     sha256: str
@@ -30,6 +36,7 @@ class Model(Keys):
     family: str
     frames_per_second: Size | None
     random_weights: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
+    adapter: Adapter | UnsetType = UNSET
 
 
 class Data(Keys):
@@ -116,7 +123,7 @@ class Experiment(RecordedSettings):  # type: ignore[misc,valid-type]
     plugin: Annotated[str | UnsetType, Meta(description="its file, if that is a plugin")] = UNSET
     places: Annotated[
         dict[str, str | list[str]] | UnsetType,
-        Meta(description="where `model`, `task` and `plugins` lay, as far as they were not the program's own"),
+        Meta(description="where `model`, `base`, `task` and `plugins` lay, as far as they were not the program's own"),
     ] = UNSET
     max_pairs_prosody: Annotated[
         AtLeastOne | UnsetType, Meta(description="the maximum number of prosody pairs, if it has those")

@@ -9,6 +9,7 @@ No other module opens a file of a run to read it. Needs neither torch nor pandas
 
 import csv
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ import msgspec
 from voicepatch.errors import UserError
 from voicepatch.files import CONFIG, check_name, content_of, lines_of, open_regular
 from voicepatch.json_text import parse_json
-from voicepatch.program import VERSION
+from voicepatch.program import VERSION, program_hash
 from voicepatch.store.documents import DOCUMENTS
 from voicepatch.text import escape
 from voicepatch.types.task import task_of
@@ -44,10 +45,15 @@ def read_document(path: Path) -> dict[str, Any]:
             content = content_of(file)
         found = msgspec.json.decode(content)
         parse_json(content.decode())  # msgspec takes the last of two values of a key
-        if path.name == CONFIG:
-            _refuse_other_version(path, found)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, _reason(error)) from None
+    if path.name == CONFIG:
+        _refuse_other_version(path, found)
+    try:
         msgspec.convert(found, DOCUMENTS[path.name])
     except (ValueError, RecursionError) as error:
+        if path.name == CONFIG:
+            _refuse_other_fields(path, found, _reason(error))
         raise _damaged(path, _reason(error)) from None
     return found
 
@@ -170,12 +176,27 @@ def _opened(path: Path, way_out: str) -> BinaryIO | None:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions, or {way_out}") from None
 
 
+def _commands_of(config: Any) -> dict[str, Any]:
+    """What ran in a run, and what it records of itself."""
+    ran = {f"experiment {name}": settings for name, settings in config["experiments"].items()}
+    return ran | ({"command answers": config["answers"]} if "answers" in config else {})
+
+
+def _refuse_other_fields(path: Path, config: Any, reason: str) -> None:
+    """`UserError` for a run whose settings lack some of this program's or have others, if its code was another one."""
+    with suppress(TypeError, KeyError, AttributeError):  # then it is damaged
+        codes = {settings["program_sha256"] for settings in _commands_of(config).values()}
+        if codes - {program_hash()} and re.search("missing required field|unknown field", reason):
+            raise UserError(
+                f"{path}: the run was made with other code of the program, whose settings differ ({reason}); keep the "
+                "folder and read it with that code, or run into another --out"
+            )
+
+
 def _refuse_other_version(path: Path, config: Any) -> None:
     """`UserError` for a run of another version of the program, whatever else this version has against it."""
     with suppress(TypeError, KeyError, AttributeError):  # then it is damaged
-        ran = {f"experiment {name}": settings for name, settings in config["experiments"].items()}
-        ran |= {"command answers": config["answers"]} if "answers" in config else {}
-        for name, settings in ran.items():
+        for name, settings in _commands_of(config).items():
             version = settings["versions"].get("voicepatch", "an earlier one")
             if version != VERSION:
                 raise UserError(

@@ -53,6 +53,14 @@ class Settings(Struct, frozen=True):
     model: Annotated[
         str, Setting("Checkpoint folder, or OWNER/NAME of a Hugging Face repository.", MODEL, default_text="the demo's")
     ] = str(DEMO_MODEL)
+    base: Annotated[
+        str | None,
+        Setting(
+            "Base model of an adapter (LoRA) that --model names: its folder, or OWNER/NAME.",
+            MODEL,
+            default_text="what its adapter_config.json names",
+        ),
+    ] = None
     data: Annotated[
         Path,
         Setting(

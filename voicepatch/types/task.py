@@ -107,8 +107,11 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=T
 
     def asked(self, order: int = 0) -> str:
         """The question with its options, shifted by `order` places: `A. female, B. male`."""
-        options = ", ".join(f"{answer}. {label}" for label, answer in self._offered(order).items())
-        return self.question.replace(OPTIONS, options)
+        return self.question.replace(OPTIONS, self.options(order))
+
+    def options(self, order: int = 0) -> str:
+        """The list of options, shifted by `order` places."""
+        return ", ".join(f"{answer}. {label}" for label, answer in self._offered(order).items())
 
     def _offered(self, order: int) -> dict[str, str]:
         """The options in the order of their answers; a shift moves the labels and leaves the answers in place."""

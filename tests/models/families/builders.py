@@ -42,6 +42,7 @@ class Tiny:
     inputs: Callable[[np.ndarray], dict[str, Any]]
     sound: int
     scale: float = 1.0
+    has_types: bool = False  # whether the processor marks positions of sound with type 3
 
     @property
     def text(self) -> nn.Module:
@@ -52,6 +53,8 @@ class Tiny:
         ids = clip.input_ids.clone()
         ids[ids < 0] = self.sound
         given = {"input_ids": ids[None], "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        if self.has_types:
+            given["mm_token_type_ids"] = 3 * (given["input_ids"] == self.sound).long()
         return self.outer(**given, **self.inputs(waveform), use_cache=False).logits[0, -1] / self.scale
 
 
@@ -125,16 +128,17 @@ def qwen3_omni(folder):
     return Tiny(folder, outer, inputs, ids["<|audio_pad|>"])
 
 
-def audio_flamingo3(folder):
-    ids = write_tokenizer(folder, [*IM, "<sound>"])
+def audio_flamingo3(folder, config=hf.AudioFlamingo3Config, cls=hf.AudioFlamingo3ForConditionalGeneration, **settings):
+    ids = write_tokenizer(folder, [*IM, "<|sound_bos|>", "<sound>", "<|sound_eos|>"])
     write_extractor(folder)
-    config = hf.AudioFlamingo3Config(
-        audio_config={**WHISPER, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-                      "intermediate_size": 48},
+    encoder = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    made = config(
+        audio_config=WHISPER | encoder | {"model_type": "audioflamingo3_encoder"},
         text_config=TEXT | {"model_type": "qwen2"},
         audio_token_id=ids["<sound>"],
-    )  # fmt: skip
-    outer = write_model(hf.AudioFlamingo3ForConditionalGeneration(config), folder)
+        **settings,
+    )
+    outer = write_model(cls(made), folder)
     extractor = hf.WhisperFeatureExtractor(feature_size=128)
 
     def inputs(waveform):
@@ -143,6 +147,13 @@ def audio_flamingo3(folder):
         return {"input_features": found.input_features, "input_features_mask": found.attention_mask}
 
     return Tiny(folder, outer, inputs, ids["<sound>"])
+
+
+def music_flamingo(folder):
+    rotary = {"rope_type": "default", "rope_theta": 1200, "partial_rotary_factor": 0.5}
+    return audio_flamingo3(
+        folder, hf.MusicFlamingoConfig, hf.MusicFlamingoForConditionalGeneration, rope_parameters=rotary
+    )
 
 
 def write_tekken(folder):
@@ -199,25 +210,30 @@ def write_lora(folder, outer, prefix, targets, rank=4, alpha=12):
             module.weight.data += torch.einsum("or,ri->oi", b, a) * alpha / rank
     save_file(tensors, folder / "adapter_model.safetensors")
     settings = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "bias": "none", "base_model_name_or_path": "x"}
+    settings["target_modules"] = list(targets)
     (folder / "adapter_config.json").write_text(json.dumps(settings))
 
 
-def granite_speech(folder, lora=True):
+def granite_speech(
+    folder, lora=True, config=hf.GraniteSpeechConfig, cls=hf.GraniteSpeechForConditionalGeneration, cat_layers=None
+):
     ids = write_tokenizer(folder, ["<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<|audio|>"])
     settings = {"sampling_rate": 16_000, "melspec_kwargs": {"n_fft": 512}}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     small = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "output_dim": 8, "conv_kernel_size": 5}
+    small |= {} if cat_layers is None else {"cat_hidden_layers": cat_layers}
+    width = 32 * (1 + len(cat_layers or ()))
     former = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     scales = {"embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 4.0}
-    config = hf.GraniteSpeechConfig(
+    made = config(
         encoder_config=small | {"input_dim": 160, "context_size": 50, "max_pos_emb": 64},
         projector_config=former
-        | {"model_type": "blip_2_qformer", "encoder_hidden_size": 32, "cross_attention_frequency": 1},
+        | {"model_type": "blip_2_qformer", "encoder_hidden_size": width, "cross_attention_frequency": 1},
         text_config=TEXT | scales | {"model_type": "granite"},
         audio_token_index=ids["<|audio|>"],
         has_lora_adapter=lora,
     )
-    outer = write_model(hf.GraniteSpeechForConditionalGeneration(config), folder)
+    outer = write_model(cls(made), folder)
     if lora:
         write_lora(folder, outer, "base_model.model.language_model.model.", ("q_proj", "v_proj"))
 
@@ -225,6 +241,40 @@ def granite_speech(folder, lora=True):
         return {"input_features": log_mel_pairs(torch.from_numpy(waveform))[None]}
 
     return Tiny(folder, outer, inputs, ids["<|audio|>"], scale=8.0)
+
+
+def granite_speech_plus(folder):
+    classes = hf.GraniteSpeechPlusConfig, hf.GraniteSpeechPlusForConditionalGeneration
+    return granite_speech(folder, False, *classes, cat_layers=[0, 1])
+
+
+def gemma4_unified(folder):
+    """Block 0 attends to fewer positions than a clip has; the others to all, with heads of another width."""
+    marks = ["<bos>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|audio>", "<|audio|>", "<audio|>"]
+    ids = write_tokenizer(folder, [*marks, "<|image|>", "<|video|>"])
+    hf.Gemma4UnifiedAudioFeatureExtractor().save_pretrained(folder)
+    types = ["sliding_attention", "full_attention", "full_attention"]
+    full = {"global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True}
+    config = hf.Gemma4UnifiedConfig(
+        text_config=TEXT | full | {"head_dim": 16, "layer_types": types, "sliding_window": 20, "pad_token_id": 0,
+                                   "final_logit_softcapping": 3.0},
+        vision_config={"patch_size": 2, "pooling_kernel_size": 1, "mm_embed_dim": 32, "mm_posemb_size": 8},
+        audio_config={},
+        audio_token_id=ids["<|audio|>"],
+        image_token_id=ids["<|image|>"],
+        video_token_id=ids["<|video|>"],
+    )  # fmt: skip
+    outer = hf.Gemma4UnifiedForConditionalGeneration(config)
+    for block in outer.model.language_model.layers:
+        block.layer_scalar.fill_(0.7)
+    outer = write_model(outer, folder)
+    extractor = hf.Gemma4UnifiedAudioFeatureExtractor()
+
+    def inputs(waveform):
+        found = extractor(waveform, return_tensors="pt")
+        return {"input_features": found.input_features, "input_features_mask": found.input_features_mask}
+
+    return Tiny(folder, outer, inputs, ids["<|audio|>"], has_types=True)
 
 
 def phi4_multimodal(folder, n_layers=N_LAYERS):
@@ -257,7 +307,10 @@ BUILDERS = {
     "Qwen2.5-Omni": qwen25_omni,
     "Qwen3-Omni": qwen3_omni,
     "Audio Flamingo 3": audio_flamingo3,
+    "Music Flamingo": music_flamingo,
+    "Gemma 4 12B": gemma4_unified,
     "Voxtral": voxtral,
     "Granite Speech": granite_speech,
+    "Granite Speech plus": granite_speech_plus,
     "Phi-4-multimodal": phi4_multimodal,
 }

@@ -1,6 +1,7 @@
 """A checkpoint of each family, written once, and loaded as a run loads it."""
 
 import shutil
+from fnmatch import fnmatch
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,9 +31,9 @@ def made(tmp_path_factory):
 
     def make(name):
         if name not in cache:
-            with torch.inference_mode(False):
+            with torch.inference_mode(False):  # whichever test asks first: gradients need ordinary weights
                 tiny = BUILDERS[name](tmp_path_factory.mktemp("checkpoint"))
-            speech = load(tiny.folder)
+                speech = load(tiny.folder)
             sounds = sound(1.3, seed=1), sound(0.9, seed=2)
             with torch.inference_mode():
                 clips = [join(speech, speech.encode(speech.features(waveform))) for waveform in sounds]
@@ -52,3 +53,25 @@ def case(request, made):
 def copy(made, tmp_path):
     """A function that gives a copy of a family's checkpoint, to be spoiled."""
     return lambda name: shutil.copytree(made(name).tiny.folder, tmp_path / "copy")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A function that puts a folder on the hub; gives the patterns of what is fetched, and the revision."""
+
+    def put(folder, kept):
+        asked = []
+
+        def snapshot_download(hub_id, allow_patterns, ignore_patterns=(), revision=None):
+            asked.append((allow_patterns, revision))
+            for path in [path for path in folder.rglob("*") if path.is_file()]:
+                name = str(path.relative_to(folder))
+                if any(fnmatch(name, pattern) for pattern in allow_patterns):
+                    (kept / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, kept / name)
+            return str(kept)
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+        return asked
+
+    return put

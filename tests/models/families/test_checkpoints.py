@@ -3,17 +3,18 @@
 import json
 import re
 import shutil
-from fnmatch import fnmatch
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.models.auto import modeling_auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests.models.families.builders import BUILDERS
 from tests.models.families.conftest import load
 from voicepatch.models.checkpoint import checkpoint_hash
-from voicepatch.models.families import family_of
+from voicepatch.models.families import REFUSED, family_of
 from voicepatch.models.family import declared_families
 from voicepatch.models.folder import checkpoint_folder
 from voicepatch.models.speech_lm import join
@@ -64,6 +65,23 @@ def test_a_tensor_missing_unexpected_misshapen_or_not_finite_is_named(copy, refu
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"audio_config": None}, ("audio_config", "cannot hear")),
+        ({"text_config": {"num_kv_shared_layers": 1}}, ("num_kv_shared_layers", "no Gemma 4 12B")),
+        ({"text_config": {"use_bidirectional_attention": "all"}}, ("use_bidirectional_attention", "no Gemma 4 12B")),
+    ],
+)
+def test_what_gemma_4_12b_cannot_have_is_refused_before_weights_are_read(copy, refused, change, words):
+    folder = copy("Gemma 4 12B")
+    config = json.loads((folder / "config.json").read_text())
+    change = {key: value and config[key] | value for key, value in change.items()}
+    change_config(folder, **change)
+    with refused("config.json", *words):
+        load(folder)
+
+
 def test_an_expert_that_is_missing_is_refused(copy, refused):
     folder = copy("Qwen3-Omni")
     change_tensors(folder, lambda tensors: tensors.pop(next(key for key in tensors if "experts.3.down_proj" in key)))
@@ -72,15 +90,41 @@ def test_an_expert_that_is_missing_is_refused(copy, refused):
 
 
 @pytest.mark.parametrize("name", ["Qwen2-Audio", "Voxtral"])
-def test_pickles_and_quantised_weights_are_refused(copy, refused, name):
+def test_pickles_are_refused(copy, refused, name):
     folder = copy(name)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with refused("no model.safetensors", "pickled"):
         load(folder)
-    (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
-    change_config(folder, quantization_config={"quant_method": "awq"})
-    with refused("quantization_config"):
+
+
+# What each library writes: its name in config.json, and for a linear layer's weight, tensors of these names and types.
+QUANTISED = {
+    "bitsandbytes": {"weight": torch.uint8, "weight.absmax": torch.float32, "weight.quant_map": torch.float32},
+    "bitsandbytes 8 bit": {"weight": torch.int8, "SCB": torch.float32},
+    "gptq": {"qweight": torch.int32, "qzeros": torch.int32, "scales": torch.float16, "g_idx": torch.int32},
+    "awq": {"qweight": torch.int32, "qzeros": torch.int32, "scales": torch.float16},
+    "fp8": {"weight": torch.float8_e4m3fn, "weight_scale_inv": torch.float32},
+    "compressed-tensors": {"weight_packed": torch.int32, "weight_scale": torch.bfloat16, "weight_shape": torch.int64},
+}
+
+
+@pytest.mark.parametrize("method", QUANTISED)
+def test_quantised_weights_are_refused_with_their_method_or_a_tensor(copy, refused, method):
+    folder = copy("Qwen2-Audio")
+    before = (folder / "config.json").read_text()
+    change_config(folder, quantization_config={"quant_method": method})
+    with refused("quantization_config", method, "made from"):
         load(folder)
+    (folder / "config.json").write_text(before)  # older ones say it in a file of their own
+    change_tensors(folder, lambda tensors: quantise(tensors, QUANTISED[method]))
+    with refused("model.safetensors", "down_proj", "float or bfloat16"):
+        load(folder)
+
+
+def quantise(tensors, parts):
+    name = next(name for name in tensors if "layers.1.mlp.down_proj" in name)
+    del tensors[name]
+    tensors |= {name.replace("weight", part): torch.zeros(4, 4).to(dtype) for part, dtype in parts.items()}
 
 
 def test_more_layers_than_weights_are_refused_before_they_are_built(copy, refused):
@@ -125,12 +169,12 @@ def test_a_whole_file_goes_before_an_index_as_in_transformers(copy, made, name):
     index.write_text(json.dumps({"weight_map": dict.fromkeys(stale, "model-00001-of-00001.safetensors")}))
     theirs = type(tiny.outer).from_pretrained(folder, dtype=torch.float32).eval()
     mine, ids = load(folder), torch.arange(5, 25)
-    embeds = mine.llm.get_input_embeddings()(ids)[None]
-    text = getattr(theirs.model, "language_model", theirs.model)
+    embeds = mine.embed(ids.tolist())[None]
     if name in ("Granite Speech", "Phi-4-multimodal"):  # without peft, transformers leaves the LoRA out
-        assert torch.equal(text.get_input_embeddings().weight, mine.llm.get_input_embeddings().weight)
+        weight = theirs.get_input_embeddings().weight
+        assert torch.equal(weight, mine.llm.get_input_embeddings().weight)
     else:
-        expected = theirs.lm_head(text(inputs_embeds=embeds, use_cache=False).last_hidden_state)
+        expected = theirs(input_ids=ids[None], use_cache=False).logits / tiny.scale
         assert (mine.llm(inputs_embeds=embeds).logits - expected).abs().max() < 1e-5
     before = checkpoint_hash(folder)
     (folder / "model-00001-of-00001.safetensors").unlink()
@@ -183,133 +227,6 @@ def test_the_thinker_is_read_from_a_whole_folder_and_the_talker_is_not(made, tmp
     assert all(torch.equal(whole[key], tensor) for key, tensor in case.speech.llm.state_dict().items())
 
 
-# --- LoRA
-
-
-@pytest.mark.parametrize(("name", "where"), [("Granite Speech", "."), ("Phi-4-multimodal", "speech-lora")])
-def test_a_lora_that_is_missing_odd_or_broken_is_refused(copy, refused, name, where):
-    folder = copy(name)
-    config, weights = folder / where / "adapter_config.json", folder / where / "adapter_model.safetensors"
-    settings, tensors = json.loads(config.read_text()), load_file(weights)
-    config.write_text(json.dumps(settings | {"use_dora": True}))
-    with refused("adapter_config.json", "use_dora", "merge"):
-        load(folder)
-    config.write_text(json.dumps(settings))
-    first = next(key for key in tensors if "lora_A" in key)
-    for spoiled, word in (
-        ({first: torch.zeros(4, 3)}, "shape"),
-        ({first: tensors[first] * float("nan")}, "NaN"),
-        ({"base_model.model.layers.99.x.lora_A.weight": tensors[first].clone()}, "0 places"),
-        ({"embed.weight": tensors[first].clone()}, "no part of a LoRA"),
-    ):
-        save_file(tensors | spoiled, weights)
-        with refused("adapter_model.safetensors", word):
-            load(folder)
-    weights.unlink()
-    with refused("adapter_model.safetensors", "missing"):
-        load(folder)
-
-
-# What peft 0.21.2 writes for LoraConfig(r=4, lora_alpha=12, target_modules=["q_proj", "v_proj"]), the values left out
-# that switch a feature off: they are null, false or empty.
-PEFT = {
-    "bias": "none", "inference_mode": True, "init_lora_weights": True, "lora_alpha": 12, "lora_dropout": 0.1,
-    "megatron_core": "megatron.core", "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 4,
-    "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM", "revision": "main",
-}  # fmt: skip
-OFF = {
-    **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "auto_mapping", "base_model_name_or_path")),
-    **dict.fromkeys(("corda_config", "eva_config", "exclude_modules", "kasa_config", "layer_replication")),
-    **dict.fromkeys(("layers_pattern", "layers_to_transform", "lora_ga_config", "megatron_config", "modules_to_save")),
-    **dict.fromkeys(("monteclora_config", "target_parameters", "trainable_token_indices", "use_bdlora")),
-    **{"alpha_pattern": {}, "rank_pattern": {}, "loftq_config": {}, "velora_config": None},
-    **dict.fromkeys(("ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"), False),
-}
-OTHER_KINDS = [
-    *({"init_lora_weights": kind} for kind in ("pissa", "pissa_niter_4", "olora", "loftq", "corda", "eva", "lora_ga")),
-    *({key: True} for key in ("use_dora", "use_qalora", "lora_bias", "fan_in_fan_out", "ensure_weight_tying")),
-    *({key: {"q_proj": 2}} for key in ("rank_pattern", "alpha_pattern", "loftq_config", "velora_config")),
-    *({key: ["x"]} for key in ("modules_to_save", "target_parameters", "alora_invocation_tokens")),
-    *({"layer_replication": [[0, 2], [1, 3]]}, {"trainable_token_indices": [7]}, {"use_bdlora": {"nblocks": 2}}),
-    *({"bias": "all"}, {"peft_type": "IA3"}, {"a_key_of_a_later_version": 1}, {"r": 0}, {"r": 8.5}),
-    *({"use_rslora": 3}, {"lora_alpha": float("inf")}),
-]
-
-
-@pytest.mark.parametrize("odd", OTHER_KINDS, ids=lambda odd: "-".join(f"{key}-{odd[key]}" for key in odd)[:60])
-def test_a_lora_of_another_kind_is_refused_by_the_key_that_makes_it_so(copy, refused, odd):
-    folder = copy("Granite Speech")
-    (folder / "adapter_config.json").write_text(json.dumps(PEFT | OFF))
-    load(folder)
-    (folder / "adapter_config.json").write_text(json.dumps(PEFT | OFF | odd))
-    with refused("adapter_config.json", next(iter(odd)), "merge it with peft"):
-        load(folder)
-
-
-@pytest.mark.parametrize("where", [("Granite Speech", "."), ("Phi-4-multimodal", "speech-lora")])
-@pytest.mark.parametrize(("settings", "scale"), [({}, 12 / 4), ({"use_rslora": True}, 12 / 2)])
-def test_a_plain_lora_is_merged_with_its_own_scale(copy, where, settings, scale):
-    """W + alpha / r · B A; for rsLoRA, alpha / sqrt(r)."""
-    folder = copy(where[0])
-    (folder / where[1] / "adapter_config.json").write_text(json.dumps(PEFT | OFF | settings))
-    halves = load_file(folder / where[1] / "adapter_model.safetensors")
-    weights, merged = load_file(folder / "model.safetensors"), load(folder).llm.state_dict()
-    down = [key for key in halves if "lora_A" in key]
-    assert down
-    for key in down:
-        tail = "layers." + key.partition("layers.")[2].replace(".lora_A", "")
-        base = next(tensor for name, tensor in weights.items() if name.endswith("model." + tail))
-        expected = base + scale * halves[key.replace("lora_A", "lora_B")] @ halves[key]
-        assert (merged[f"model.{tail}"] - expected).abs().max() < 1e-6
-        assert (expected - base).abs().max() > 0.01
-
-
-def test_two_loras_in_one_file_and_a_rank_of_its_own_are_refused(copy, refused):
-    folder = copy("Granite Speech")
-    weights = folder / "adapter_model.safetensors"
-    tensors = load_file(weights)
-    first = next(key for key in tensors if "lora_A" in key)
-    save_file(tensors | {first.replace("lora_A", "lora_A.other"): tensors[first].clone()}, weights)
-    with refused("more than one LoRA"):
-        load(folder)
-    cut = {key: tensor[:2] if "lora_A" in key else tensor[:, :2].clone() for key, tensor in tensors.items()}
-    save_file(cut, weights)
-    with refused("shape", "rank 4"):
-        load(folder)
-
-
-# --- an adapter beside the weights
-
-
-ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "Granite Speech"])
-@pytest.mark.parametrize("files", [ADAPTERS[:2], ADAPTERS[:1], ADAPTERS[1:2], (ADAPTERS[0], ADAPTERS[2])])
-def test_a_lora_beside_a_checkpoint_is_refused_with_the_way_out(copy, refused, name, files):
-    folder = copy(name)
-    for file in files:
-        (folder / file).write_text("{}")
-    for reads in (load, checkpoint_hash):
-        with refused(folder / files[0], "merge_and_unload()", "save_pretrained()"):
-            reads(folder)
-
-
-def test_a_lora_in_a_folder_below_is_not_looked_for_as_in_transformers(copy, made):
-    folder = copy("Qwen2-Audio")
-    (folder / "checkpoint-100").mkdir()
-    for file in ADAPTERS:
-        (folder / "checkpoint-100" / file).write_text("{}")
-    expected = made("Qwen2-Audio").speech.llm.state_dict()
-    assert all(torch.equal(expected[key], tensor) for key, tensor in load(folder).llm.state_dict().items())
-
-
-def test_a_lora_without_its_base_model_says_that_it_is_one(tmp_path, refused):
-    (tmp_path / "adapter_config.json").write_text(json.dumps(PEFT))
-    with refused(tmp_path / "adapter_config.json", "merge_and_unload()"):
-        load(tmp_path)
-
-
 def test_a_granite_model_without_a_lora_has_no_system_turn_and_needs_none(tmp_path):
     with torch.inference_mode(False):
         tiny = BUILDERS["Granite Speech"](tmp_path, lora=False)
@@ -345,7 +262,11 @@ def test_the_hash_covers_every_file_that_is_read(copy, name):
         ("gemma3n", ("Gemma 3n", "per-layer inputs", "every block")),
         ("gemma4", ("E2B and E4B", "per-layer inputs")),
         ("phi4mm", ("refs/pr/70",)),
-        ("whisper", ("'whisper'", *(family.name for family in declared_families()))),
+        ("qwen3_asr", ("'qwen3_asr'", "answers no question")),
+        ("whisper", ("cross-attention",)),
+        ("csm", ("generates sound",)),
+        ("muse_spark", ("822 billion",)),
+        ("llama", ("'llama'", *(family.name for family in declared_families()))),
         (None, ("no known family",)),
         (["qwen2_audio"], ("no known family",)),
     ],
@@ -356,32 +277,25 @@ def test_a_model_that_cannot_be_studied_is_refused_in_one_line_that_says_why(tmp
         load(tmp_path)
 
 
+def reads_sound(config):
+    names = (*config.sub_configs_defaults, *config.__dataclass_fields__)
+    return any(word in name for word in ("audio", "speech", "acoustic") for name in names)
+
+
+def test_every_class_of_transformers_that_reads_sound_and_writes_is_a_family_or_is_refused_with_a_reason():
+    found = set(modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES)
+    for mapping in ("MULTIMODAL_LM", "SEQ_TO_SEQ_CAUSAL_LM"):
+        names = set(getattr(modeling_auto, f"MODEL_FOR_{mapping}_MAPPING_NAMES")) & set(CONFIG_MAPPING)
+        found |= {name for name in names if reads_sound(CONFIG_MAPPING[name])}
+    known = {model_type for family in declared_families() for model_type in family.model_types}
+    assert {"qwen2_audio", "gemma4_unified", "dots3_note", "whisper"} <= found
+    assert found <= known | set(REFUSED) and not known & set(REFUSED)
+
+
 def test_each_family_is_told_by_its_config(made):
     for name in NAMES:
         assert family_of(json.loads((made(name).tiny.folder / "config.json").read_text())).name == name
     assert {family.name for family in declared_families()} == {"OpenS2S", *NAMES}
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A function that puts a folder on the hub; gives the patterns of what is fetched, and the revision."""
-
-    def put(folder, kept):
-        asked = []
-
-        def snapshot_download(hub_id, allow_patterns, ignore_patterns=(), revision=None):
-            asked.append((allow_patterns, revision))
-            for path in [path for path in folder.rglob("*") if path.is_file()]:
-                name = str(path.relative_to(folder))
-                if any(fnmatch(name, pattern) for pattern in allow_patterns):
-                    (kept / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(path, kept / name)
-            return str(kept)
-
-        monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-        return asked
-
-    return put
 
 
 def test_the_hub_gives_phi4_in_the_layout_of_transformers_with_its_lora(made, hub, tmp_path):
@@ -405,15 +319,6 @@ def test_of_a_hub_id_shards_are_fetched_where_there_is_no_whole_file(copy, hub, 
     (folder / "model.safetensors").unlink()
     hub(folder, tmp_path / "shards")
     assert len(load(checkpoint_folder("someone/shards")).llm.state_dict()) > 10
-
-
-def test_no_weights_are_fetched_where_a_lora_lies_beside_them(copy, hub, refused, tmp_path):
-    folder = copy("Qwen2-Audio")
-    (folder / "adapter_config.json").write_text("{}")
-    asked = hub(folder, tmp_path / "kept")
-    with refused("adapter_config.json", "merge_and_unload()"):
-        checkpoint_folder("someone/adapted")
-    assert len(asked) == 1
 
 
 # --- features

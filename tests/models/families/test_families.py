@@ -1,5 +1,8 @@
 """Each family gives what the outer class of transformers gives, from the sound to the patched readout."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +13,8 @@ from voicepatch.engine.pair_input import align
 from voicepatch.engine.positions import question_positions, token_texts
 from voicepatch.engine.subject import load_subject
 from voicepatch.engine.textbook import hooked
+from voicepatch.errors import UserError
+from voicepatch.models.gemma4_unified import Gemma4Unified
 from voicepatch.models.speech_lm import join, load_speech_lm
 from voicepatch.registry.catalogue import load_intervention
 from voicepatch.runs.planted import planted_check
@@ -69,6 +74,14 @@ def test_unpatched_logits_are_those_of_the_outer_class(case, expected):
     assert (expected(case)[0] - case.tiny.logits(case.pair.b, case.sounds[1])).abs().max() > 100 * NOISE
 
 
+def test_a_clip_of_two_windows_gives_the_logits_of_the_outer_class(case):
+    """And of several seconds more than the maximum audio length, where it is 30 s."""
+    waveform = sound(33, seed=4)
+    clip = join(case.speech, case.speech.encode(case.speech.features(waveform)))
+    logits = case.speech.llm(inputs_embeds=clip.inputs_embeds, use_cache=False, logits_to_keep=1).logits
+    assert (logits[0, -1] - case.tiny.logits(clip, waveform)).abs().max() < NOISE
+
+
 @pytest.mark.parametrize("name", ["stepwise", "sweep", "tail"])
 def test_every_engine_patches_as_plain_hooks_in_the_outer_class_do(case, expected, name):
     engine = Engine(case.speech.llm, name)
@@ -90,6 +103,40 @@ def test_keys_and_masks_are_written_by_every_engine_as_they_are_in_a_trace(case,
     for name in ("sweep", "tail"):
         assert found[name].as_written is None
         assert (found[name].logits - written).abs().max() < NOISE
+
+
+def test_the_heads_of_a_block_share_all_columns_of_what_attention_mixes(case):
+    lm = Engine(case.speech.llm).written
+    for layer, block in enumerate(case.speech.llm.model.layers):
+        columns = [column for head in range(lm.n_heads) for column in range(1000)[lm.head_columns(layer, head)]]
+        assert columns == list(range(block.self_attn.o_proj.in_features))
+    differ = isinstance(case.speech, Gemma4Unified)
+    with pytest.raises(UserError, match="16 or 32 columns.*lm.head_columns") if differ else nullcontext():
+        assert lm.head_dim == 16
+
+
+@pytest.mark.parametrize("part", [1, "mlp"])
+def test_an_estimate_is_the_slope_of_the_patch_that_it_estimates(case, part):
+    engine, layers, step = Engine(case.speech.llm), range(N_LAYERS), 0.01
+    pair, labels = replace(case.pair, label_ids={"happy": 7, "sad": 70}), [7, 70]
+    estimates = engine.readouts(load_intervention("attribution"), pair, layers, [{"head": part, "at": "after"}])
+    patch, own = load_intervention("mlp" if part == "mlp" else "heads"), {} if part == "mlp" else {"head": part}
+    up, down = (
+        engine.readouts(patch, pair, layers, [own | {"alpha": alpha, "at": "after"}]).logits[1:, labels]
+        for alpha in (step, -step)
+    )
+    slope = (up - down) / (2 * step)
+    found = estimates.logits[1:, labels] - estimates.logits[0, labels]
+    assert slope.abs().max() > 0.01, "the part moves nothing"
+    assert (found - slope).abs().max() < 0.01 * slope.abs().max() + NOISE / step
+
+
+def test_the_stream_is_the_sum_of_its_parts_or_the_experiments_that_need_the_sum_are_refused(case):
+    is_sum = not isinstance(case.speech, Gemma4Unified)
+    engine, options = Engine(case.speech.llm), [{"head": 0}]
+    for name in ("direct", "all_but"):
+        with nullcontext() if is_sum else pytest.raises(UserError, match="no sum of heads and MLPs"):
+            engine.readouts(load_intervention(name), case.pair, [1], options)
 
 
 def test_the_questions_tokens_are_found_after_the_sound(case):

@@ -70,6 +70,32 @@ def test_the_processors_template_goes_before_the_tokenizers_and_a_text_models_gi
     assert "Hear: " in load(folder).prompt.text
 
 
+GEMMA = (
+    "<bos>{% for m in messages %}<|turn>{{ m['role'] }}\n{% for c in m['content'] %}"
+    "{% if c['type'] == 'audio' %}<|audio|>{% else %}{{ c['text'] | trim }}{% endif %}{% endfor %}<turn|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn>model\n{% if not enable_thinking %}<|channel>thought\n<channel|>{% endif %}"
+    "{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [("Music Flamingo", QWEN.replace("SOUND", "<sound>").replace("END", "")), ("Gemma 4 12B", GEMMA)],
+)
+def test_where_the_processor_adds_the_borders_a_template_writes_the_placeholder_alone(copy, made, name, template):
+    folder, prompt = copy(name), made(name).speech.prompt
+    (folder / "chat_template.jinja").write_text(template)
+    assert load(folder).prompt == prompt
+    assert None not in prompt.borders
+
+
+def test_a_thought_that_gemmas_template_leaves_open_is_refused(copy, refused):
+    folder = copy("Gemma 4 12B")
+    (folder / "chat_template.jinja").write_text(GEMMA.replace("<channel|>", ""))
+    with refused("thinks before it answers"):
+        load(folder)
+
+
 def saying(word):
     return QWEN.replace("SOUND", f"{word}: <|audio_bos|><|AUDIO|><|audio_eos|>").replace("END", "")
 
