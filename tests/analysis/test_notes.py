@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.made_run import change, make_run, write_lines
+from voicepatch.analysis.experiment_results import what_it_does
 from voicepatch.analysis.results import Results
 from voicepatch.figures.headings import heading, layers_of_band
 from voicepatch.report.experiments import read_run
@@ -85,3 +86,9 @@ def test_a_table_has_a_column_for_an_index_with_a_name_alone():
     frame = pd.DataFrame({"value": [1.0, 2.0]}, index=[3, 5])
     assert table_of("", frame).columns == ["value"]
     assert table_of("", frame.rename_axis("layer")).columns == ["layer", "value"]
+
+
+@pytest.mark.parametrize(("k", "said"), [(9, "at 9 consecutive layers"), ([1, 2], "at k consecutive layers")])
+def test_a_window_has_its_number_where_it_has_one(k, said):
+    settings = {"describes": "Positions cannot attend to it at k consecutive layers.", "options": {"k": k}}
+    assert said in what_it_does(settings)

@@ -257,8 +257,8 @@ def what_it_does(settings: Mapping[str, Any]) -> str:
     """What an experiment with these settings does, in one sentence, with its positions and the donor's task."""
     words, options = inspect.cleandoc(settings["describes"]).split("\n\n")[0].split(), settings["options"]
     sentence = " ".join(map(escape, words))
-    if "k" in options:
-        sentence = sentence.replace(" k consecutive layers", f" {escape(str(options['k']))} consecutive layers")
+    if isinstance(options.get("k"), int):  # and not several values
+        sentence = sentence.replace(" k consecutive layers", f" {options['k']} consecutive layers")
     if DONOR_TASK in options:
         sentence = sentence.replace(OTHER_TASK, f"task {escape(str(options[DONOR_TASK]))}")
     where = PLACES.get(str(options.get("at")))
