@@ -26,6 +26,6 @@ def all_but(lm, pair, layer, head):
     with lm.trace(pair.b):
         stream = lm.layers_output[lm.n_layers - 1][:, -1:].save()
     with lm.trace(pair.a):
-        lm.layers_output[lm.n_layers - 1][:, -1:] = stream.float() - theirs + own
+        lm.layers_output[lm.n_layers - 1][:, -1:] = stream.float() - theirs.to(stream.device) + own.to(stream.device)
         logits = lm.logits.save()
     return logits

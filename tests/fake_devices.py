@@ -89,6 +89,10 @@ class _Claims(TorchFunctionMode):
                 result = result.clone()
         finally:
             self.rules.call.target = before
+        if isinstance(result, torch.Tensor) and result.requires_grad and isinstance(args[0], torch.Tensor):
+            source = claimed(args[0])
+            if source != target and result is not args[0]:  # of a real copy, autograd takes the gradient back
+                result.register_hook(lambda gradient: self.rules.copied_to(source, gradient))
         return result
 
     @staticmethod
@@ -155,6 +159,13 @@ class _Rules(TorchDispatchMode):
             if wanted != CPU:
                 storage.claim = _Claim(wanted, storage.nbytes(), self.memory)
         return result
+
+    def copied_to(self, device, tensor):
+        """A copy of a tensor that claims a device; for where no function can be given one."""
+        copy = tensor.clone()
+        storage = copy.untyped_storage()
+        storage.claim = _Claim(device, storage.nbytes(), self.memory)
+        return copy
 
     def _device_of(self, name, args, given):
         """The one device of an operation's tensors; `RuntimeError` as of torch where there are several."""

@@ -73,10 +73,10 @@ def test_a_tensor_that_is_left_on_the_processor_is_found(monkeypatch):
 
 def test_commands_run_there(tmp_path):
     few = [word for word in FEW if word not in ("--device", "cpu")]
-    with fake_devices():
+    with fake_devices(2):
         for command in (["check"], ["answers"], ["patch", "--kind", "prosody", "--no-need", NO_FIGURES]):
             more = few if command[0] != "answers" else few[2:]
-            call(*command, *more, "--device", "cuda:0", "--dtype", "float32", "--out", tmp_path / "there")
+            call(*command, *more, "--device", "cuda:0,cuda:1", "--dtype", "float32", "--out", tmp_path / "there")
     call("patch", "--kind", "prosody", "--no-need", NO_FIGURES, *few, "--device", "cpu", "--out", tmp_path / "here")
     there, here = (rows(tmp_path / name / "patching_records_prosody.jsonl") for name in ("there", "here"))
     assert there == here

@@ -6,7 +6,7 @@ import torch
 from interventions import catalogue, load_intervention
 from tests.engine.decoders import make_llm
 from tests.engine.every_experiment import moved, options_of, pairs_of
-from tests.hardware import DEVICE, DTYPE, DTYPE_NAME, NAME, there
+from tests.hardware import DEVICE, DTYPE, DTYPE_NAME, FIRST, NAME, placed, there
 from tests.models.families.builders import BUILDERS
 from tests.models.families.conftest import sound
 from voicepatch.engine.engine import Engine
@@ -41,9 +41,8 @@ def test_every_experiment_by_every_engine(name, engine):
     options = options_of(experiment)[:2]
     for pair in pairs_of(name):
         on_cpu = Engine(make_llm().to(DTYPE), engine).readouts(experiment, moved(pair, DTYPE), LAYERS, options)
-        llm = make_llm().to(DEVICE, DTYPE)
-        found = Engine(llm, engine).readouts(experiment, moved(pair, DEVICE, DTYPE), LAYERS, options)
-        assert found.logits.device == torch.device(DEVICE)
+        found = Engine(placed(make_llm()), engine).readouts(experiment, moved(pair, FIRST, DTYPE), LAYERS, options)
+        assert found.logits.device == FIRST
         assert_same(found.logits, on_cpu.logits)
 
 
@@ -56,9 +55,14 @@ def test_every_family(tmp_path, name):
             align(*(join(model, model.encode(model.features(sound(seconds, seed=1)))) for seconds in (1.3, 0.9)))
             for model in (speech, here)
         )
-    found = Engine(speech.llm).readouts(load_intervention("patch"), there, range(3), [{}]).logits
+    engine = Engine(speech.llm)
+    found = engine.readouts(load_intervention("patch"), there, range(3), [{}]).logits
     a, b = (lambda clip=clip: clip.inputs_embeds for clip in (on_cpu.a, on_cpu.b))
     expected = textbook(here.llm, a, b, on_cpu.a_span, on_cpu.b_span, range(3))
-    assert found.device == torch.device(DEVICE)
+    assert found.device == FIRST
     tolerance = NOISE[DTYPE] / NOISE_AT * expected.abs().max().item()
     torch.testing.assert_close(found.cpu(), expected, atol=tolerance, rtol=0)
+    for number, block in enumerate(speech.llm.model.layers):
+        recording = engine.record(there.a)
+        recorded = [of_layers[number] for of_layers in (recording.streams, recording.keys, recording.values)]
+        assert {tensor.device for tensor in recorded} == {next(block.parameters()).device}

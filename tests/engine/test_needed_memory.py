@@ -15,12 +15,13 @@ from tests.small import small_model
 from voicepatch.engine import bench_case
 from voicepatch.engine.bench_case import NARROW
 from voicepatch.engine.engine import Engine
-from voicepatch.engine.needed_memory import Allocations, needed_memory, weight_bytes
+from voicepatch.engine.needed_memory import Allocations, needed_memory
 from voicepatch.engine.pair_input import align
 from voicepatch.engine.subject import load_subject
 from voicepatch.errors import UserError
 from voicepatch.models.families import family_of
 from voicepatch.models.folder import read_config
+from voicepatch.models.placement import weight_bytes
 from voicepatch.models.speech_lm import load_speech_lm
 
 SHAPES = {

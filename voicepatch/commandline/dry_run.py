@@ -17,13 +17,13 @@ def show(settings: Settings, n_clips: int, seconds: float) -> None:
     with starting():
         from voicepatch.engine.memory import free_memory
         from voicepatch.engine.needed_memory import does_not_fit, gib, needed_memory
-        from voicepatch.models.devices import pick_device, pick_dtype
+        from voicepatch.models.devices import pick_devices, pick_dtype
 
-    device = pick_device(settings.device)
-    dtype, free = pick_dtype(settings.dtype, device), free_memory(device)
+    devices = pick_devices(settings.device)
+    dtype, free = pick_dtype(settings.dtype, devices[0]), min(map(free_memory, devices))
     folder = config_folder(settings.model)
     folder = config_folder(base_of(folder, settings.base) or folder)
-    needed = needed_memory(folder, dtype, settings.engine, seconds, settings.layers, settings.max_rows)
+    needed = needed_memory(folder, dtype, settings.engine, seconds, settings.layers, settings.max_rows, len(devices))
     # As ClipStore: half of what is free after loading, unless a limit is given; two clips are always held.
     limit = max(0, free - needed.weights) // 2 if settings.store_mb is None else settings.store_mb << 20
     n_held = min(n_clips, max(2, limit // needed.clip))
@@ -34,9 +34,9 @@ def show(settings: Settings, n_clips: int, seconds: float) -> None:
         ("recordings", n_held * needed.clip, f"{n_held} of {n_clips} clips, {gib(needed.clip)} each (--store-mb)"),
         ("rows", needed.pair, f"a pair of patch, {needed.n_rows} rows in a forward (--max-rows)"),
         ("total", total, f"clips of {seconds:g} s with {needed.n_audio} audio positions; engine {needed.engine}"),
-        ("free", free, f"on {device}"),
+        ("free", free, f"on {devices[0]}"),
     ]
     for what, nbytes, of in lines:
         click.echo(f"{what:<12}{gib(nbytes):>10}   {of}")
     if total > free:
-        raise UserError(f"{settings.model}: {does_not_fit(total, dtype, device)}")
+        raise UserError(f"{settings.model}: {does_not_fit(total, dtype, devices)}")

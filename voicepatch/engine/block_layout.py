@@ -68,7 +68,8 @@ class _BlockValues:
         places = ((BLOCK, "input"), (BLOCK, "output"), (ATTENTION, "output"), (MLP, "output"))
         if not all(place in self.values for place in places):
             return True
-        taken, left, attended, computed = (self.values[place].float() for place in places)
+        there = self.values[BLOCK, "output"].device  # the input is where the block before left it
+        taken, left, attended, computed = (self.values[place].to(there).float() for place in places)
         parts = multiplier * (attended + computed)
         rounding = 2 * torch.finfo(self.values[BLOCK, "output"].dtype).eps * left.norm()
         return bool((left - taken - parts).norm() <= 0.05 * parts.norm() + rounding)

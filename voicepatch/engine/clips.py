@@ -60,19 +60,24 @@ class ClipStore:
     """Clips by id, with their inputs, their unpatched runs (held by `engine`) and their answers.
 
     `asked` are the prompts of the task, one or one for each order of its options. `limit` bounds the bytes held between
-    pairs, on the model's device; the default is half of what is free there. When they are over it, frames that no
+    pairs, on the model's devices; the default is half of what is free there. When they are over it, frames that no
     coming pair needs go first, then the clip whose next pair is furthest away. Outside `for_pairs`, all of it stays up
     to the limit. `sounds` are those of a store with the same model.
     """
 
     def __init__(self, asked: Sequence[Asked], engine: Engine, limit: int | None = None, sounds: Sounds | None = None):
         self._asked, self._engine = asked, engine
-        self.limit = free_memory(engine.llm.device) // 2 if limit is None else limit
+        self.limit = self._half_of_free() if limit is None else limit
         self.sounds = sounds or Sounds(asked[0].model)
         self._inputs: dict[str, list[ClipInput]] = {}
         self._paths: dict[str, Path] = {}
         self._answers: dict[str, Answer] = {}
         self._needed: dict[str, deque[int]] | None = None
+
+    def _half_of_free(self) -> int:
+        """Bytes; recordings are spread as the blocks are, about as many on each device."""
+        devices = self._engine.devices
+        return len(devices) * min(map(free_memory, devices)) // 2
 
     @contextmanager
     def for_pairs(self, pairs: Sequence[Pair]) -> Iterator[None]:

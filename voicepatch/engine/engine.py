@@ -41,6 +41,7 @@ from voicepatch.engine.rows import Draft, Row, draft_row, relative_changes, reso
 from voicepatch.engine.sites import Site
 from voicepatch.engine.written import WrittenLM
 from voicepatch.errors import BAD_USAGE, UserError
+from voicepatch.models.placement import devices_of
 from voicepatch.models.speech_lm import CausalLM, ClipInput
 from voicepatch.registry.intervention import Intervention
 from voicepatch.types.settings import ENGINES
@@ -84,6 +85,7 @@ class Engine:
     def __init__(self, llm: CausalLM, name: str = "auto", max_rows: int | None = None):
         self.llm, self.name, self.max_rows = llm, _resolved(llm, name), max_rows
         self.n_layers: int = llm.config.num_hidden_layers
+        self.devices = devices_of(llm)
         self.recordings = Recordings(llm, with_past=self.name == "tail")
         self.gradients = Gradients(llm, self.recordings)
         self.written = WrittenLM(llm, self.gradients)
@@ -142,7 +144,7 @@ class Engine:
                 if last and (last.read_out(result) or (computes and last.estimated(result))):
                     if result.shape != (own := self.recordings.of(pair.a).logits).shape:
                         raise gave_no_readout(experiment, result, own.shape)
-                    read.append(result)
+                    read.append(result.to(own.device))
                 else:
                     drafts.append(draft_row(self._planned, result, pair.a, layer, chosen))
             if read and drafts:
@@ -224,7 +226,7 @@ def _checked(
         raise other_readout(experiment, last.where, f"ends with a trace over {whose}")
     if lm.is_of_earlier_trace(readout):
         raise other_readout(experiment, last.where, "returns a readout that was taken before this trace, its last")
-    return readout.float()
+    return readout.to(base.device, torch.float32)
 
 
 def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[int]]], change: float = 0.0) -> Note:

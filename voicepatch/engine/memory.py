@@ -1,5 +1,7 @@
 """Free memory of a device, and release of what is not in use."""
 
+from collections.abc import Iterable
+
 import psutil
 import torch
 
@@ -17,10 +19,12 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
-def release_memory(device: torch.device, unconditionally: bool = False) -> None:
-    """Give cached blocks back when the allocator holds far more than what is in use (SPEC section 4)."""
-    if device.type != "cuda":
-        return
-    reserved, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
-    if unconditionally or reserved - used > max(used, 2 << 30):
-        torch.cuda.empty_cache()
+def release_memory(devices: Iterable[torch.device], unconditionally: bool = False) -> None:
+    """Give cached blocks back when an allocator holds far more than what is in use (SPEC section 4)."""
+    for device in devices:
+        if device.type != "cuda":
+            return
+        reserved, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+        if unconditionally or reserved - used > max(used, 2 << 30):
+            torch.cuda.empty_cache()  # of all devices
+            return

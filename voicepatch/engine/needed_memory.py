@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from nnsight import NNsight
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -27,9 +26,10 @@ from voicepatch.engine.rows import Row
 from voicepatch.engine.sites import BLOCK, Site, Write
 from voicepatch.errors import UserError
 from voicepatch.models.checkpoint import stored_bytes
-from voicepatch.models.devices import pick_device, pick_dtype
+from voicepatch.models.devices import pick_devices, pick_dtype
 from voicepatch.models.families import family_of
 from voicepatch.models.folder import read_config
+from voicepatch.models.placement import Share, shares
 from voicepatch.models.speech_lm import PLACEHOLDER_ID, CausalLM, ClipInput
 
 GIB = 1 << 30
@@ -42,7 +42,8 @@ FIRST = 1  # where the rows of `sweep` begin here: with a past, if only of one p
 class NeededMemory:
     """Bytes: the weights, a clip's recording with its frames, and what a pair of `patch` takes beside the recordings.
 
-    `n_audio` is the number of audio positions of a clip, `n_rows` that of the rows in a forward.
+    Of several devices, they are those on the fullest one. `n_audio` is the number of audio positions of a clip,
+    `n_rows` that of the rows in a forward.
     """
 
     engine: str
@@ -95,10 +96,12 @@ def needed_memory(
     seconds: float = 10.0,
     layers: Sequence[int] | None = None,
     max_rows: int | None = None,
+    n_devices: int = 1,
 ) -> NeededMemory:
     """What `patch` at `layers` (None: all) takes with clips of `seconds`; `UserError` for a family without shapes.
 
-    At most `max_rows` rows share a forward; with the engine `stepwise`, a forward has one row.
+    At most `max_rows` rows share a forward; with the engine `stepwise`, a forward has one row. On several devices, a
+    clip's recording is taken to be spread as the blocks are, and the rows to be on each device.
     """
     family = family_of(read_config(folder))
     if family.without_weights is None:
@@ -109,8 +112,9 @@ def needed_memory(
     model = family.without_weights(folder, dtype)
     if getattr(model.llm.config, "num_experts", None) and dtype == torch.float32:
         # The products of experts have shapes in bfloat16 alone.
-        half = needed_memory(folder, torch.bfloat16, engine, seconds, layers, max_rows)
-        return replace(half, weights=weight_bytes(model), clip=2 * half.clip, pair=2 * half.pair)
+        half = needed_memory(folder, torch.bfloat16, engine, seconds, layers, max_rows, n_devices)
+        fullest, _ = _fullest(shares(model, n_devices))
+        return replace(half, weights=fullest, clip=2 * half.clip, pair=2 * half.pair)
     llm, name = model.llm, Engine(model.llm, family.engine(engine)).name
     n_layers = llm.config.num_hidden_layers
     n_audio = max(1, math.ceil(seconds * (family.frames_per_second or FRAMES_PER_SECOND)))
@@ -121,48 +125,52 @@ def needed_memory(
     span = slice(BEFORE, BEFORE + n_audio)
     clip, pair = _pair(llm, name == "tail", span, of_pair if n_rows > 1 else of_pair[-1:], n_rows, begins)
     frames = n_audio * llm.config.hidden_size * dtype.itemsize
-    return NeededMemory(name, n_layers, n_audio, n_rows, weight_bytes(model), clip + frames, pair)
+    weights, n_blocks = _fullest(shares(model, n_devices))
+    return NeededMemory(name, n_layers, n_audio, n_rows, weights, (clip + frames) * n_blocks // n_layers, pair)
+
+
+def _fullest(found: Sequence[Share]) -> tuple[int, int]:
+    """The most bytes of weights on a device, and the most blocks on one."""
+    return max(share.nbytes for share in found), max(len(share.blocks) for share in found)
 
 
 def refuse_too_large(folder: Path, device: str | None, dtype: str | None) -> None:
     """`UserError` for a model that does not fit into what is free, with a setting that does; before it is loaded."""
-    target = pick_device(device)
-    chosen, free = pick_dtype(dtype, target), free_memory(target)
+    targets = pick_devices(device)
+    chosen, free = pick_dtype(dtype, targets[0]), min(map(free_memory, targets))
     family = family_of(read_config(folder))
     # The stored numbers take two bytes at least. Most models are far from the limit, and nothing is counted.
-    if family.without_weights is None or stored_bytes(folder, family) / 2 * chosen.itemsize < free / 2:
+    if family.without_weights is None or stored_bytes(folder, family) / 2 * chosen.itemsize < free / 2 * len(targets):
         return
-    needed = _smallest(folder, chosen)
+    needed = _smallest(folder, chosen, len(targets))
     if needed > free:
-        raise UserError(f"{folder}: {does_not_fit(needed, chosen, target)}")
+        raise UserError(f"{folder}: {does_not_fit(needed, chosen, targets)}")
 
 
-def does_not_fit(needed: int, dtype: torch.dtype, device: torch.device) -> str:
-    """How much a model needs and what is free on the device, with the settings that fit."""
-    halved = needed * 2 // dtype.itemsize
-    ways = [f"--dtype bfloat16 (about {gib(halved)})"] if halved <= free_memory(device) and dtype.itemsize > 2 else []
-    if device.type != "cpu" and halved <= free_memory(torch.device("cpu")):
+def does_not_fit(needed: int, dtype: torch.dtype, devices: Sequence[torch.device]) -> str:
+    """How much a model needs on a device and what is free there, with the settings that fit."""
+    free, halved = min(map(free_memory, devices)), needed * 2 // dtype.itemsize
+    ways = [f"--dtype bfloat16 (about {gib(halved)})"] if halved <= free and dtype.itemsize > 2 else []
+    if devices[0].type != "cpu" and halved * len(devices) <= free_memory(torch.device("cpu")):
         ways.append("--device cpu --dtype bfloat16")
+    if devices[0].type == "cuda" and torch.cuda.device_count() > len(devices):
+        ways.append(f"--device {','.join(f'cuda:{number}' for number in range(torch.cuda.device_count()))}")
     way_out = f"pass {' or '.join(ways)}" if ways else f"take a device with {gib(halved)} free, and --dtype bfloat16"
     name = str(dtype).removeprefix("torch.")
-    return f"needs about {gib(needed)} in {name}, and {device} has {gib(free_memory(device))} free; {way_out}"
+    if len(devices) > 1:
+        names = ",".join(map(str, devices))
+        return f"needs about {gib(needed)} on one of {names} in {name}, and one has only {gib(free)} free; {way_out}"
+    return f"needs about {gib(needed)} in {name}, and {devices[0]} has {gib(free)} free; {way_out}"
 
 
-def _smallest(folder: Path, dtype: torch.dtype) -> int:
+def _smallest(folder: Path, dtype: torch.dtype, n_devices: int) -> int:
     """Bytes with one row in a forward and the two clips of a pair; less cannot be had."""
-    return needed_memory(folder, dtype, max_rows=1, layers=[0]).total(2)
+    return needed_memory(folder, dtype, max_rows=1, layers=[0], n_devices=n_devices).total(2)
 
 
 def gib(nbytes: float) -> str:
     """Bytes as text."""
     return f"{nbytes / GIB:.1f} GiB" if nbytes >= GIB else f"{nbytes / 2**20:.1f} MiB"
-
-
-def weight_bytes(model: Any) -> int:
-    """Bytes of the tensors of a loaded model's parts."""
-    modules = [part for part in vars(model).values() if isinstance(part, nn.Module)]
-    tensors = {id(t): t for part in modules for t in (*part.parameters(), *part.buffers())}
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _pair(

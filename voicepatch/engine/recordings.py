@@ -78,7 +78,7 @@ class Recordings:
         value = self._location(clip, site).locations[site.path, site.end][site.layer]
         if site.end == MASK:
             n = len(clip.input_ids)
-            return additive(value, n, n, clip.inputs_embeds)
+            return additive(value, n, n, self.of(clip).streams[site.layer])
         return value
 
     def rest(self, clip: ClipInput, site: Site) -> tuple | None:

@@ -21,6 +21,7 @@ from voicepatch.engine.masks import attends_to_nothing, check_rows
 from voicepatch.engine.plan import LATE, CannotPlan, PlannedLM, PlannedTrace
 from voicepatch.engine.recordings import PastWrite, Recordings
 from voicepatch.engine.sites import BLOCK, KEYS, MASK, Site, Value, Write, as_index, as_range
+from voicepatch.engine.transfer import fetched
 from voicepatch.models.speech_lm import PLACEHOLDER_ID, ClipInput
 
 
@@ -99,7 +100,7 @@ def resolve_rows(drafts: Sequence[Draft], recordings: Recordings) -> list[Row]:
         ]
         blocked += [(site.layer, query(attends_to_nothing(mask[0]))) for site, mask in masks]
         planned.append((draft, changed, positions, same))
-    answers = _fetched(queries)
+    answers = fetched(queries)
     for layer, found in blocked:
         check_rows(layer, answers[found])
     return [
@@ -135,13 +136,6 @@ def _same(tensor: torch.Tensor, mask: torch.Tensor | None, donors: torch.Tensor,
     if mask is not None:
         same = same & mask[0, :n] if is_complete else same | ~mask[0, :n]
     return same.all(1)
-
-
-def _fetched(queries: list[torch.Tensor]) -> list[list[bool]]:
-    """Boolean vectors as lists, brought to the processor in one transfer."""
-    if not queries:
-        return []
-    return [part.tolist() for part in torch.cat(queries).cpu().split([len(part) for part in queries])]
 
 
 def _writes(draft: Draft, changed: list[bool] | None, positions: Mapping[Site, list[bool]]) -> list[Write]:
@@ -223,7 +217,7 @@ def common_prefix(a: ClipInput, b: ClipInput) -> int:
 
 
 def relative_changes(changes: Iterable[tuple[Site | None, torch.Tensor, torch.Tensor]]) -> list[float]:
-    """The relative change ‖new − old‖ / ‖old‖ of each (site, new, old) `[n, …]`; fetched in one transfer.
+    """The relative change ‖new − old‖ / ‖old‖ of each (site, new, old) `[n, …]`.
 
     Of a mask it is that of its exponential, 1 where a position is attended to and 0 where it is not.
     """
@@ -233,4 +227,4 @@ def relative_changes(changes: Iterable[tuple[Site | None, torch.Tensor, torch.Te
         if site and site.end == MASK:
             new, old = new.exp(), old.exp()
         found.append((new - old).norm() / old.norm().clamp_min(torch.finfo(torch.float32).tiny))
-    return torch.stack(found).tolist() if found else []
+    return [change for [change] in fetched([one[None] for one in found])]

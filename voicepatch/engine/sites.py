@@ -76,7 +76,7 @@ class Value:
         if tensor.shape != self.original.shape:
             raise wrong_shape(self.site, tensor, self.original.shape)
         self.replaced = True
-        self._track(tensor)
+        self._track(tensor.to(self.original.device))
 
     @property
     def needs_comparison(self) -> bool:

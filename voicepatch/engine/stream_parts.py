@@ -74,7 +74,7 @@ class StreamParts:
         if not self._is_linear:
             raise UserError(f"{type(self._llm).__name__}: its head caps or bends the logits, so parts do not add up")
         norm, head = self._norm_and_head
-        part, stream = (value[:, -1:].as_subclass(torch.Tensor) for value in (part, stream))
+        part, stream = (value[:, -1:].as_subclass(torch.Tensor).to(self._llm.device) for value in (part, stream))
         # A norm of the root mean square has w * x * s(x); s is that of the whole stream.
         weight = norm.forward(torch.ones_like(stream)).float()
         normed, weighted = norm.forward(stream).float(), weight * stream.float()

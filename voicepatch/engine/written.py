@@ -21,6 +21,7 @@ from voicepatch.engine.lm import LM
 from voicepatch.engine.masks import attends_to_nothing, check_rows, of_inputs
 from voicepatch.engine.recordings import Recordings
 from voicepatch.engine.sites import MASK, Site, Value, Write, as_index, first_of, plain, with_first
+from voicepatch.engine.transfer import fetched
 from voicepatch.models.speech_lm import CausalLM, ClipInput
 
 NESTED = "a trace is opened inside another; end the first one before it, and save what the second needs of it"
@@ -122,8 +123,9 @@ class WrittenLM(LM):
             return
         self.read(site)
         raw = tensor if isinstance(tensor, tuple) else with_first(self._raw_outputs[site], tensor)
-        self._values[site].replace(first_of(raw))
-        setattr(self._envoy(site.layer, site.path), site.end, plain(raw))
+        value = self._values[site]
+        value.replace(first_of(raw))
+        setattr(self._envoy(site.layer, site.path), site.end, plain(with_first(raw, value.tensor)))
 
     def raw_output(self, site: Site) -> Any:
         self.read(site)
@@ -160,7 +162,7 @@ class WrittenLM(LM):
         values = list(self._values.values())
         if not values:
             return []
-        changed = torch.stack([value.changed() for value in values]).tolist()
+        changed = fetched([value.changed() for value in values])
         found = []
         for value, differs in zip(values, changed, strict=True):
             positions = value.written(differs)

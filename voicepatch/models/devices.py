@@ -1,7 +1,8 @@
-"""The device and the dtype to run on.
+"""The device, or the devices, and the dtype to run on.
 
 device = pick_device("cuda:0")
 dtype = pick_dtype(None, device)             # bfloat16
+first, second = pick_devices("cuda:0,cuda:1")
 """
 
 import torch
@@ -23,6 +24,22 @@ def pick_device(device: str | None) -> torch.device:
     if (target.index or 0) >= available.get(target.type, 0):
         raise UserError(f"--device {device}: no such device on this machine; use --device cpu", BAD_USAGE)
     return target
+
+
+def pick_devices(device: str | None) -> tuple[torch.device, ...]:
+    """The device to run on, or several CUDA devices for one model; `UserError` where they cannot be used."""
+    names = device.split(",") if device else [device]
+    found = tuple(pick_device(name) for name in names)
+    if len(found) == 1:
+        return found
+    if any(one.type != "cuda" or one.index is None for one in found):
+        raise UserError(
+            f"--device {device}: a model can be on several CUDA devices, each with its number; write cuda:0,cuda:1",
+            BAD_USAGE,
+        )
+    if len(set(found)) < len(found):
+        raise UserError(f"--device {device}: names a device twice; name each once", BAD_USAGE)
+    return found
 
 
 def pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:

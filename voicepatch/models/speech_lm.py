@@ -20,10 +20,12 @@ import torch
 
 from voicepatch.errors import BAD_USAGE, UserError
 from voicepatch.models.adapter_folder import adapter_of
+from voicepatch.models.devices import pick_devices, pick_dtype
 from voicepatch.models.families import family_of
 from voicepatch.models.family import Family, own_code
 from voicepatch.models.folder import read_config
 from voicepatch.models.labels import Tokenizer
+from voicepatch.models.placement import spread
 from voicepatch.types.task import Task, default_task
 
 Embed = Callable[[Sequence[int]], torch.Tensor]  # text `[n, hidden]`, as block 0 reads it
@@ -141,8 +143,14 @@ def load_speech_lm(
     such parameter.
 
     `device` defaults to CUDA where there is one, `dtype` to bfloat16 on CUDA and float32 elsewhere, whatever the
-    checkpoint was saved in.
+    checkpoint was saved in. Of several devices, as in `cuda:0,cuda:1`, each gets some of the decoder's blocks.
     """
+    devices = pick_devices(device)
+    if len(devices) > 1:
+        chosen = str(pick_dtype(dtype, devices[0])).removeprefix("torch.")
+        model = load_speech_lm(folder, "cpu", chosen, task, random_weights, adapter)
+        spread(model, devices)
+        return model
     config = read_config(folder)
     family, task = family_of(config), task or default_task()
     adapter = adapter_of(folder, family, config, adapter)

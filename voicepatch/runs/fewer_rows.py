@@ -40,5 +40,5 @@ def _halve(subject: Subject, log: Log) -> None:
     engine.max_rows = rows // 2
     store.limit = min(store.limit, store.nbytes) // 2
     store.make_room()
-    release_memory(engine.llm.device, unconditionally=True)
+    release_memory(engine.devices, unconditionally=True)
     log(f"out of memory: at most {engine.max_rows} rows a forward now (--max-rows {engine.max_rows} begins with that)")

@@ -75,7 +75,7 @@ def run_job(
                     log(runs_as_written(job.experiment, readouts[0].as_written))
             yield records
             job.done(pair)
-            release_memory(subject.engine.llm.device)
+            release_memory(subject.engine.devices)
 
 
 def _check_targets(task: Task, pairs: Sequence[Pair]) -> None:

@@ -27,7 +27,7 @@ def answer_rows(subject: Subject, clips: Sequence[Clip]) -> Iterator[Row | PairF
             except PairFailed as error:
                 yield error
             subject.clips.make_room()
-            release_memory(subject.engine.llm.device)
+            release_memory(subject.engine.devices)
 
 
 def answers_of(subject: Subject) -> Answers:

@@ -29,7 +29,13 @@ Positive = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 Natural = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
 Distance = Annotated[float, Meta(ge=0, le=1000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Device = Annotated[str, Meta(pattern=r"^(cpu|cuda|mps)(:\d{1,3})?$", description="a device; use cpu, cuda or cuda:N")]
+Device = Annotated[
+    str,
+    Meta(
+        pattern=r"^(cpu|cuda|mps)(:\d{1,3})?(,cuda:\d{1,3})*$",
+        description="a device; use cpu, cuda or cuda:N, or several as in cuda:0,cuda:1",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,14 @@ class Settings(Struct, frozen=True):
             **IDENTITY,
         ),
     ] = "truncate_to_min"
-    device: Annotated[Device | None, Setting("cpu, cuda or cuda:N.", default_text="cuda if available", **IDENTITY)] = (
-        None
-    )
+    device: Annotated[
+        Device | None,
+        Setting(
+            "cpu, cuda, cuda:N, or several CUDA devices for one model: cuda:0,cuda:1.",
+            default_text="cuda if available",
+            **IDENTITY,
+        ),
+    ] = None
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
         Setting(

@@ -28,7 +28,7 @@ def resources(workers: int | None, device: str | None, available: Mapping[str, f
     `available` are the resources of a cluster, None for this machine. `UserError` when more is requested than there is.
     """
     where = "this machine" if available is None else "the cluster"
-    if device and device.startswith("cuda:"):
+    if device and "cuda:" in device:
         raise UserError(f"--device {device}: each worker has a GPU of its own; write --device cuda", BAD_USAGE)
     if available is None:
         n_cores, n_gpus = count_cores(), 0 if device == "cpu" else count_gpus()
