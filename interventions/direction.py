@@ -5,7 +5,7 @@ import torch
 from interventions import intervention
 
 
-@intervention(control=True, expected="flips to the target at A's own rate")
+@intervention(control=True, expected="flips to the target at A's own rate", most_of_main=0.5)
 def direction(lm, pair, layer, alpha=1.0):
     """A random Gaussian direction is added to A's stream over the audio span, as large at each position as B - A there.
 

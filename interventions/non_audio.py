@@ -21,7 +21,7 @@ def prompt_run(pair):
     return slice(start, start + n), slice(start + shift, start + shift + n)
 
 
-@intervention(control=True, expected="no curve that follows the main curve")
+@intervention(control=True, expected="no curve that follows the main curve", most_of_main=0.5)
 def non_audio(lm, pair, layer, alpha=1.0):
     """Positions of the prompt's text after the audio span are patched instead, the same ones at every layer."""
     a_run, b_run = prompt_run(pair)

@@ -130,13 +130,18 @@ def test_another_experiment_that_does_not_hold_together_is_told_at_the_end(run, 
 def test_patch_and_control_meet_in_one_run(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    call("control", "--kind", "self", "--out", out, *MODEL)
+    said = call("control", "--kind", "self", "--out", out, *MODEL)
     mine, main = rows(out / "pair_list_self.jsonl"), rows(run / "pair_list_prosody.jsonl")
     assert [(p["clip_a"], p["clip_b"], p["target"]) for p in mine] == [
         (p["clip_a"], p["clip_a"], p["target"]) for p in main
     ]
     assert not any(record["flip_from_base"] for record in rows(out / "patching_records_self.jsonl"))
     assert (out / "flip_rate_curve_self.png").exists()
+    verdict = f"found: none of {len(rows(out / 'patching_records_self.jsonl'))} patched answers changed."
+    assert f"Control self: as expected. Expected: no answer changes at any layer; {verdict}" in said
+    assert f"as expected. Expected: no answer changes at any layer; {verdict}" in (out / "report.html").read_text(
+        "utf-8"
+    )
 
 
 def test_a_control_shadows_the_main_experiment_as_it_ran(run, tmp_path):

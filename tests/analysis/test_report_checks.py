@@ -5,6 +5,7 @@ import shutil
 from html import unescape
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -33,8 +34,10 @@ from tests.analysis.made_run import (
     write_lines,
     write_report,
 )
+from voicepatch.analysis.results import Results
 from voicepatch.audio.decode import read_audio
 from voicepatch.report import sounds
+from voicepatch.report.control_verdicts import verdict_of
 from voicepatch.types.check import Check, as_stored
 
 
@@ -61,6 +64,38 @@ def test_a_control_that_ran_in_another_way_is_named_in_the_report(tmp_path):
         "Forward passes: engine sweep, float32 on cpu (prosody); engine sweep, bfloat16 on cpu (random-prosody)."
         in page.text
     )
+
+
+def test_a_control_says_whether_it_is_as_expected(tmp_path):
+    results = Results(make_run(tmp_path / "run", ("prosody", "same-label-prosody", "random-prosody")))
+    own, other, main = (results.experiment(name) for name in ("same-label-prosody", "random-prosody", "prosody"))
+    own.settings["must_change_nothing"] = True
+    own.records["flip_from_base"] = False
+    verdict = verdict_of(results, own)
+    assert verdict.light == "passed" and verdict.text.startswith("as expected. Expected: hardly any flips")
+    own.records.loc[0, "flip_from_base"] = True
+    verdict = verdict_of(results, own)
+    assert verdict.light == "failed" and verdict.text.startswith("not as expected.")
+    assert f"found: 1 of {len(own.records)} patched answers changed." in verdict.text
+    rate = other.rate
+    other.curve[rate], main.compared_curve[rate] = 0.6, 1.0
+    verdict = verdict_of(results, other)
+    assert verdict.light == "note" and verdict.text.startswith("not as expected.")
+    assert "60% at its highest layer, prosody 100%" in verdict.text
+    assert verdict_of(results, main) is None
+
+
+@pytest.mark.parametrize(
+    ("p_max", "verdict"),
+    [(0.01, "as expected."), (0.2, "the data do not show it."), (np.nan, "the data do not show it.")],
+)
+def test_a_control_is_lower_than_the_main_curve_only_where_the_test_says_so(tmp_path, monkeypatch, p_max, verdict):
+    results = Results(make_run(tmp_path / "run", ("prosody", "random-prosody")))
+    other, main = (results.experiment(name) for name in ("random-prosody", "prosody"))
+    other.curve[other.rate], main.compared_curve[other.rate] = 0.5, 1.0
+    row = {"layer": 2, "difference": 0.5, "p_max": p_max, "reason": "five texts", "rate": other.judged_by}
+    monkeypatch.setattr(results, "contrast", lambda _: pd.DataFrame([row]))
+    assert verdict_of(results, other).text.startswith(verdict)
 
 
 def test_the_planted_check_is_shown_where_it_ran(run):

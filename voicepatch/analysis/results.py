@@ -186,7 +186,7 @@ class Results:
         main = self.main(kind)
         if main is not None and kind not in self._hand_over:
             comparable, _ = self.controls(kind)
-            suffix = next((self.beside_main(c) for c in comparable if self._writes_suffix(c, main)), None)
+            suffix = next((self.beside_main(c) for c in comparable if self.writes_suffix(c)), None)
             self._hand_over[kind] = hand_over_of_side(main.side, suffix, main.seed)
         return self._hand_over.get(kind)
 
@@ -197,9 +197,10 @@ class Results:
             self._areas[kind] = area_of_side(main.side)
         return self._areas.get(kind)
 
-    def _writes_suffix(self, control: ExperimentResults, main: ExperimentResults) -> bool:
-        spans = self.documents["spans"]
-        if not spans:
+    def writes_suffix(self, control: ExperimentResults) -> bool:
+        """Whether it writes B's streams at all positions after the span, in the pairs of its main experiment."""
+        main, spans = self.main(control.kind), self.documents["spans"]
+        if main is None or not spans:
             return False
         clip = spans["clips"][0]  # the question is the same for every clip, so the suffix is as long
         return control.writes_suffix_of(main, clip["n_input_ids"] - clip["span_end"])

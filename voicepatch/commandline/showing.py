@@ -57,9 +57,12 @@ def report(results: "Results", pairs: int | str | None = None) -> None:
         from voicepatch.analysis.results import left_out
         from voicepatch.report import write_report
         from voicepatch.report.answer import answer
+        from voicepatch.report.control_verdicts import control_verdicts
 
     click.echo("report ...", err=True)
     for line in answer(results):
+        click.echo(line)
+    for line in control_verdicts(results):
         click.echo(line)
     for line in left_out(results):
         click.echo(f"left out: {line}")

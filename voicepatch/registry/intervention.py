@@ -43,7 +43,8 @@ class Declared:
 
     named_by_kind: its NAME in files ends with the kind of its pairs
     may_be_noop: it may leave every value as it is; for any other experiment that is an error
-    expected: what a control must show, for the help of `control`
+    expected: what a control must show, for the help of `control` and its verdict
+    most_of_main: a control's highest rate must be at most this share of the main experiment's, and its curve lower
     one_order: its readouts cannot be averaged over orders of the options, as log-probabilities
     """
 
@@ -59,6 +60,7 @@ class Declared:
     must_change_nothing: bool = False
     may_be_noop: bool = False
     expected: str = ""
+    most_of_main: float | None = None
     one_order: bool = False
     reads_only: bool = False
     approximate: bool = False

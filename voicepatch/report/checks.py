@@ -17,6 +17,7 @@ from voicepatch.analysis.results import REPORTS, Results, left_out
 from voicepatch.analysis.tables import lengths_apart
 from voicepatch.figures.captions import sentence
 from voicepatch.figures.own import why_missing
+from voicepatch.report.control_verdicts import verdict_of
 from voicepatch.report.experiments import Run
 from voicepatch.report.table import Table, table_of
 from voicepatch.text import counted, escape
@@ -124,11 +125,8 @@ def _of_records(run: Run, experiment: ExperimentResults) -> list[Check]:
     checks.append(Check("The labels hold the model's probability", True, text, note=mass.mean() < ENOUGH_MASS))
     if missing := why_missing(run.results, experiment):
         checks.append(Check("The figures of the experiment alone are there", True, missing, note=True))
-    if experiment.settings["must_change_nothing"]:
-        changed = int(experiment.records["flip_from_base"].sum())
-        text = f"flip from base in {changed} of {len(experiment.records)} patched answers ({experiment.site})"
-        checks.append(Check(f"The control {experiment.name} changes no answer", changed == 0, text))
-    return checks
+    verdict = verdict_of(run.results, experiment)
+    return [*checks, *([verdict] if verdict else [])]
 
 
 def _near_ties(experiment: ExperimentResults) -> Check:
