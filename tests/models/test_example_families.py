@@ -162,10 +162,10 @@ def test_another_dtype_gives_what_transformers_gives(written):
 
 
 @pytest.mark.parametrize("name", list(BUILDERS))
-def test_no_tensor_is_left_on_another_device(written, demo_data, tmp_path, name):
+def test_each_tensor_is_on_its_device(written, demo_data, tmp_path, name):
     add_plugin(plugin_of(name, tmp_path))
-    with fake_devices(1):
-        subject = load_subject(written(name), device="cuda:0", dtype="float32")
+    with fake_devices(2):
+        subject = load_subject(written(name), device="cuda:0,cuda:1", dtype="float32")
         assert model_check(subject, demo_data.clips[0])["passed"]
         assert self_patch_check(subject, demo_data.clips[:2], range(N_LAYERS))["passed"]
     reset_plugins()
