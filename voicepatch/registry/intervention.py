@@ -44,7 +44,7 @@ class Declared:
     named_by_kind: its NAME in files ends with the kind of its pairs
     may_be_noop: it may leave every value as it is; for any other experiment that is an error
     expected: what a control must show, for the help of `control` and its verdict
-    most_of_main: a control's highest rate must be at most this share of the main experiment's, and its curve lower
+    most_of_main: a control's curve must be below the main one, and its highest rate at most this share of that one's
     one_order: its readouts cannot be averaged over orders of the options, as log-probabilities
     """
 

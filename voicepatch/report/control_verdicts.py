@@ -74,7 +74,7 @@ def _ends_at_donor(results: Results, experiment: ExperimentResults) -> tuple[str
 
 
 def _below_main(results: Results, experiment: ExperimentResults, most: float) -> tuple[str, str]:
-    """Lower than the main experiment at some layer, and its highest rate at most `most` of the main one's highest."""
+    """Below the main curve at some layer, above it at none, and its highest rate at most `most` of the main one's."""
     main, (comparable, others) = results.main(experiment.kind), results.controls(experiment.kind)
     if main is None:
         return f"there is no finished {experiment.kind} experiment to compare it with", OPEN
@@ -92,13 +92,16 @@ def _below_main(results: Results, experiment: ExperimentResults, most: float) ->
     found = f"{EFFECTS[rate]}: {rate_in(mine, rate)} at its highest layer, {main.name} {rate_in(theirs, rate)}"
     table = results.contrast(experiment)
     table = table[table["rate"] == experiment.judged_by] if len(table) else table
-    if mine[rate] > most * theirs[rate]:
-        return found, OTHERWISE if theirs[rate] else OPEN
     if not len(table) or table["p_max"].isna().all():
         reason = next((str(why) for why in table.get("reason", []) if why), "no pairs are left")
         return f"{found}; no test ({reason})", OPEN
-    lower = table[table["difference"] > 0]
-    if (lower["p_max"] < LEVEL).any():
-        best = lower.loc[lower["p_max"].idxmin()]
-        return f"{found}; lower at layer {int(best['layer'])} (p over all layers {best['p_max']:.2g})", AS_EXPECTED
-    return f"{found}; no layer has a difference with p over all layers below {LEVEL:g}", OPEN
+    told_apart = table[table["p_max"] < LEVEL].sort_values("p_max")
+    if told_apart.empty:
+        return f"{found}; no layer has a difference with p over all layers below {LEVEL:g}", OPEN
+    higher = told_apart[told_apart["difference"] < 0]
+    best = (higher if len(higher) else told_apart).iloc[0]
+    which = "higher" if len(higher) else "lower"
+    found += f"; {which} at layer {int(best['layer'])} (p over all layers {best['p_max']:.2g})"
+    if len(higher):
+        return found, OTHERWISE
+    return found, AS_EXPECTED if mine[rate] <= most * theirs[rate] else OPEN
