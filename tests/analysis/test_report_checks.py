@@ -100,7 +100,7 @@ def test_the_test_decides_whether_a_control_is_below_the_main_curve(
     row = {"layer": 2, "difference": difference, "p_max": p_max, "reason": "five texts", "rate": other.judged_by}
     monkeypatch.setattr(results, "contrast", lambda _: pd.DataFrame([row]))
     found = verdict_of(results, other)
-    assert found.text.startswith(verdict) and f"{highest:.0%} at its highest layer, prosody 100%" in found.text
+    assert found.text.startswith(verdict) and f"found: at most {highest:.0%} flips" in found.text
     assert found.light == ("passed" if verdict == "as expected." else "note")
 
 

@@ -89,7 +89,7 @@ def _below_main(results: Results, experiment: ExperimentResults, most: float) ->
     mine, theirs = tops
     if mine is None or theirs is None:
         return "no pair was eligible", OPEN
-    found = f"{EFFECTS[rate]}: {rate_in(mine, rate)} at its highest layer, {main.name} {rate_in(theirs, rate)}"
+    found = f"at most {rate_in(mine, rate)} {EFFECTS[rate]} ({main.name}: at most {rate_in(theirs, rate)})"
     table = results.contrast(experiment)
     table = table[table["rate"] == experiment.judged_by] if len(table) else table
     if not len(table) or table["p_max"].isna().all():
