@@ -16,7 +16,6 @@ from unittest import mock
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 GIB = 1 << 30
 CPU = torch.device("cpu")
@@ -56,6 +55,15 @@ def _named(device):
     """The device of a name or a number; `cuda` is the first one."""
     device = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _tensors_in(parts):
+    """The tensors among the arguments or results of an operation, which are at most lists and tuples of them."""
+    for part in parts:
+        if isinstance(part, torch.Tensor):
+            yield part
+        elif isinstance(part, (list, tuple)):
+            yield from _tensors_in(part)
 
 
 class _Claims(TorchFunctionMode):
@@ -142,15 +150,15 @@ class _Rules(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = function.overloadpacket.__name__
-        given = [part for part in tree_flatten((args, kwargs))[0] if isinstance(part, torch.Tensor)]
+        given = list(_tensors_in((*args, *kwargs.values())))
         device = self._device_of(name, args, given)
         if name == "histc" and not args[0].is_floating_point():  # which the processor computes of floats alone
             result = function(args[0].float(), *args[1:], **kwargs).to(args[0].dtype)
         else:
             result = function(*args, **kwargs)
         old = {tensor.untyped_storage()._cdata for tensor in given if tensor.layout is torch.strided}
-        for made in tree_flatten(result)[0]:
-            if not isinstance(made, torch.Tensor) or made.layout is not torch.strided or made.device.type != "cpu":
+        for made in _tensors_in((result,)):
+            if made.layout is not torch.strided or made.device.type != "cpu":
                 continue
             storage = made.untyped_storage()
             if storage._cdata in old or hasattr(storage, "claim"):

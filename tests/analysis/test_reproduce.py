@@ -1,12 +1,11 @@
 """The commands under “Reproduce” make the same records when they are pasted."""
 
 import shlex
-import subprocess
-import sys
 
 from tests.commands import FEW, NO_FIGURES, call
 from voicepatch.analysis.results import Results
 from voicepatch.paths import ROOT
+from voicepatch.registry.catalogue import reset_plugins
 from voicepatch.report.experiments import read_run
 from voicepatch.report.reproduce import commands
 
@@ -39,9 +38,10 @@ def test_pasted_commands_give_the_same_records(tmp_path, monkeypatch):
     assert all(option not in " ".join(lines) for option in ("--align", "--k ", "--max-seconds"))
     monkeypatch.chdir(tmp_path)
     for line in lines:
-        words = [sys.executable if word == "python" else word for word in shlex.split(line)]
-        words[1] = str(ROOT / "cli.py")
-        subprocess.run([*words, NO_FIGURES], check=True, capture_output=True, text=True)
+        program, script, *words = shlex.split(line)
+        assert (program, script) == ("python", "cli.py")
+        reset_plugins()  # as in a process of its own
+        call(*words, NO_FIGURES)
     again = tmp_path / "results" / "again"
     made = sorted(path.name for path in (tmp_path / "run").glob("patching_records_*.jsonl"))
     assert made == sorted(path.name for path in again.glob("patching_records_*.jsonl")) and len(made) == 6
