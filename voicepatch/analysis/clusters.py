@@ -9,6 +9,7 @@ narrow. Whole texts are resampled instead; docs/statistics.md has the derivation
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import special
@@ -42,6 +43,17 @@ class Mean:
             field.name: getattr(self, field.name)[..., which] for field in fields(self) if field.name != "sharing"
         }
         return replace(self, **arrays)
+
+    @cached_property
+    def common(self) -> np.ndarray:
+        """What rows that share a text add to the variance of each mean, if they are all equal, in that of a row."""
+        return self.sharing.sign @ self.sharing.sums(self.shares) ** 2 - (self.shares**2).sum(0)
+
+    @cached_property
+    def texts_with_rarer_answer(self) -> np.ndarray:
+        """How many texts have a row with the rarer one of the answers 0 and 1."""
+        is_rarer = self.influence * np.where(self.value <= 0.5, 1, -1) > 0
+        return (self.sharing.touches.T @ self.sharing.by_set(is_rarer.astype(float)) > 0).sum(0)
 
 
 def mean_of(values: np.ndarray, sharing: Sharing, draws: Draws) -> Mean:
@@ -87,20 +99,9 @@ def correlation(*means: Mean) -> float:
         of_row = mean.value * (1 - mean.value)
         cells = (of_row > 0) & ~np.isnan(mean.error)
         shared += (mean.error**2 - of_row / np.maximum(mean.count, 1))[cells].sum()
-        possible += (of_row * _common(mean))[cells].sum()
+        possible += (of_row * mean.common)[cells].sum()
         varies |= bool(cells.any())
     return float(np.clip(shared / possible, 0, 1)) if possible > 0 else 0.0 if varies else np.nan
-
-
-def _common(mean: Mean) -> np.ndarray:
-    """What rows that share a text add to the variance of each cell's mean, if they are all equal, in that of a row."""
-    return mean.sharing.sign @ mean.sharing.sums(mean.shares) ** 2 - (mean.shares**2).sum(0)
-
-
-def _texts_with_rarer_answer(mean: Mean) -> np.ndarray:
-    """How many texts have a row with the rarer one of the answers 0 and 1, by cell."""
-    is_rarer = mean.influence * np.where(mean.value <= 0.5, 1, -1) > 0
-    return (mean.sharing.touches.T @ mean.sharing.by_set(is_rarer.astype(float)) > 0).sum(0)
 
 
 def limits(
@@ -121,8 +122,8 @@ def limits(
     with np.errstate(invalid="ignore", divide="ignore"):
         independent = p * (1 - p) / mean.count
         own = np.where(independent > 0, mean.error**2 / independent, 1)
-        weight = FEW_TEXTS / np.maximum(_texts_with_rarer_answer(mean), FEW_TEXTS)
-        of_all = 1 + weight * pooled * mean.count * _common(mean)
+        weight = FEW_TEXTS / np.maximum(mean.texts_with_rarer_answer, FEW_TEXTS)
+        of_all = 1 + weight * pooled * mean.count * mean.common
         of_all = np.where(np.isnan(pooled), mean.count / (mean.dof + 1), of_all)
         n = mean.count / np.maximum(np.maximum(own, of_all), 1)
         middle = (p + t**2 / (2 * n)) / (1 + t**2 / n)
@@ -138,10 +139,20 @@ def limits_of_difference(
     The limits of both are joined, less what the two share through common texts (Newcombe 1998, Statistics in Medicine
     17:2635; Zou & Donner 2008, ibid. 27:1693).
     """
+    return _joined(one, other, is_rate, *_in_common(one, other, is_rate), alpha)
+
+
+def _in_common(one: Mean, other: Mean, is_rate: bool) -> tuple[np.ndarray, float]:
+    """The correlation of the two means in each cell, and that of rows that share a text; they hold for every alpha."""
     together = one.sharing.sign @ (one.sharing.sums(one.influence) * other.sharing.sums(other.influence))
     spreads = one.error * other.error
     r = np.clip(np.divide(together, spreads, out=np.zeros(len(spreads)), where=spreads > 0), -1, 1)
-    pooled = correlation(one, other) if is_rate else np.nan
+    return r, correlation(one, other) if is_rate else np.nan
+
+
+def _joined(
+    one: Mean, other: Mean, is_rate: bool, r: np.ndarray, pooled: float, alpha: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
     (low, high), (other_low, other_high) = limits(one, is_rate, pooled, alpha), limits(other, is_rate, pooled, alpha)
 
     def reach(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -159,9 +170,10 @@ def p_of_limits(one: Mean, other: Mean, is_rate: bool) -> np.ndarray:
 
     So p is below .05 exactly where the 95 % limits exclude 0. NaN where there are no limits.
     """
+    r, pooled = _in_common(one, other, is_rate)
 
     def excludes_0(alpha: np.ndarray) -> np.ndarray:
-        low, high = limits_of_difference(one, other, is_rate, alpha)
+        low, high = _joined(one, other, is_rate, r, pooled, alpha)
         return (low > 0) | (high < 0)
 
     cells = len(one.value)

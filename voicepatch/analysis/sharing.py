@@ -9,6 +9,7 @@ docs/statistics.md has the derivations. "Texts" are all that rows can share: tex
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -67,16 +68,21 @@ class Sharing:
         """The first n rows, and the others, with the same texts and keys."""
         return replace(self, of_row=self.of_row[:n]), replace(self, of_row=self.of_row[n:])
 
-    @property
+    @cached_property
     def touches(self) -> Any:
         """Sparse [sets, texts]: 1 where the set contains the text."""
         return self.has[:, : self.n_codes]
 
     def by_set(self, columns: np.ndarray) -> np.ndarray:
         """Sums of columns [rows, cells] over the rows of each set, [sets, cells]."""
+        return self._rows_of_sets @ columns
+
+    @cached_property
+    def _rows_of_sets(self) -> Any:
+        """Sparse [sets, rows]: 1 where the row has the set."""
         rows = np.arange(len(self.of_row))
         shape = (len(self.sets), len(rows))
-        return sparse.csr_array((np.ones(len(rows)), (self.of_row, rows)), shape=shape) @ columns
+        return sparse.csr_array((np.ones(len(rows)), (self.of_row, rows)), shape=shape)
 
     def sums(self, columns: np.ndarray) -> np.ndarray:
         """Sums of columns [rows, cells] over the rows of each key, [keys, cells]."""
