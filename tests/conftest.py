@@ -17,17 +17,25 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Files that take longest, which go first, so that none of several processes is left alone with one at the end.
 LONGEST = (
     "test_cli.py",
-    "test_variants.py",
+    "test_killed.py",
+    "test_hardware.py",
     "test_report.py",
     "test_where_it_is_read.py",
-    "test_killed.py",
-    "test_charts.py",
-    "test_numbers.py",
+    "test_variants.py",
+    "test_paper.py",
+    "test_example_families.py",
+    "test_adapters.py",
     "test_coverage.py",
-    "test_checkpoints.py",
-    "test_contrast_simulated.py",
-    "test_demo.py",
     "test_interrupt.py",
+    "test_families.py",
+    "test_numbers.py",
+    "test_charts.py",
+    "test_report_checks.py",
+    "test_needed_memory.py",
+    "test_checkpoints.py",
+    "test_reproduce.py",
+    "test_fake_devices.py",
+    "test_demo.py",
 )
 GOLDEN = Path(__file__).parent / "data" / "golden" / "opens2s-tiny"
 

@@ -39,9 +39,10 @@ def assert_same(found, expected):
 def test_every_experiment_by_every_engine(name, engine):
     experiment = load_intervention(name)
     options = options_of(experiment)[:2]
+    on_processor, on_device = Engine(make_llm().to(DTYPE), engine), Engine(placed(make_llm()), engine)
     for pair in pairs_of(name):
-        on_cpu = Engine(make_llm().to(DTYPE), engine).readouts(experiment, moved(pair, DTYPE), LAYERS, options)
-        found = Engine(placed(make_llm()), engine).readouts(experiment, moved(pair, FIRST, DTYPE), LAYERS, options)
+        on_cpu = on_processor.readouts(experiment, moved(pair, DTYPE), LAYERS, options)
+        found = on_device.readouts(experiment, moved(pair, FIRST, DTYPE), LAYERS, options)
         assert found.logits.device == FIRST
         assert_same(found.logits, on_cpu.logits)
 
