@@ -197,8 +197,8 @@ def _title(name: str, experiment: str = "") -> str:
     contrast = re.fullmatch(r"contrast_(.+)_vs_(.+)", name)
     if contrast:
         return (
-            f"{contrast[1]} less {contrast[2]}, by layer; p (all layers) is corrected for the number of layers. Where one "
-            "curve varies by text and the other does not, it is below .05 in up to 10 % of experiments without a "
+            f"{contrast[1]} less {contrast[2]}, by layer; p (all layers) is corrected for the number of layers. Where "
+            "one curve varies by text and the other does not, it is below .05 in up to 10 % of experiments without a "
             "difference"
         )
     of_experiment = name.removesuffix(f"_{experiment}")
