@@ -96,11 +96,12 @@ def test_the_verdict_names_what_is_above_chance_with_its_interval_and_what_is_no
     of_words = [(str(text), "sad", "happy", "sad") for text in range(20)]
     said = verdict(what_answers_follow(clips(*of_words, text_type="explicit"), LABELS))
     assert re.match(
-        r"Above chance \(20%\), the unpatched model gives the words' label in 100\.0% of 20 clips whose words and "
-        r"voice differ \(95 % interval 8\d\.\d% to 100\.0%\)\. Not above chance \(20%\): the voice's label in 0\.0% of "
-        r"20 clips",
+        r"The unpatched model gives the words' label more often than by chance \(20%\)\. This is not shown for the "
+        r"voice's label\. Of 20 clips whose words and voice differ: the voice's label in 0\.0% \(.*\), the words' "
+        r"label in 100\.0% \(95 % interval 8\d\.\d% to 100\.0%\)\.",
         said,
     )
     assert said.endswith("these labels are above chance: in explicit texts the words' label.")
     one = verdict(what_answers_follow(clips(("a", "sad", "sad", "sad")), LABELS))
-    assert one.startswith("The model is not shown to do the task.") and "100% of 1 clip whose" in one
+    assert one.startswith("The model is not shown to do the task above chance (20%). Of 1 clip whose words and voice")
+    assert "the label of both in 100% (no interval)" in one

@@ -7,7 +7,6 @@ verdict(table)                                   # does the model do the task, i
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -55,27 +54,38 @@ def write_answers(run: Path, clip_ids: Collection[str] | None = None) -> tuple[p
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """Whether the model does the task: which labels it gives above chance, with intervals, and in which texts."""
+    """Whether the model does the task: which labels it gives above chance, then their shares, and in which texts."""
     rows = table[table["follows"] != NEITHER]
     above = rows["share_low"] > rows["chance"]
     of_all, chance = rows["text_type"] == ALL_TEXTS, f"{rows['chance'].iloc[0]:.0%}"
-    shown, others = ("; ".join(map(_share, rows[of_all & which].to_dict("records"))) for which in (above, ~above))
-    found = f"Above chance ({chance}), the unpatched model gives {shown}." if shown else ""
-    found += "" if shown else "The model is not shown to do the task."
-    found += f" Not above chance ({chance}): {others}." if others else ""
-    types = [
-        f"in {escape(of)} texts {' and '.join(LABEL_OF[one] for one in mine['follows'])}"
-        for of, mine in rows[~of_all & above].groupby("text_type")
-    ]
-    by_type = f" By type of text, these labels are above chance: {'; '.join(types)}." if types else ""
-    return f"{found}{by_type}".strip()
+    shown, others = (_labels(rows[of_all & which]) for which in (above, ~above))
+    found = (
+        f"The unpatched model gives {shown} more often than by chance ({chance})."
+        if shown
+        else f"The model is not shown to do the task above chance ({chance})."
+    )
+    found += f" This is not shown for {others}." if shown and others else ""
+    of_type = rows[~of_all & above].groupby("text_type")
+    types = [f"in {escape(name)} texts {_labels(mine)}" for name, mine in of_type]
+    by_type = [f"By type of text, these labels are above chance: {'; '.join(types)}."] if types else []
+    shares = [_shares(mine) for _, mine in rows[of_all].groupby(["congruence", "n_clips"], sort=False)]
+    return " ".join([found, *shares, *by_type])
 
 
-def _share(row: dict[str, Any]) -> str:
-    """One row of the table in words, as "the voice's label in 51% of 120 clips in which … (95 % interval …)"."""
-    interval = interval_in(pd.Series(row), "share")
-    text = f"{LABEL_OF[row['follows']]} in {rate_in(pd.Series(row), 'share')} of {counted(row['n_clips'], 'clip')}"
-    return f"{text}{WHICH[row['congruence']]}" + (f" ({interval})" if interval else " (no interval)")
+def _labels(rows: pd.DataFrame) -> str:
+    """The labels that rows are about, in words; "" for none."""
+    names = [LABEL_OF[one] for one in rows["follows"]]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _shares(rows: pd.DataFrame) -> str:
+    """How often the same clips get each label: "Of 120 clips whose …: the voice's label in 51% (95 % interval …)."""
+    shares = []
+    for row in rows.to_dict("records"):
+        share, interval = rate_in(pd.Series(row), "share"), interval_in(pd.Series(row), "share")
+        shares.append(f"{LABEL_OF[row['follows']]} in {share} ({interval or 'no interval'})")
+    of = rows.iloc[0]
+    return f"Of {counted(int(of['n_clips']), 'clip')}{WHICH[of['congruence']]}: {', '.join(shares)}."
 
 
 def verdict_of(results: Results) -> str:
