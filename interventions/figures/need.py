@@ -50,7 +50,7 @@ def charts(results: Results, experiment: ExperimentResults) -> dict[str, alt.VCo
         for group, mine in groups.items()
         if group not in few
     }
-    flips = "share of eligible pairs that answer with B's label"
+    flips = "pairs that answer with B's label"
     panels = [
         _panel(of_patching, flips, "B overrides: layer after which B's states are written"),
         _panel(
