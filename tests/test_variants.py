@@ -323,7 +323,7 @@ def test_of_ablations_the_report_says_what_they_did_and_speaks_of_no_donor(tmp_p
     text = report_of(out)
     assert not [words for words in OF_DONORS if words in text]
     for words in (
-        "The run has no main experiment. At 2 of its 10 layers it has: ",
+        "The run has, at 2 of its 10 layers:",
         "emptied-prosody (A's audio span is emptied; written: output of the block (residual stream))",
         "noise-prosody (Gaussian noise with the norm of A's own stream replaces the span",
         "A is the clip whose run is changed; B is the other clip of the pair.",

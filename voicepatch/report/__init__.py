@@ -69,6 +69,7 @@ def write_report(results: Results, pairs: int | str | None = None) -> Path:
         measured=MEASURED,
         question=prose.question(content),
         done=prose.what_was_done(content),
+        done_by_each=prose.what_each_did(content),
         glance=overview.glance(content),
         checks=made,
         checks_by_experiment=checks.by_experiment(content),

@@ -120,7 +120,10 @@ def model_of(run: Run) -> str:
 
 
 def what_was_done(run: Run) -> str:
-    """The model's question, what was written where, and in which pairs; in two sentences."""
+    """The model's question, what was written where, and in which pairs; in two sentences.
+
+    Without a main experiment, the second one ends with the list of `what_each_did`.
+    """
     data, prompt, task = run.config["data"]["name"], run.config["prompt"]["user"], run.results.task
     comma = "," if "adapter" in run.config["model"] else ""
     asked = f"{model_of(run)}{comma} heard a clip of {data} and was asked: “{prompt}”"
@@ -128,8 +131,7 @@ def what_was_done(run: Run) -> str:
         orders = "; ".join(f"“{task.options(order)}”" for order in range(task.n_orders))
         asked += f" The options were offered in {task.n_orders} orders, one question each: {orders}."
     if not run.mains:
-        did = "; ".join(what_it_did(run, one) for one in run.others)
-        return f"{asked} The run has no main experiment. At {layers_of(run)} it has: {did}."
+        return f"{asked} The run has, at {layers_of(run)}:"
     did = list_of(dict.fromkeys(main.what.rstrip(".") for main in run.mains))
     pairs = [
         f"{counted(len(main.pairs), f'{main.kind} pair')} ({differs(run, main.kind)}{_selected(run, main)})"
@@ -163,6 +165,11 @@ def differs(run: Run, kind: str) -> str:
     if kind == "prosody":
         return f"same words, another voice; target: B's {voice}"
     return f"another text, same {voice}; target: B's {words}"
+
+
+def what_each_did(run: Run) -> list[str]:
+    """What each experiment of a run without a main experiment did, in one sentence each; else none."""
+    return [] if run.mains else [what_it_did(run, one) for one in run.others]
 
 
 def what_it_did(run: Run, experiment: ExperimentResults) -> str:
