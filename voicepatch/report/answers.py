@@ -79,7 +79,7 @@ def _labels(rows: pd.DataFrame) -> str:
 
 
 def _shares(rows: pd.DataFrame) -> str:
-    """How often the same clips get each label: "Of 120 clips whose …: the voice's label in 51% (95 % interval …)."""
+    """How often the same clips get each label, as in `Of 120 clips whose …: the voice's label in 51% (…).`"""
     shares = []
     for row in rows.to_dict("records"):
         share, interval = rate_in(pd.Series(row), "share"), interval_in(pd.Series(row), "share")

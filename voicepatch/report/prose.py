@@ -120,9 +120,9 @@ def model_of(run: Run) -> str:
 
 
 def what_was_done(run: Run) -> str:
-    """The model's question, what was written where, and in which pairs; in two sentences.
+    """The model's question, what was written where, and in which pairs.
 
-    Without a main experiment, the second one ends with the list of `what_each_did`.
+    Without a main experiment, the list of `what_each_did` follows it.
     """
     data, prompt, task = run.config["data"]["name"], run.config["prompt"]["user"], run.results.task
     comma = "," if "adapter" in run.config["model"] else ""
@@ -168,7 +168,7 @@ def differs(run: Run, kind: str) -> str:
 
 
 def what_each_did(run: Run) -> list[str]:
-    """What each experiment of a run without a main experiment did, in one sentence each; else none."""
+    """What each experiment did, in a run without a main experiment; else nothing."""
     return [] if run.mains else [what_it_did(run, one) for one in run.others]
 
 
