@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.commands import fails
+from tests.commands import call, fails
 from tests.engine.decoders import make_llm
 from tests.fake_devices import fake_devices
 from tests.small import small_model
@@ -83,5 +83,7 @@ def test_a_model_that_fits_two_devices_alone_is_told_so_and_then_loaded():
         )
         assert f"--device {DEVICES}" in said
         load_subject(small_model(), device=DEVICES, dtype="float32")
+        shown = call("check", "--dry-run", "--model", small_model(), "--device", DEVICES, "--store-mb", "0")
+        assert "each of cuda:0, cuda:1; other lines: the fullest one" in shown
     with fake_devices(2, memory=int(0.3 * weights)), pytest.raises(UserError, match="on one of cuda:0,cuda:1"):
         load_subject(small_model(), device=DEVICES, dtype="float32")

@@ -29,12 +29,13 @@ def show(settings: Settings, n_clips: int, seconds: float) -> None:
     n_held = min(n_clips, max(2, limit // needed.clip))
     total = needed.total(n_held)
     name = str(dtype).removeprefix("torch.")
+    where = devices[0] if len(devices) == 1 else f"each of {', '.join(map(str, devices))}; other lines: the fullest one"
     lines = [
         ("weights", needed.weights, f"{needed.n_layers} layers in {name}"),
         ("recordings", n_held * needed.clip, f"{n_held} of {n_clips} clips, {gib(needed.clip)} each (--store-mb)"),
         ("rows", needed.pair, f"a pair of patch, {needed.n_rows} rows in a forward (--max-rows)"),
         ("total", total, f"clips of {seconds:g} s with {needed.n_audio} audio positions; engine {needed.engine}"),
-        ("free", free, f"on {devices[0]}"),
+        ("free", free, f"on {where}"),
     ]
     for what, nbytes, of in lines:
         click.echo(f"{what:<12}{gib(nbytes):>10}   {of}")
