@@ -95,7 +95,15 @@ def test_a_crash_is_named_with_the_file(refused):
         bounded(overrun, FOLDER)
 
 
-def test_a_stop_meanwhile_ends_it_too():
+@pytest.fixture
+def interrupts():
+    """Ctrl-C is a `KeyboardInterrupt`, which what runs these tests may ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_stop_meanwhile_ends_it_too(interrupts):
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     start = time.monotonic()
