@@ -43,6 +43,12 @@ def listing(names: Iterable[str], most: int = 20) -> str:
     return ", ".join(map(escape, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def list_of(items: Iterable[str], last: str = "and") -> str:
+    """The items in words, as `a, b and c`; "" for none."""
+    *first, final = [*items] or [""]
+    return f"{', '.join(first)} {last} {final}" if first else final
+
+
 def counted(n: int, what: str) -> str:
     """`1 pair`, `2 pairs`."""
     return f"{n} {what}{'' if n == 1 else 's'}"

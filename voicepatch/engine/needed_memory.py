@@ -153,8 +153,10 @@ def does_not_fit(needed: int, dtype: torch.dtype, devices: Sequence[torch.device
     ways = [f"--dtype bfloat16 (about {gib(halved)})"] if halved <= free and dtype.itemsize > 2 else []
     if devices[0].type != "cpu" and halved * len(devices) <= free_memory(torch.device("cpu")):
         ways.append("--device cpu --dtype bfloat16")
-    if devices[0].type == "cuda" and torch.cuda.device_count() > len(devices):
-        ways.append(f"--device {','.join(f'cuda:{number}' for number in range(torch.cuda.device_count()))}")
+    everywhere = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    fits = needed * len(devices) <= sum(map(free_memory, everywhere))
+    if devices[0].type == "cuda" and len(everywhere) > len(devices) and fits:
+        ways.append(f"--device {','.join(map(str, everywhere))}")
     way_out = f"pass {' or '.join(ways)}" if ways else f"take a device with {gib(halved)} free, and --dtype bfloat16"
     name = str(dtype).removeprefix("torch.")
     if len(devices) > 1:

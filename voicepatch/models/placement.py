@@ -10,19 +10,13 @@ is recorded of it, until the next block or the final norm asks for it. The reado
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from voicepatch.errors import UserError
-
-
-class HasDecoder(Protocol):
-    """What is placed: a model whose decoder is `llm`."""
-
-    llm: Any
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ def modules_of(model: Any) -> list[nn.Module]:
     return [part for part in vars(model).values() if isinstance(part, nn.Module)]
 
 
-def n_bytes(modules: Iterable[nn.Module]) -> int:
+def _n_bytes(modules: Iterable[nn.Module]) -> int:
     """Bytes of the tensors of modules, each counted once."""
     tensors = {id(t): t for part in modules for t in (*part.parameters(), *part.buffers())}
     return sum(tensor.nbytes for tensor in tensors.values())
@@ -46,33 +40,41 @@ def n_bytes(modules: Iterable[nn.Module]) -> int:
 
 def weight_bytes(model: Any) -> int:
     """Bytes of the tensors of a loaded model's parts."""
-    return n_bytes(modules_of(model))
+    return _n_bytes(modules_of(model))
 
 
-def shares(model: HasDecoder, n_devices: int) -> list[Share]:
-    """Consecutive blocks for each device, so that the fullest one holds as few bytes as can be."""
-    sizes = [n_bytes([block]) for block in model.llm.model.layers]
+def shares(model: Any, n_devices: int) -> list[Share]:
+    """Consecutive blocks of the model's `llm` for each device, so that the fullest one holds as few bytes as can be.
+
+    The first device may have none, since it holds everything else. With too few blocks, so have the last ones.
+    """
+    sizes = [_n_bytes([block]) for block in model.llm.model.layers]
     others = weight_bytes(model) - sum(sizes)
     low, high = max(others, *sizes), others + sum(sizes)
     while low < high:  # the smallest number of bytes on a device for which the devices are enough
         middle = (low + high) // 2
-        low, high = (low, middle) if len(_filled(sizes, others, middle)) <= n_devices else (middle + 1, high)
-    found = _filled(sizes, others, low)
+        low, high = (low, middle) if len(_filled(sizes, others, middle, n_devices)) <= n_devices else (middle + 1, high)
+    found = _filled(sizes, others, low, n_devices)
     return found + [Share(range(len(sizes), len(sizes)), 0)] * (n_devices - len(found))
 
 
-def _filled(sizes: Sequence[int], others: int, most: int) -> list[Share]:
-    """Devices that are filled one after the other, with at most so many bytes each."""
-    found, start, nbytes = [], 0, others
+def _filled(sizes: Sequence[int], others: int, most: int, n_devices: int) -> list[Share]:
+    """Devices that are filled one after the other, with at most so many bytes each.
+
+    A device leaves a block for each of the `n_devices` that follow it.
+    """
+    found: list[Share] = []
+    start, nbytes = 0, others
     for number, size in enumerate(sizes):
-        if nbytes + size > most:
+        n_after = n_devices - len(found) - 1
+        if nbytes + size > most or (number > start and len(sizes) - number <= n_after):
             found.append(Share(range(start, number), nbytes))
             start, nbytes = number, 0
         nbytes += size
     return [*found, Share(range(start, len(sizes)), nbytes)]
 
 
-def spread(model: HasDecoder, devices: Sequence[torch.device]) -> None:
+def spread(model: Any, devices: Sequence[torch.device]) -> None:
     """Move a model that is on the processor to several devices; `UserError` for fewer blocks than devices."""
     llm, first = model.llm, devices[0]
     blocks = list(llm.model.layers)

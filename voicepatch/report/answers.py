@@ -32,7 +32,7 @@ from voicepatch.report.answer import interval_in, rate_in
 from voicepatch.report.table import Table, table_of
 from voicepatch.store.answers import STEM
 from voicepatch.store.reading import read_config
-from voicepatch.text import counted, escape
+from voicepatch.text import counted, escape, list_of
 
 LABEL_OF = {VOICE: "the voice's label", WORDS: "the words' label", BOTH: "the label of both"}
 WHICH = {CONFLICT: " whose words and voice differ", CONGRUENT: " whose words and voice agree", "": ""}
@@ -74,8 +74,7 @@ def verdict(table: pd.DataFrame) -> str:
 
 def _labels(rows: pd.DataFrame) -> str:
     """The labels that rows are about, in words; "" for none."""
-    names = [LABEL_OF[one] for one in rows["follows"]]
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return list_of(LABEL_OF[one] for one in rows["follows"])
 
 
 def _shares(rows: pd.DataFrame) -> str:

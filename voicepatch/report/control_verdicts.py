@@ -5,7 +5,7 @@ control_verdicts(results)           # ["Control self: as expected. Expected: no 
 """
 
 from voicepatch.analysis.cells import at_highest_dose
-from voicepatch.analysis.experiment_results import FROM_BASE, ExperimentResults
+from voicepatch.analysis.experiment_results import FROM_BASE, TO_TARGET_ELIGIBLE, ExperimentResults
 from voicepatch.analysis.logits import logits_of
 from voicepatch.analysis.results import Results
 from voicepatch.registry.catalogue import catalogue
@@ -14,7 +14,7 @@ from voicepatch.types.check import Check
 
 LEVEL = 0.05  # of p_max, which is corrected for all layers
 AS_EXPECTED, OTHERWISE, OPEN = "as expected", "not as expected", "the data do not show it"
-EFFECTS = {FROM_BASE: "changed answers", "flip_to_target_rate_eligible": "flips to the target among eligible pairs"}
+EFFECTS = {FROM_BASE: "changed answers", TO_TARGET_ELIGIBLE: "flips to the target among eligible pairs"}
 
 
 def verdict_of(results: Results, experiment: ExperimentResults) -> Check | None:

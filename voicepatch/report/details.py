@@ -17,8 +17,8 @@ from voicepatch.figures.cell_map import cell_map
 from voicepatch.figures.headings import no_interval, selection
 from voicepatch.report.answer import interval_in, outcome, rate_in
 from voicepatch.report.experiments import Run
-from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, list_of, model_of, what_it_did
-from voicepatch.text import counted
+from voicepatch.report.prose import differs, doses_of, intervals, is_resampled, model_of, what_it_did
+from voicepatch.text import counted, list_of
 
 
 def details(run: Run) -> list[str]:

@@ -16,8 +16,8 @@ from voicepatch.figures.captions import sentence
 from voicepatch.figures.headings import selection
 from voicepatch.report.answer import outcome
 from voicepatch.report.experiments import VARIES, Run
-from voicepatch.report.prose import differs, doses_of, is_resampled, layers_of, list_of, model_of
-from voicepatch.text import counted
+from voicepatch.report.prose import differs, doses_of, is_resampled, layers_of, model_of
+from voicepatch.text import counted, list_of
 
 MOST_WORDS = 250
 # Verbs of the headline and of the experiments' descriptions, in the tense of a methods section.

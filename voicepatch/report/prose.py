@@ -3,8 +3,6 @@
 question(run), what_was_done(run), terms(run), limits(run), simplifications(run)
 """
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from voicepatch.analysis.acoustics import acoustic_table
@@ -16,7 +14,7 @@ from voicepatch.analysis.words_and_voice import n_named
 from voicepatch.figures.curves import NO_UPPER_BOUND
 from voicepatch.figures.headings import selection
 from voicepatch.report.experiments import Run
-from voicepatch.text import counted
+from voicepatch.text import counted, list_of
 
 LIMITS = (
     "Patching shows until which layer B's states can override A's answer. It shows neither when the information leaves "
@@ -251,8 +249,3 @@ def _alignment(experiment: ExperimentResults) -> str:
 
 def doses_of(alphas: list[float]) -> str:
     return list_of([value_text(alpha) for alpha in alphas])
-
-
-def list_of(items: Iterable[str], last: str = "and") -> str:
-    *first, final = [*items] or [""]
-    return f"{', '.join(first)} {last} {final}" if first else final
