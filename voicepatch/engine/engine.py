@@ -144,7 +144,7 @@ class Engine:
                 if last and (last.read_out(result) or (computes and last.estimated(result))):
                     if result.shape != (own := self.recordings.of(pair.a).logits).shape:
                         raise gave_no_readout(experiment, result, own.shape)
-                    read.append(result.to(own.device))
+                    read.append(result)
                 else:
                     drafts.append(draft_row(self._planned, result, pair.a, layer, chosen))
             if read and drafts:
@@ -226,7 +226,7 @@ def _checked(
         raise other_readout(experiment, last.where, f"ends with a trace over {whose}")
     if lm.is_of_earlier_trace(readout):
         raise other_readout(experiment, last.where, "returns a readout that was taken before this trace, its last")
-    return readout.to(base.device, torch.float32)
+    return readout.float()
 
 
 def _note(layer: int, options: Options, written: Sequence[tuple[Site, Sequence[int]]], change: float = 0.0) -> Note:
